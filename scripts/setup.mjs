@@ -1,0 +1,77 @@
+// Brings a fresh checkout to a runnable state with nothing but node and npm: installs what the lockfile pins, then builds.
+// Does nothing when nothing changed. Progress goes to stderr.
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const PNPM = 'pnpm@12.21.0';
+const OLDEST_NODE = [20, 19];
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const stampFile = join(root, 'node_modules', '.sealane-setup');
+
+checkNode();
+install();
+build();
+
+function checkNode() {
+  const [major, minor] = process.versions.node.split('.').map(Number);
+  if (major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1])) return;
+  fail(`Node.js ${OLDEST_NODE.join('.')} or newer is needed, this is ${process.versions.node}: install a newer one and try again`);
+}
+
+function install() {
+  const stamp = installStamp();
+  if (existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp) return;
+  const started = Date.now();
+  say(`installing dependencies with ${PNPM} ...`);
+  rmSync(stampFile, { force: true });
+  const npx = process.platform === 'win32' ? 'npx.cmd' : 'npx';
+  const args = ['-y', PNPM, 'install', '--frozen-lockfile', '--reporter=append-only'];
+  const { error, status, stdout, stderr } = spawnSync(npx, args, {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+    shell: process.platform === 'win32',
+    env: { ...process.env, CI: 'true' },
+  });
+  if (error !== undefined) fail(`could not start npx: ${error.message}: is npm installed?`);
+  if (status !== 0) fail(`installing failed: is the npm registry reachable? What ${PNPM} said:\n${stdout}${stderr}`);
+  writeFileSync(stampFile, stamp);
+  say(`installed in ${seconds(started)}`);
+}
+
+function build() {
+  const started = Date.now();
+  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+  const { error, status } = spawnSync(process.execPath, [tsc, '-b'], { cwd: root, stdio: ['ignore', 2, 2] });
+  if (error !== undefined) fail(`could not start tsc: ${error.message}`);
+  if (status !== 0) fail('the build failed: fix the errors above and try again');
+  if (Date.now() - started > 1000) say(`built in ${seconds(started)}`);
+}
+
+/** A digest of everything that decides what an install leaves in node_modules. */
+function installStamp() {
+  const hash = createHash('sha256').update(`${PNPM} ${process.platform} ${process.arch} ${process.versions.modules}\n`);
+  const packages = readdirSync(join(root, 'packages')).sort();
+  const manifests = packages.map((name) => join('packages', name, 'package.json'));
+  for (const file of ['package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml', ...manifests]) {
+    if (existsSync(join(root, file))) hash.update(`${file}\n`).update(readFileSync(join(root, file)));
+  }
+  return hash.digest('hex');
+}
+
+function seconds(started) {
+  return `${((Date.now() - started) / 1000).toFixed(1)} s`;
+}
+
+function say(line) {
+  process.stderr.write(`sealane: ${line}\n`);
+}
+
+function fail(line) {
+  say(line);
+  process.exit(1);
+}
