@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const PNPM = 'pnpm@12.21.0';
-const OLDEST_NODE = [20, 19];
+const OLDEST_NODE = /** @type {const} */ ([20, 19]);
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const stampFile = join(root, 'node_modules', '.sealane-setup');
@@ -17,9 +17,12 @@ install();
 build();
 
 function checkNode() {
-  const [major, minor] = process.versions.node.split('.').map(Number);
-  if (major > OLDEST_NODE[0] || (major === OLDEST_NODE[0] && minor >= OLDEST_NODE[1])) return;
-  fail(`Node.js ${OLDEST_NODE.join('.')} or newer is needed, this is ${process.versions.node}: install a newer one and try again`);
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const [oldestMajor, oldestMinor] = OLDEST_NODE;
+  if (major > oldestMajor || (major === oldestMajor && minor >= oldestMinor)) return;
+  fail(
+    `Node.js ${OLDEST_NODE.join('.')} or newer is needed, this is ${process.versions.node}: install a newer one and try again`,
+  );
 }
 
 function install() {
@@ -46,7 +49,10 @@ function install() {
 function build() {
   const started = Date.now();
   const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  const { error, status } = spawnSync(process.execPath, [tsc, '-b'], { cwd: root, stdio: ['ignore', 2, 2] });
+  const { error, status } = spawnSync(process.execPath, [tsc, '-b', 'tsconfig.build.json'], {
+    cwd: root,
+    stdio: ['ignore', 2, 2],
+  });
   if (error !== undefined) fail(`could not start tsc: ${error.message}`);
   if (status !== 0) fail('the build failed: fix the errors above and try again');
   if (Date.now() - started > 1000) say(`built in ${seconds(started)}`);
@@ -55,7 +61,7 @@ function build() {
 /** A digest of everything that decides what an install leaves in node_modules. */
 function installStamp() {
   const hash = createHash('sha256').update(`${PNPM} ${process.platform} ${process.arch} ${process.versions.modules}\n`);
-  const packages = readdirSync(join(root, 'packages')).sort();
+  const packages = readdirSync(join(root, 'packages')).toSorted();
   const manifests = packages.map((name) => join('packages', name, 'package.json'));
   for (const file of ['package.json', 'pnpm-lock.yaml', 'pnpm-workspace.yaml', ...manifests]) {
     if (existsSync(join(root, file))) hash.update(`${file}\n`).update(readFileSync(join(root, file)));
