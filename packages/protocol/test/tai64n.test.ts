@@ -1,0 +1,75 @@
+/** Paper section 5.1 with the whitening that hides the sender's clock: steps of 2^24 nanoseconds. */
+import { describe, expect, it } from 'vitest';
+import { isAfter, timestampAfter, timestampAt } from '../src/tai64n.ts';
+import { generator } from '../../../test/sim/random.ts';
+import { hex, vectors } from './support/bytes.ts';
+import { tai64n } from './support/paper.ts';
+
+const STEP = 2n ** 24n;
+const nanosOf = (timestamp: Uint8Array): bigint => {
+  const view = new DataView(timestamp.buffer, timestamp.byteOffset);
+  return (view.getBigUint64(0) - 0x400000000000000an) * 1_000_000_000n + BigInt(view.getUint32(8));
+};
+
+describe('timestampAt', () => {
+  it('is seconds + 0x400000000000000a and nanoseconds rounded down to 2^24, big endian', () => {
+    expect(hex(timestampAt(0))).toBe('400000000000000a00000000');
+    expect(hex(timestampAt(1_000))).toBe('400000000000000b00000000');
+    expect(hex(timestampAt(16))).toBe('400000000000000a00000000');
+    expect(hex(timestampAt(17))).toBe('400000000000000a01000000');
+    expect(hex(timestampAt(4_102_444_800_999.9))).toBe(hex(tai64n(4_102_444_800_999)));
+  });
+
+  it('agrees with the paper at random times and never runs ahead of the clock', () => {
+    const random = generator(1);
+    for (let i = 0; i < 10_000; i++) {
+      const ms = Math.floor(random.next() * 5e12);
+      const timestamp = timestampAt(ms);
+      expect(hex(timestamp)).toBe(hex(tai64n(ms)));
+      const behind = BigInt(ms) * 1_000_000n - nanosOf(timestamp);
+      expect(behind >= 0n && behind < STEP).toBe(true);
+    }
+  });
+
+  it('has the form of what wireguard-go sent', () => {
+    const { peer_as_initiator: sent } = vectors<{
+      readonly peer_as_initiator: { readonly timestamp_decrypted: string };
+    }>('wireguard-go/transcript.json');
+    expect(sent.timestamp_decrypted).toMatch(/^40000000[0-9a-f]{8}[0-9a-f]{2}000000$/);
+  });
+
+  it('survives clocks that are nonsense', () => {
+    for (const ms of [-1, -1e15, Number.NaN, Number.NEGATIVE_INFINITY])
+      expect(hex(timestampAt(ms))).toBe('400000000000000a00000000');
+  });
+});
+
+describe('timestampAfter', () => {
+  it('is strictly increasing on a clock that stands still, jumps back or ends a second', () => {
+    const random = generator(2);
+    let last = timestampAt(1_700_000_000_000);
+    for (let i = 0; i < 5_000; i++) {
+      const clock = 1_700_000_000_000 + random.below(40_000) - 20_000;
+      const next = timestampAfter(last, clock);
+      expect(isAfter(next, last)).toBe(true);
+      expect(hex(next) > hex(last)).toBe(true);
+      expect((nanosOf(next) % 1_000_000_000n) % STEP).toBe(0n);
+      expect(nanosOf(next) - nanosOf(last) <= 1_000_000_000n || hex(next) === hex(timestampAt(clock))).toBe(true);
+      last = next;
+    }
+  });
+
+  it('gives 50 distinct timestamps in a second', () => {
+    const distinct = new Set(Array.from({ length: 50 }, (_, i) => hex(timestampAt(1_700_000_000_000 + i * 20))));
+    expect(distinct.size).toBe(50);
+  });
+});
+
+describe('isAfter', () => {
+  it('is strict', () => {
+    const a = timestampAt(1e12);
+    expect(isAfter(a, a.slice())).toBe(false);
+    expect(isAfter(timestampAt(1e12 + 17), a)).toBe(true);
+    expect(isAfter(a, timestampAt(1e12 + 17))).toBe(false);
+  });
+});
