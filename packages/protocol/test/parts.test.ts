@@ -1,0 +1,319 @@
+/** The small parts: indexes, sessions, staging, deadlines, message and packet shapes, keys as text. */
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { generator } from '../../../test/sim/random.ts';
+import { DeadlineQueue } from '../src/deadline-queue.ts';
+import type { Scheduled } from '../src/deadline-queue.ts';
+import { IndexTable } from '../src/index-table.ts';
+import { ipPacketLength } from '../src/ip.ts';
+import { Keypair } from '../src/keypair.ts';
+import { Keypairs } from '../src/keypairs.ts';
+import { formatKey, generatePrivateKey, isZeroKey, parseKey } from '../src/keys.ts';
+import { messageType } from '../src/messages.ts';
+import { nobleCrypto } from '../src/noble.ts';
+import { StagingQueue } from '../src/staging.ts';
+
+const random = generator(7);
+
+describe('IndexTable', () => {
+  it('gives uniform indexes (chi-square over each byte, 10,000 draws)', () => {
+    const table = new IndexTable<number>((length) => random.bytes(length));
+    const counts = Array.from({ length: 4 }, () => new Float64Array(256));
+    for (let i = 0; i < 10_000; i++) {
+      const index = table.insert(i);
+      expect(index).toBe(index >>> 0);
+      for (let byte = 0; byte < 4; byte++) counts[byte]![(index >>> (8 * byte)) & 0xff]! += 1;
+    }
+    const expected = 10_000 / 256;
+    for (const bytes of counts) {
+      const chi = bytes.reduce((sum, n) => sum + (n - expected) ** 2 / expected, 0);
+      // 255 degrees of freedom: one in a million lies above 377.
+      expect(chi).toBeLessThan(377);
+    }
+  });
+
+  it('draws again when an index is taken', () => {
+    const draws = [1, 1, 2].map((n) => Uint8Array.of(n, 0, 0, 0x80));
+    const table = new IndexTable<string>(() => draws.shift()!);
+    expect(table.insert('a')).toBe(0x80000001);
+    expect(table.insert('b')).toBe(0x80000002);
+    expect(table.lookup(0x80000001)).toBe('a');
+    expect(table.size).toBe(2);
+  });
+});
+
+describe('Keypairs', () => {
+  const indexes = (): IndexTable<string> => new IndexTable<string>((length) => random.bytes(length));
+  const wiped: number[] = [];
+
+  function keypair(table: IndexTable<string>, isInitiator: boolean, createdAt = 0): Keypair {
+    const localIndex = table.insert('x');
+    const half = { seal: (): void => {}, open: (): boolean => true, wipe: (): void => void wiped.push(localIndex) };
+    return new Keypair({
+      sealer: half,
+      opener: half,
+      isInitiator,
+      localIndex,
+      remoteIndex: 1,
+      createdAt,
+      renewAt: Infinity,
+    });
+  }
+
+  it('an initiator sends on the new session at once and still opens the one before', () => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const [a, b, c] = [keypair(table, true), keypair(table, true), keypair(table, true)];
+    pairs.begin(a);
+    pairs.begin(b);
+    expect([pairs.current, pairs.previous, pairs.next]).toEqual([b, a, undefined]);
+    pairs.begin(c);
+    expect([pairs.current, pairs.previous]).toEqual([c, b]);
+    expect(wiped).toContain(a.localIndex);
+    expect(table.size).toBe(2);
+    expect(a.canSend(0) || a.canReceive(0)).toBe(false);
+  });
+
+  it('a responder sends on the new session only after a packet came on it', () => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const [a, b, c] = [keypair(table, false), keypair(table, false), keypair(table, false)];
+    pairs.begin(a);
+    expect([pairs.current, pairs.next]).toEqual([undefined, a]);
+    expect(pairs.confirm(a)).toBe(true);
+    expect(pairs.confirm(a)).toBe(false);
+    expect([pairs.current, pairs.next]).toEqual([a, undefined]);
+    pairs.begin(b);
+    pairs.begin(c);
+    expect([pairs.current, pairs.previous, pairs.next]).toEqual([a, undefined, c]);
+    expect(table.size).toBe(2);
+    expect(pairs.confirm(b)).toBe(false);
+    expect(pairs.confirm(c)).toBe(true);
+    expect([pairs.current, pairs.previous, pairs.next]).toEqual([c, a, undefined]);
+  });
+
+  it('expires at 180.000 s, not before', () => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const pair = keypair(table, true, 1_000);
+    pairs.begin(pair);
+    expect(pairs.retireExpired(180_999.999)).toBe(181_000);
+    expect(pair.canSend(180_999.999) && pair.canReceive(180_999.999)).toBe(true);
+    expect(pair.canSend(181_000) || pair.canReceive(181_000)).toBe(false);
+    expect(pairs.retireExpired(181_000)).toBe(Infinity);
+    expect(pairs.current).toBeUndefined();
+    expect(table.size).toBe(0);
+    expect(wiped).toContain(pair.localIndex);
+  });
+
+  it('never holds more than three sessions nor leaks an index, in any order', () => {
+    fc.assert(
+      fc.property(fc.array(fc.nat(4), { maxLength: 200 }), (steps) => {
+        const table = indexes();
+        const pairs = new Keypairs(table);
+        let now = 0;
+        for (const step of steps) {
+          now += 1_000;
+          if (step === 0) pairs.begin(keypair(table, true, now));
+          else if (step === 1) pairs.begin(keypair(table, false, now));
+          else if (step === 2 && pairs.next !== undefined) pairs.confirm(pairs.next);
+          else if (step === 3) pairs.retireExpired(now);
+          else if (step === 4) now += 50_000;
+          const held = [pairs.current, pairs.previous, pairs.next].filter((pair) => pair !== undefined);
+          expect(new Set(held).size).toBe(held.length);
+          expect(table.size).toBe(held.length);
+          for (const pair of held) expect(table.lookup(pair.localIndex)).toBe('x');
+        }
+        pairs.clear();
+        expect(table.size).toBe(0);
+      }),
+      { numRuns: 200, seed: 3 },
+    );
+  });
+});
+
+describe('Keypair counters', () => {
+  const key = new Uint8Array(32);
+  const make = (): Keypair =>
+    new Keypair({
+      sealer: nobleCrypto.aead('chacha20poly1305').sealer(key),
+      opener: nobleCrypto.aead('chacha20poly1305').opener(key),
+      isInitiator: true,
+      localIndex: 1,
+      remoteIndex: 2,
+      createdAt: 0,
+      renewAt: 120_000,
+    });
+  const at = (counter: bigint): Keypair => {
+    const pair = make();
+    pair.counterLow = Number(counter & 0xffffffffn);
+    pair.counterHigh = Number(counter >> 32n);
+    return pair;
+  };
+  const valueOf = (pair: Keypair): bigint => (BigInt(pair.counterHigh) << 32n) | BigInt(pair.counterLow);
+  const REJECT = 2n ** 64n - 2n ** 13n - 1n;
+
+  it.each([
+    0n,
+    2n ** 31n - 1n,
+    2n ** 31n,
+    2n ** 32n - 1n,
+    2n ** 32n,
+    2n ** 53n - 1n,
+    2n ** 53n,
+    2n ** 60n,
+    2n ** 63n,
+    REJECT - 3n,
+  ])('counts on exactly from %s', (start) => {
+    const pair = at(start);
+    for (let i = 1n; i <= 3n; i++) {
+      pair.advanceCounter();
+      expect(valueOf(pair)).toBe(start + i);
+    }
+  });
+
+  it('sends 2^64 - 2^13 - 1 packets and not one more', () => {
+    expect(at(REJECT - 1n).canSend(0)).toBe(true);
+    expect(at(REJECT).canSend(0)).toBe(false);
+    expect(at(2n ** 64n - 1n).canSend(0)).toBe(false);
+  });
+
+  it('asks for renewal from 2^60 packets or the given time on', () => {
+    expect(at(2n ** 60n - 1n).needsRenewal(119_999)).toBe(false);
+    expect(at(2n ** 60n + 1n).needsRenewal(0)).toBe(true);
+    expect(at(0n).needsRenewal(120_000)).toBe(true);
+  });
+});
+
+describe('StagingQueue', () => {
+  it('holds 128 packets, the oldest goes first, and erases what it gives up', () => {
+    const queue = new StagingQueue();
+    const packets = Array.from({ length: 200 }, (_, i) => Uint8Array.of(i, 1));
+    const overflowed = packets.map((packet) => queue.push(packet)).filter(Boolean).length;
+    expect(overflowed).toBe(72);
+    expect(queue.length).toBe(128);
+    expect(packets[71]).toEqual(Uint8Array.of(0, 0));
+    expect(queue.drain().map((packet) => packet[0])).toEqual(Array.from({ length: 128 }, (_, i) => i + 72));
+    queue.push(packets[199]!);
+    expect(queue.clear()).toBe(1);
+    expect(packets[199]).toEqual(Uint8Array.of(0, 0));
+    expect(queue.length).toBe(0);
+  });
+});
+
+describe('DeadlineQueue', () => {
+  it('always names the earliest deadline', () => {
+    class Item implements Scheduled {
+      scheduledAt = Infinity;
+      heapIndex = -1;
+      at = Infinity;
+      deadline(): number {
+        return this.at;
+      }
+    }
+    fc.assert(
+      fc.property(fc.array(fc.tuple(fc.nat(11), fc.nat(1_000), fc.nat(3)), { maxLength: 300 }), (steps) => {
+        const queue = new DeadlineQueue<Item>();
+        const items = Array.from({ length: 12 }, () => new Item());
+        for (const [which, at, kind] of steps) {
+          const item = items[which]!;
+          if (kind === 0) {
+            item.at = Infinity;
+            queue.remove(item);
+          } else if (kind === 1) {
+            // Cleared without telling the queue.
+            item.at = Infinity;
+          } else {
+            item.at = at;
+            queue.schedule(item, at);
+          }
+          const earliest = Math.min(...items.map((other) => other.at));
+          expect(queue.first()?.at ?? Infinity).toBe(earliest);
+        }
+      }),
+      { numRuns: 300, seed: 5 },
+    );
+  });
+});
+
+describe('messageType', () => {
+  it('knows 148, 92, 64 and 32 or more bytes behind a type and three zeros, and nothing else', () => {
+    const bytes = new Uint8Array(300);
+    const view = new DataView(bytes.buffer);
+    for (let type = 0; type < 256; type++) {
+      bytes[7] = type;
+      for (let length = 0; length <= 200; length++) {
+        const right =
+          (type === 1 && length === 148) ||
+          (type === 2 && length === 92) ||
+          (type === 3 && length === 64) ||
+          (type === 4 && length >= 32);
+        if (messageType(view, 7, length) !== (right ? type : 0)) expect.fail(`type ${type}, ${length} bytes`);
+      }
+      for (let reserved = 8; reserved < 11; reserved++) {
+        bytes[reserved] = 1 << (type & 7);
+        for (const length of [148, 92, 64, 32]) expect(messageType(view, 7, length)).toBe(0);
+        bytes[reserved] = 0;
+      }
+    }
+  });
+});
+
+describe('ipPacketLength', () => {
+  it('believes no header that does not fit', () => {
+    const bytes = new Uint8Array(128);
+    const view = new DataView(bytes.buffer);
+    bytes[4] = 0x45;
+    for (let total = 0; total < 100; total++) {
+      view.setUint16(6, total);
+      for (let length = 0; length < 100; length++) {
+        expect(ipPacketLength(view, 4, length)).toBe(length >= 20 && total >= 20 && total <= length ? total : 0);
+      }
+    }
+    bytes[4] = 0x60;
+    for (let payload = 0; payload < 100; payload++) {
+      view.setUint16(8, payload);
+      for (let length = 0; length < 100; length++) {
+        expect(ipPacketLength(view, 4, length)).toBe(length >= 40 && payload + 40 <= length ? payload + 40 : 0);
+      }
+    }
+    view.setUint16(8, 0xffff);
+    expect(ipPacketLength(view, 4, 100)).toBe(0);
+    for (const version of [0, 1, 2, 3, 5, 7, 8, 15]) {
+      bytes.fill(0);
+      bytes[4] = version << 4;
+      view.setUint16(6, 60);
+      expect(ipPacketLength(view, 4, 60)).toBe(0);
+    }
+  });
+});
+
+describe('keys as text', () => {
+  it('round-trips, clamps and refuses what is not canonical', () => {
+    for (let i = 0; i < 200; i++) {
+      const key = generatePrivateKey((length) => random.bytes(length));
+      expect(key[0]! & 7).toBe(0);
+      expect(key[31]! & 0xc0).toBe(0x40);
+      const text = formatKey(key);
+      expect(text).toBe(btoa(String.fromCharCode(...key)));
+      expect(parseKey(text)).toEqual(key);
+    }
+    const good = formatKey(random.bytes(32));
+    const bad = [
+      '',
+      good.slice(1),
+      `${good}=`,
+      good.slice(0, 43),
+      `${good.slice(0, 43)}A`,
+      ` ${good.slice(1)}`,
+      good.replace(/^./, '-'),
+      `${good.slice(0, 42)}==`,
+      `${'A'.repeat(42)}B=`,
+      '='.repeat(44),
+      `${good.slice(0, 43)}\n`,
+    ];
+    for (const text of bad) expect(parseKey(text), JSON.stringify(text)).toBeUndefined();
+    expect(isZeroKey(new Uint8Array(32))).toBe(true);
+    expect(isZeroKey(new Uint8Array(32).fill(1, 31))).toBe(false);
+  });
+});
