@@ -1,0 +1,57 @@
+/** Checks a `DeviceUpdate` before anything of it is applied: what is wrong is the caller's fault and named. */
+import { MIN_REKEY_INTERVAL, REKEY_AFTER_TIME } from './constants.ts';
+import { CIPHER_SUITES } from './crypto.ts';
+import type { Endpoint } from './endpoint.ts';
+import { KEY_LENGTH } from './keys.ts';
+import type { DeviceUpdate, PeerUpdate, Prefix } from './model.ts';
+
+const MAX_KEEPALIVE = 65_535;
+const MAX_MTU = 65_535;
+const MAX_PORT = 65_535;
+
+/** Throws a RangeError that names the field. */
+export function checkUpdate(update: DeviceUpdate): void {
+  if (update.privateKey !== undefined) checkKey(update.privateKey, 'privateKey');
+  if (update.mtu !== undefined) checkInteger(update.mtu, 0, MAX_MTU, 'mtu');
+  for (const [i, peer] of (update.peers ?? []).entries()) checkPeer(peer, `peers[${i}]`);
+}
+
+function checkPeer(peer: PeerUpdate, name: string): void {
+  checkKey(peer.publicKey, `${name}.publicKey`);
+  if (peer.presharedKey !== undefined) checkKey(peer.presharedKey, `${name}.presharedKey`);
+  if (peer.endpoint !== undefined) checkEndpoint(peer.endpoint, `${name}.endpoint`);
+  if (peer.persistentKeepalive !== undefined) {
+    checkInteger(peer.persistentKeepalive, 0, MAX_KEEPALIVE, `${name}.persistentKeepalive`);
+  }
+  if (peer.rekeyInterval !== undefined) {
+    checkInteger(peer.rekeyInterval, MIN_REKEY_INTERVAL, REKEY_AFTER_TIME, `${name}.rekeyInterval`);
+  }
+  if (peer.cipherSuite !== undefined && !CIPHER_SUITES.includes(peer.cipherSuite)) {
+    throw new RangeError(`${name}.cipherSuite must be one of ${CIPHER_SUITES.join(', ')}`);
+  }
+  for (const [i, prefix] of (peer.allowedIps ?? []).entries()) checkPrefix(prefix, `${name}.allowedIps[${i}]`);
+}
+
+function checkKey(key: Uint8Array, name: string): void {
+  if (key.length !== KEY_LENGTH) throw new RangeError(`${name} must have ${KEY_LENGTH} bytes`);
+}
+
+function checkEndpoint(endpoint: Endpoint, name: string): void {
+  checkAddress(endpoint.address, `${name}.address`);
+  checkInteger(endpoint.port, 1, MAX_PORT, `${name}.port`);
+}
+
+function checkPrefix(prefix: Prefix, name: string): void {
+  checkAddress(prefix.address, `${name}.address`);
+  checkInteger(prefix.length, 0, prefix.address.length * 8, `${name}.length`);
+}
+
+function checkAddress(address: Uint8Array, name: string): void {
+  if (address.length !== 4 && address.length !== 16) throw new RangeError(`${name} must have 4 or 16 bytes`);
+}
+
+function checkInteger(value: number, least: number, most: number, name: string): void {
+  if (!Number.isInteger(value) || value < least || value > most) {
+    throw new RangeError(`${name} must be an integer from ${least} to ${most}`);
+  }
+}

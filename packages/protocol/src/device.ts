@@ -1,0 +1,407 @@
+/**
+ * One identity and its peers: the whole protocol behind six calls. A lane runs this loop:
+ *
+ *   packets from the packet device -> `seal` -> datagrams to the peers' endpoints
+ *   datagrams from the socket      -> `open` -> packets to the packet device
+ *   at `nextDeadline().at`         -> `tick` -> datagrams to send, events to tell
+ *
+ * The data path only moves deadlines and counters. Everything rare (handshakes that `open` queued, timers, keepalives,
+ * packets that waited for a session) comes out of `tick`, so a lane that ticks after its data never lets handshakes starve it.
+ * `now` is monotonic milliseconds; time that runs backwards stands still.
+ */
+import { AllowedIps } from './allowed-ips.ts';
+import type { PacketBatch, PeerHandle } from './batch.ts';
+import { HEADROOM } from './batch.ts';
+import { checkUpdate } from './configure.ts';
+import { HANDSHAKES_PER_TICK, MAX_PEERS, REJECT_AFTER_MESSAGES_HIGH, REJECT_AFTER_MESSAGES_LOW } from './constants.ts';
+import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
+import { receiveHandshake } from './control.ts';
+import { CookieChecker } from './cookie.ts';
+import type { Crypto } from './crypto.ts';
+import { wipe } from './crypto.ts';
+import { DeadlineQueue } from './deadline-queue.ts';
+import { DropCounters, dropVerdict, FIRST_DROP, VERDICT } from './drops.ts';
+import { prologue } from './handshake.ts';
+import { HandshakeQueue } from './handshake-queue.ts';
+import { IndexTable } from './index-table.ts';
+import { destinationOffset, ipPacketLength, isIpv4, sourceOffset } from './ip.ts';
+import type { Keypair } from './keypair.ts';
+import { clamp, isZeroKey, keyId } from './keys.ts';
+import { DATA, MESSAGE, messageType } from './messages.ts';
+import type { Deadline, DeviceSecrets, DeviceStatus, DeviceUpdate, Output, PeerUpdate } from './model.ts';
+import { Peer } from './peer.ts';
+import { JitterSource } from './jitter.ts';
+import { RateLimiter } from './ratelimiter.ts';
+import { sealInPlace } from './seal.ts';
+import { peerStatus } from './status.ts';
+
+export interface DeviceOptions {
+  readonly crypto: Crypto;
+  /** Cryptographically secure random bytes, a fresh array each time. */
+  readonly random: (length: number) => Uint8Array;
+  /** The highest TAI64N timestamp (12 bytes) that this identity may have used before. */
+  readonly timestampFloor?: Uint8Array;
+}
+
+const DROP = {
+  malformed: dropVerdict('malformed'),
+  unknownIndex: dropVerdict('unknown-index'),
+  expiredSession: dropVerdict('expired-session'),
+  badTag: dropVerdict('bad-tag'),
+  replay: dropVerdict('replay'),
+  badInnerPacket: dropVerdict('bad-inner-packet'),
+  refusedSource: dropVerdict('refused-source'),
+  notIp: dropVerdict('not-ip'),
+  noRoute: dropVerdict('no-route'),
+  noEndpoint: dropVerdict('no-endpoint'),
+  stagingOverflow: dropVerdict('staging-overflow'),
+  handshakeQueueFull: dropVerdict('handshake-queue-full'),
+  deviceDown: dropVerdict('device-down'),
+} as const;
+
+const TICKS_PER_PEER = 4;
+/** Milliseconds: more than adding and subtracting a clock offset can lose. */
+const ROUNDING = 0.001;
+
+const NEVER: Deadline = { at: Infinity, why: 'idle' };
+const NOTHING: Output = { datagrams: [], events: [] };
+
+export class Device {
+  readonly #context: DeviceContext;
+  readonly #peers = new Map<string, Peer>();
+  readonly #allowedIps = new AllowedIps<Peer>();
+  readonly #deadlines = new DeadlineQueue<Peer>();
+  readonly #handshakes = new HandshakeQueue();
+  readonly #limiter = new RateLimiter();
+  /** Added to the caller's clock so that ours never runs backwards. */
+  #clockOffset = 0;
+  #lastNow = -Infinity;
+
+  constructor({ crypto, random, timestampFloor }: DeviceOptions) {
+    const jitter = new JitterSource(random);
+    this.#context = {
+      crypto,
+      random,
+      indexes: new IndexTable<IndexEntry>(random),
+      drops: new DropCounters(),
+      jitter: () => jitter.next(),
+      schedule: (peer, at) => this.#deadlines.schedule(peer, at),
+      identity: undefined,
+      mtu: 0,
+      timestampFloor: timestampFloor?.slice(),
+      timestamp: undefined,
+    };
+  }
+
+  /** The highest TAI64N timestamp sent so far: whoever restarts this identity must not go below it. */
+  get timestamp(): Uint8Array | undefined {
+    return this.#context.timestamp;
+  }
+
+  /** Applies all of `update` or, with a RangeError that names the field, nothing. */
+  configure(update: DeviceUpdate, now: number): void {
+    checkUpdate(update);
+    const at = this.#clock(now);
+    const added = (update.peers ?? []).filter((peer) => peer.remove !== true).length;
+    if ((update.replacePeers === true ? 0 : this.#peers.size) + added > MAX_PEERS) this.#checkPeerCount(update);
+    if (update.privateKey !== undefined) this.#setPrivateKey(update.privateKey);
+    if (update.mtu !== undefined) this.#context.mtu = update.mtu;
+    if (update.replacePeers === true) this.#removeUnnamed(update.peers ?? []);
+    for (const peer of update.peers ?? []) this.#configurePeer(peer, at);
+  }
+
+  /**
+   * Turns outbound IP packets into datagrams where they lie, each with HEADROOM before and TAILROOM behind it.
+   * Verdicts: `send` (to `peers[i].endpoint`), `consumed` (waits for a session) or a drop.
+   */
+  seal(batch: PacketBatch, now: number): void {
+    const at = this.#clock(now);
+    for (let i = 0; i < batch.count; i++) {
+      const verdict = this.#sealOne(batch, i, at);
+      batch.verdicts[i] = verdict;
+      if (verdict >= FIRST_DROP) this.#context.drops.add(verdict);
+    }
+  }
+
+  /**
+   * Turns inbound datagrams, with their sources in `endpoints`, into IP packets where they lie.
+   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a handshake message for the next tick) or a drop.
+   */
+  open(batch: PacketBatch, now: number): void {
+    const at = this.#clock(now);
+    for (let i = 0; i < batch.count; i++) {
+      const verdict = this.#openOne(batch, i, at);
+      batch.verdicts[i] = verdict;
+      if (verdict >= FIRST_DROP) this.#context.drops.add(verdict);
+    }
+  }
+
+  /** When `tick` is due at the latest. Any other call may make it earlier. */
+  nextDeadline(): Deadline {
+    if (this.#handshakes.length > 0) return { at: this.#callersTime(this.#lastNow), why: 'handshake-queue' };
+    const peer = this.#deadlines.first();
+    const sweep = this.#limiter.nextSweep();
+    if (peer === undefined || sweep < peer.scheduledAt) {
+      return sweep === Infinity ? NEVER : { at: this.#callersTime(sweep), why: 'rate-limiter-sweep' };
+    }
+    return { at: this.#callersTime(peer.scheduledAt), why: peer.timers.why() };
+  }
+
+  /** Does what is due; `unixMs` is the wall clock, for timestamps. Early calls do no harm. */
+  tick(now: number, unixMs: number): Output {
+    const at = this.#clock(now);
+    const out: Outbox = { datagrams: [], events: [], now: at, unixMs };
+    for (let n = 0; n < HANDSHAKES_PER_TICK && this.#handshakes.length > 0; n++) this.#receiveHandshake(out);
+    if (this.#limiter.nextSweep() <= at) this.#limiter.sweep(at);
+    // A peer may set another deadline for this very moment; the bound keeps a tick finite whatever it does.
+    for (let ticks = TICKS_PER_PEER * this.#peers.size; ticks > 0; ticks--) {
+      const peer = this.#deadlines.first();
+      if (peer === undefined || peer.scheduledAt > at) break;
+      peer.tick(out);
+    }
+    return out.datagrams.length === 0 && out.events.length === 0
+      ? NOTHING
+      : { datagrams: out.datagrams, events: out.events };
+  }
+
+  /** Begins handshakes with one peer, or with all that have an endpoint, in the next tick; returns how many. */
+  rekey(publicKey: Uint8Array | undefined, now: number): number {
+    const at = this.#clock(now);
+    let begun = 0;
+    for (const peer of publicKey === undefined ? this.#peers.values() : [this.#peers.get(keyId(publicKey))]) {
+      if (peer?.endpoint === undefined) continue;
+      peer.forceHandshake(at);
+      begun += 1;
+    }
+    return begun;
+  }
+
+  /** Call after a send error with a pinned source: the system chooses the local address from then on. */
+  forgetSource(handle: PeerHandle): void {
+    this.#peers.get(keyId(handle.publicKey))?.forgetSource();
+  }
+
+  status(now: number): DeviceStatus {
+    const at = this.#clock(now);
+    const { identity, crypto, drops } = this.#context;
+    return {
+      ...(identity !== undefined && { publicKey: identity.publicKey.slice() }),
+      crypto: crypto.name,
+      underLoad: this.#handshakes.underLoad(at),
+      drops: drops.snapshot(),
+      peers: Array.from(this.#peers.values(), (peer) => peerStatus(peer, this.#allowedIps, at)),
+    };
+  }
+
+  /** Copies of the secrets; the caller wipes them. */
+  secrets(): DeviceSecrets {
+    const { identity } = this.#context;
+    return {
+      ...(identity !== undefined && { privateKey: identity.privateKey.slice() }),
+      presharedKeys: Array.from(this.#peers.values())
+        .filter((peer) => !isZeroKey(peer.presharedKey))
+        .map((peer) => ({ publicKey: peer.publicKey.slice(), presharedKey: peer.presharedKey.slice() })),
+    };
+  }
+
+  /** Removes all peers and erases every secret. */
+  close(): void {
+    for (const peer of this.#peers.values()) this.#removePeer(peer);
+    this.#handshakes.clear();
+    this.#replaceIdentity(undefined);
+  }
+
+  #sealOne(batch: PacketBatch, i: number, now: number): number {
+    const { view } = batch;
+    const offset = batch.offsets[i]!;
+    if (this.#context.identity === undefined) return DROP.deviceDown;
+    const length = ipPacketLength(view, offset, batch.lengths[i]!);
+    if (length === 0) return DROP.notIp;
+    const at = destinationOffset(view, offset);
+    const peer = isIpv4(view, offset) ? this.#allowedIps.lookup4(view, at) : this.#allowedIps.lookup6(view, at);
+    if (peer === undefined) return DROP.noRoute;
+    batch.peers[i] = peer;
+    if (peer.endpoint === undefined) return DROP.noEndpoint;
+    const keypair = peer.keypairs.current;
+    if (keypair === undefined || !keypair.canSend(now)) {
+      const overflow = peer.staged.push(batch.buffer.slice(offset, offset + length));
+      if (overflow) this.#context.drops.add(DROP.stagingOverflow);
+      peer.wantHandshake(now);
+      return VERDICT.consumed;
+    }
+    const sealed = sealInPlace(keypair, batch.buffer, view, offset, length, this.#context.mtu);
+    batch.offsets[i] = offset - HEADROOM;
+    batch.lengths[i] = sealed;
+    peer.txBytes += sealed;
+    peer.packetSent(now, true);
+    if (keypair.needsRenewal(now)) peer.wantHandshake(now);
+    return VERDICT.send;
+  }
+
+  #openOne(batch: PacketBatch, i: number, now: number): number {
+    const { view } = batch;
+    const offset = batch.offsets[i]!;
+    const length = batch.lengths[i]!;
+    const type = messageType(view, offset, length);
+    if (type !== MESSAGE.data) return type === 0 ? DROP.malformed : this.#queueHandshake(batch, i);
+    const entry = this.#context.indexes.lookup(view.getUint32(offset + DATA.receiver, true));
+    const keypair = entry?.keypair;
+    if (entry === undefined || keypair === undefined) return DROP.unknownIndex;
+    const low = view.getUint32(offset + DATA.counterLow, true);
+    const high = view.getUint32(offset + DATA.counterHigh, true);
+    if (!keypair.canReceive(now)) return DROP.expiredSession;
+    if (high === REJECT_AFTER_MESSAGES_HIGH && low >= REJECT_AFTER_MESSAGES_LOW) return DROP.expiredSession;
+    if (!keypair.opener.open(batch.buffer, offset + DATA.packet, length - DATA.packet, low, high)) return DROP.badTag;
+    if (!keypair.replay.accept(low, high)) return DROP.replay;
+    return this.#accept(batch, i, entry.peer, keypair, now);
+  }
+
+  /** An authentic, new data packet: moves the peer's state on and judges what is inside. */
+  #accept(batch: PacketBatch, i: number, peer: Peer, keypair: Keypair, now: number): number {
+    const { view } = batch;
+    const length = batch.lengths[i]!;
+    const endpoint = batch.endpoints[i];
+    peer.rxBytes += length;
+    if (endpoint !== undefined) peer.heardFrom(endpoint, now);
+    if (peer.keypairs.confirm(keypair)) peer.sessionConfirmed(now);
+    peer.renewOnReceive(keypair, now);
+    const isKeepalive = length === DATA.minimumLength;
+    peer.packetReceived(now, !isKeepalive);
+    if (isKeepalive) return VERDICT.consumed;
+    const inner = batch.offsets[i]! + DATA.packet;
+    const innerLength = ipPacketLength(view, inner, length - DATA.minimumLength);
+    if (innerLength === 0) return DROP.badInnerPacket;
+    const at = sourceOffset(view, inner);
+    const owner = isIpv4(view, inner) ? this.#allowedIps.lookup4(view, at) : this.#allowedIps.lookup6(view, at);
+    if (owner !== peer) return DROP.refusedSource;
+    batch.offsets[i] = inner;
+    batch.lengths[i] = innerLength;
+    batch.peers[i] = peer;
+    return VERDICT.deliver;
+  }
+
+  #queueHandshake(batch: PacketBatch, i: number): number {
+    const source = batch.endpoints[i];
+    if (source === undefined) throw new TypeError(`batch.endpoints[${i}] is missing`);
+    if (this.#context.identity === undefined) return DROP.deviceDown;
+    const offset = batch.offsets[i]!;
+    const bytes = batch.buffer.slice(offset, offset + batch.lengths[i]!);
+    return this.#handshakes.push(bytes, source) ? VERDICT.consumed : DROP.handshakeQueueFull;
+  }
+
+  #receiveHandshake(out: Outbox): void {
+    const underLoad = this.#handshakes.underLoad(out.now);
+    const message = this.#handshakes.shift();
+    if (message === undefined) return;
+    const reason = receiveHandshake(
+      this.#context,
+      (publicKey) => this.#peers.get(keyId(publicKey)),
+      message.bytes,
+      message.source,
+      { underLoad, limiter: this.#limiter },
+      out,
+    );
+    if (reason !== undefined) this.#context.drops.add(dropVerdict(reason));
+  }
+
+  #setPrivateKey(privateKey: Uint8Array): void {
+    const { identity, crypto, random } = this.#context;
+    if (isZeroKey(privateKey)) {
+      this.#replaceIdentity(undefined);
+      return;
+    }
+    const key = clamp(privateKey.slice());
+    if (identity !== undefined && crypto.equal(identity.privateKey, key)) {
+      wipe(key);
+      return;
+    }
+    const publicKey = crypto.publicKey(key);
+    this.#replaceIdentity({
+      privateKey: key,
+      publicKey,
+      cookies: new CookieChecker(crypto, random, publicKey),
+      prologues: {
+        chacha20poly1305: prologue(crypto, 'chacha20poly1305', publicKey),
+        aes256gcm: prologue(crypto, 'aes256gcm', publicKey),
+      },
+    });
+    const own = this.#peers.get(keyId(publicKey));
+    if (own !== undefined) this.#removePeer(own);
+  }
+
+  #replaceIdentity(identity: LocalIdentity | undefined): void {
+    const before = this.#context.identity;
+    wipe(before?.privateKey);
+    before?.cookies.wipe();
+    this.#context.identity = identity;
+    for (const peer of this.#peers.values()) peer.identityChanged();
+  }
+
+  #checkPeerCount(update: DeviceUpdate): void {
+    const keys = new Set(update.replacePeers === true ? [] : this.#peers.keys());
+    for (const peer of update.peers ?? []) {
+      if (peer.remove === true) keys.delete(keyId(peer.publicKey));
+      else if (peer.updateOnly !== true) keys.add(keyId(peer.publicKey));
+    }
+    if (keys.size > MAX_PEERS) throw new RangeError(`peers must not be more than ${MAX_PEERS}`);
+  }
+
+  #removeUnnamed(named: readonly PeerUpdate[]): void {
+    const keep = new Set(named.map((peer) => keyId(peer.publicKey)));
+    for (const [id, peer] of this.#peers) if (!keep.has(id)) this.#removePeer(peer);
+  }
+
+  #configurePeer(update: PeerUpdate, now: number): void {
+    const id = keyId(update.publicKey);
+    let peer = this.#peers.get(id);
+    if (update.remove === true) {
+      if (peer !== undefined) this.#removePeer(peer);
+      return;
+    }
+    if (peer === undefined) {
+      const { identity, crypto } = this.#context;
+      if (update.updateOnly === true) return;
+      if (identity !== undefined && crypto.equal(identity.publicKey, update.publicKey)) return;
+      peer = new Peer(this.#context, update.publicKey);
+      this.#peers.set(id, peer);
+    }
+    if (update.presharedKey !== undefined) peer.presharedKey.set(update.presharedKey);
+    if (update.cipherSuite !== undefined) peer.changeCipherSuite(update.cipherSuite);
+    if (update.rekeyInterval !== undefined) peer.changeRekeyInterval(update.rekeyInterval);
+    if (update.replaceAllowedIps === true) this.#allowedIps.removeOwner(peer);
+    for (const prefix of update.allowedIps ?? []) {
+      if (prefix.remove === true) this.#allowedIps.remove(prefix, peer);
+      else this.#allowedIps.insert(prefix, peer);
+    }
+    if (update.endpoint !== undefined) peer.endpoint = update.endpoint;
+    if (update.persistentKeepalive !== undefined) {
+      const switchedOn = peer.persistentKeepalive === 0 && update.persistentKeepalive > 0;
+      peer.persistentKeepalive = update.persistentKeepalive;
+      if (switchedOn) peer.keepaliveNow(now);
+    }
+  }
+
+  #removePeer(peer: Peer): void {
+    this.#peers.delete(keyId(peer.publicKey));
+    this.#allowedIps.removeOwner(peer);
+    this.#deadlines.remove(peer);
+    peer.destroy();
+  }
+
+  /** The inverse of `#clock`, rounded up: a tick at this time finds the deadline due. */
+  #callersTime(at: number): number {
+    const time = at - this.#clockOffset;
+    return time + this.#clockOffset < at ? time + ROUNDING : time;
+  }
+
+  /** The caller's clock, made monotonic. */
+  #clock(now: number): number {
+    const at = now + this.#clockOffset;
+    if (at >= this.#lastNow) {
+      this.#lastNow = at;
+      return at;
+    }
+    this.#clockOffset += this.#lastNow - at;
+    return this.#lastNow;
+  }
+}

@@ -1,0 +1,424 @@
+/**
+ * One peer: its configuration, its sessions, and the triggers and deadlines of the paper's section 6.
+ * The data path calls the triggers (they only move deadlines); `tick` does what has become due.
+ */
+import {
+  HANDSHAKE_INITIATION_INTERVAL,
+  KEEPALIVE_TIMEOUT,
+  MAX_HANDSHAKE_RETRIES,
+  REKEY_AFTER_TIME,
+  REKEY_AFTER_TIME_RECEIVING,
+  REKEY_TIMEOUT,
+  ZERO_KEYS_AFTER,
+} from './constants.ts';
+import type { PeerHandle } from './batch.ts';
+import type { DeviceContext, IndexEntry, Outbox } from './context.ts';
+import { CookieGenerator } from './cookie.ts';
+import type { CipherSuite } from './crypto.ts';
+import { wipe } from './crypto.ts';
+import type { Scheduled } from './deadline-queue.ts';
+import { dropVerdict } from './drops.ts';
+import type { Endpoint } from './endpoint.ts';
+import { sameEndpoint, sameRemote, withoutSource } from './endpoint.ts';
+import type { PendingInitiation, TransportKeys } from './handshake.ts';
+import { createInitiation, prologue, wipePending } from './handshake.ts';
+import { Keypair } from './keypair.ts';
+import { Keypairs } from './keypairs.ts';
+import { KEY_LENGTH } from './keys.ts';
+import { encodeInitiation } from './messages.ts';
+import { sealCopy } from './seal.ts';
+import { StagingQueue } from './staging.ts';
+import type { Timestamp } from './tai64n.ts';
+import { isAfter, timestampAfter } from './tai64n.ts';
+import { TIMER, Timers } from './timers.ts';
+
+/** Our initiation that waits for its response. */
+export interface PendingHandshake extends PendingInitiation {
+  readonly index: number;
+  readonly sentAt: number;
+  /** The peer's own initiation arrived meanwhile. */
+  crossed: boolean;
+}
+
+const STAGING_OVERFLOW = dropVerdict('staging-overflow');
+const NOTHING = new Uint8Array(0);
+
+export class Peer implements PeerHandle, Scheduled {
+  readonly publicKey: Uint8Array;
+  readonly presharedKey: Uint8Array = new Uint8Array(KEY_LENGTH);
+  readonly cookies: CookieGenerator;
+  readonly timers: Timers;
+  readonly staged: StagingQueue = new StagingQueue();
+  readonly keypairs: Keypairs<IndexEntry>;
+  endpoint: Endpoint | undefined;
+  /** Seconds, 0 is off. */
+  persistentKeepalive = 0;
+  rekeyInterval: number = REKEY_AFTER_TIME;
+  cipherSuite: CipherSuite = 'chacha20poly1305';
+
+  rxBytes = 0;
+  txBytes = 0;
+  /** Unix milliseconds. */
+  lastHandshake: number | undefined;
+  handshakeMs: number | undefined;
+  sessions = 0;
+
+  pending: PendingHandshake | undefined;
+  /** The newest timestamp among the initiations that the peer sent us. */
+  lastTimestamp: Timestamp | undefined;
+  lastInitiationAt: number = -Infinity;
+
+  scheduledAt: number = Infinity;
+  heapIndex = -1;
+
+  readonly #context: DeviceContext;
+  #staticShared: Uint8Array | undefined;
+  #sentTimestamp: Timestamp | undefined;
+  #lastHandshakeSentAt = -Infinity;
+  #attempts = 0;
+  #forceInitiation = false;
+  #needAnotherKeepalive = false;
+  #renewedOnReceive = false;
+  #confirmed = false;
+  #roamed = false;
+
+  constructor(context: DeviceContext, publicKey: Uint8Array) {
+    this.#context = context;
+    this.publicKey = publicKey.slice();
+    this.cookies = new CookieGenerator(context.crypto, this.publicKey);
+    this.keypairs = new Keypairs(context.indexes);
+    this.timers = new Timers((at) => context.schedule(this, at));
+  }
+
+  deadline(): number {
+    return this.timers.next();
+  }
+
+  /** DH of our static key with the peer's; undefined for low-order keys, to which nothing is ever sent. */
+  staticShared(): Uint8Array | undefined {
+    const { identity, crypto } = this.#context;
+    if (this.#staticShared === undefined && identity !== undefined) {
+      this.#staticShared = crypto.dh(identity.privateKey, this.publicKey);
+    }
+    return this.#staticShared;
+  }
+
+  // Triggers of the data path.
+
+  /** Call after an authenticated packet was sealed for sending. */
+  packetSent(now: number, carriesData: boolean): void {
+    const { timers } = this;
+    timers.clear(TIMER['send-keepalive']);
+    if (carriesData && !timers.isSet(TIMER['new-handshake'])) {
+      timers.set(TIMER['new-handshake'], now + KEEPALIVE_TIMEOUT + REKEY_TIMEOUT + this.#context.jitter());
+    }
+    this.#restartPersistentKeepalive(now);
+  }
+
+  /** Call after a packet was authenticated. */
+  packetReceived(now: number, carriesData: boolean): void {
+    const { timers } = this;
+    timers.clear(TIMER['new-handshake']);
+    if (carriesData) {
+      if (timers.isSet(TIMER['send-keepalive'])) this.#needAnotherKeepalive = true;
+      else timers.set(TIMER['send-keepalive'], now + KEEPALIVE_TIMEOUT);
+    }
+    this.#restartPersistentKeepalive(now);
+  }
+
+  /** Call when data arrived on `keypair`: renews early enough that a receiver never falls silent (paper section 6.2). */
+  renewOnReceive(keypair: Keypair, now: number): void {
+    if (this.#renewedOnReceive || !keypair.isInitiator || keypair !== this.keypairs.current) return;
+    if (now - keypair.createdAt < REKEY_AFTER_TIME_RECEIVING) return;
+    this.#renewedOnReceive = true;
+    this.wantHandshake(now);
+  }
+
+  /** Call when the first packet on `next` arrived and made it `current`. */
+  sessionConfirmed(now: number): void {
+    this.#confirmed = true;
+    this.discardPending();
+    this.#handshakeDone();
+    this.timers.set(TIMER.flush, now);
+  }
+
+  /** Call with the source of an authenticated message. */
+  heardFrom(endpoint: Endpoint, now: number): void {
+    const before = this.endpoint;
+    if (before === endpoint || (before !== undefined && sameEndpoint(before, endpoint))) return;
+    this.endpoint = endpoint;
+    if (before === undefined || !sameRemote(before, endpoint)) {
+      this.#roamed = true;
+      this.timers.set(TIMER.flush, now);
+    }
+  }
+
+  /** Begins a handshake with the next tick unless one is under way; not sooner than Rekey-Timeout after the last. */
+  wantHandshake(now: number): void {
+    if (this.timers.isSet(TIMER['retransmit-handshake']) || this.timers.isSet(TIMER.initiate)) return;
+    this.timers.set(TIMER.initiate, Math.max(now, this.#lastHandshakeSentAt + REKEY_TIMEOUT));
+  }
+
+  // Control.
+
+  /** Lets the system choose the local address again. */
+  forgetSource(): void {
+    if (this.endpoint !== undefined) this.endpoint = withoutSource(this.endpoint);
+  }
+
+  /** Begins a handshake with the next tick whatever came before. */
+  forceHandshake(now: number): void {
+    this.#forceInitiation = true;
+    this.timers.set(TIMER.initiate, Math.max(now, this.#lastHandshakeSentAt + HANDSHAKE_INITIATION_INTERVAL));
+  }
+
+  /** Sends a keepalive with the next tick, which makes a session if there is none. */
+  keepaliveNow(now: number): void {
+    this.timers.set(TIMER['persistent-keepalive'], now);
+  }
+
+  /** Takes in the keys of a completed handshake, and wipes them. */
+  beginSession(
+    keys: TransportKeys,
+    entry: IndexEntry,
+    indexes: { readonly local: number; readonly remote: number },
+    isInitiator: boolean,
+    renewAt: number,
+    now: number,
+  ): void {
+    const aead = this.#context.crypto.aead(this.cipherSuite);
+    const keypair = new Keypair({
+      sealer: aead.sealer(keys.send),
+      opener: aead.opener(keys.receive),
+      isInitiator,
+      localIndex: indexes.local,
+      remoteIndex: indexes.remote,
+      createdAt: now,
+      renewAt,
+    });
+    wipe(keys.send, keys.receive);
+    entry.keypair = keypair;
+    this.keypairs.begin(keypair);
+    this.timers.set(TIMER['zero-keys'], now + ZERO_KEYS_AFTER);
+    if (!this.timers.isSet(TIMER['expire-session'])) this.timers.set(TIMER['expire-session'], keypair.expiresAt);
+  }
+
+  /** Our initiation was answered: the new session is `current` and what waited goes out. */
+  initiatedSession(sentAt: number, out: Outbox): void {
+    this.handshakeMs = out.now - sentAt;
+    this.#handshakeDone();
+    this.#sessionEstablished('initiator', out);
+    if (!this.#sendStaged(out)) this.#sendKeepalive(out);
+  }
+
+  /** A response of ours went out: counts as a handshake message sent. */
+  responseSent(now: number): void {
+    this.#lastHandshakeSentAt = now;
+    this.packetSent(now, false);
+  }
+
+  /** The responder gave us a cookie: once per handshake, the initiation is sent again at once, now with mac2. */
+  retryWithCookie(now: number): void {
+    if (this.pending !== undefined) this.forceHandshake(now);
+  }
+
+  discardPending(): void {
+    if (this.pending === undefined) return;
+    this.#context.indexes.delete(this.pending.index);
+    wipePending(this.pending);
+    this.pending = undefined;
+  }
+
+  /** Takes effect with a new handshake: sessions of the other suite end here. */
+  changeCipherSuite(suite: CipherSuite): void {
+    if (suite === this.cipherSuite) return;
+    this.cipherSuite = suite;
+    this.discardPending();
+    this.keypairs.clear();
+  }
+
+  changeRekeyInterval(interval: number): void {
+    this.rekeyInterval = interval;
+    const { current } = this.keypairs;
+    if (current?.isInitiator === true) current.renewAt = current.createdAt + interval;
+  }
+
+  /** Our private key changed: sessions may still receive, but the next packet needs a new handshake. */
+  identityChanged(): void {
+    wipe(this.#staticShared);
+    this.#staticShared = undefined;
+    this.discardPending();
+    this.timers.clear(TIMER['retransmit-handshake']);
+    this.keypairs.current?.stopSending();
+    this.keypairs.next?.stopSending();
+    this.#lastHandshakeSentAt = -Infinity;
+  }
+
+  /** Erases sessions, pending handshake and staged packets. */
+  eraseSessions(): void {
+    this.discardPending();
+    this.keypairs.clear();
+    this.staged.clear();
+    this.cookies.clear();
+  }
+
+  /** Erases everything; the peer must not be used afterwards. */
+  destroy(): void {
+    this.eraseSessions();
+    this.timers.clearAll();
+    wipe(this.presharedKey, this.#staticShared);
+    this.#staticShared = undefined;
+    this.endpoint = undefined;
+  }
+
+  /** Does what is due. */
+  tick(out: Outbox): void {
+    const { timers } = this;
+    const { now } = out;
+    if (timers.take(TIMER['expire-session'], now)) {
+      const next = this.keypairs.retireExpired(now);
+      if (next !== Infinity) timers.set(TIMER['expire-session'], next);
+    }
+    if (timers.take(TIMER['zero-keys'], now)) {
+      this.eraseSessions();
+      out.events.push({ type: 'expired', publicKey: this.publicKey });
+    }
+    if (timers.take(TIMER['retransmit-handshake'], now)) this.#retransmit(out);
+    if (timers.take(TIMER['new-handshake'], now)) {
+      this.forgetSource();
+      this.wantHandshake(now);
+    }
+    if (timers.take(TIMER.initiate, now)) this.#startHandshake(out);
+    if (timers.take(TIMER.flush, now)) this.#flush(out);
+    if (timers.take(TIMER['send-keepalive'], now)) {
+      this.#sendKeepalive(out);
+      if (this.#needAnotherKeepalive) {
+        this.#needAnotherKeepalive = false;
+        timers.set(TIMER['send-keepalive'], now + KEEPALIVE_TIMEOUT);
+      }
+    }
+    if (timers.take(TIMER['persistent-keepalive'], now) && this.persistentKeepalive > 0) {
+      this.#sendKeepalive(out);
+      if (!timers.isSet(TIMER['persistent-keepalive'])) this.#restartPersistentKeepalive(now);
+    }
+  }
+
+  #startHandshake(out: Outbox): void {
+    const forced = this.#forceInitiation;
+    this.#forceInitiation = false;
+    if (!forced && out.now - this.#lastHandshakeSentAt < REKEY_TIMEOUT) return;
+    this.#attempts = 0;
+    this.#sendInitiation(out);
+  }
+
+  #retransmit(out: Outbox): void {
+    if (this.#attempts < MAX_HANDSHAKE_RETRIES) {
+      this.#attempts += 1;
+      this.forgetSource();
+      this.#sendInitiation(out);
+      return;
+    }
+    this.timers.clear(TIMER['send-keepalive']);
+    this.discardPending();
+    for (let n = this.staged.clear(); n > 0; n--) this.#context.drops.add(STAGING_OVERFLOW);
+    if (!this.timers.isSet(TIMER['zero-keys'])) this.timers.set(TIMER['zero-keys'], out.now + ZERO_KEYS_AFTER);
+    out.events.push({ type: 'unanswered', publicKey: this.publicKey, initiations: this.#attempts + 1 });
+  }
+
+  #sendInitiation(out: Outbox): void {
+    const { identity, crypto, random, indexes } = this.#context;
+    const staticShared = this.staticShared();
+    if (identity === undefined || staticShared === undefined || this.endpoint === undefined) return;
+    const timestamp = timestampAfter(laterOf(this.#sentTimestamp, this.#context.timestampFloor), out.unixMs);
+    const start = prologue(crypto, this.cipherSuite, this.publicKey);
+    const created = createInitiation(crypto, start, {
+      identity,
+      remoteStatic: this.publicKey,
+      staticShared,
+      ephemeralPrivate: random(KEY_LENGTH),
+      timestamp,
+    });
+    start.wipe();
+    if (created === undefined) return;
+    this.discardPending();
+    const index = indexes.insert({ peer: this, keypair: undefined });
+    this.pending = { ...created.pending, index, sentAt: out.now, crossed: false };
+    this.#sentTimestamp = timestamp;
+    this.#context.timestamp = laterOf(this.#context.timestamp, timestamp);
+    const bytes = encodeInitiation({ sender: index, ...created.message });
+    this.cookies.addMacs(bytes, out.now);
+    out.datagrams.push({ endpoint: this.endpoint, bytes, kind: 'handshake', peer: this });
+    this.txBytes += bytes.length;
+    this.#lastHandshakeSentAt = out.now;
+    this.packetSent(out.now, false);
+    this.timers.set(TIMER['retransmit-handshake'], out.now + REKEY_TIMEOUT + this.#context.jitter());
+  }
+
+  #flush(out: Outbox): void {
+    if (this.#roamed && this.endpoint !== undefined) {
+      out.events.push({ type: 'roamed', publicKey: this.publicKey, endpoint: this.endpoint });
+    }
+    this.#roamed = false;
+    if (this.#confirmed) this.#sessionEstablished('responder', out);
+    this.#confirmed = false;
+    this.#sendStaged(out);
+  }
+
+  #sessionEstablished(role: 'initiator' | 'responder', out: Outbox): void {
+    this.sessions += 1;
+    this.lastHandshake = out.unixMs;
+    out.events.push({
+      type: 'session',
+      publicKey: this.publicKey,
+      role,
+      number: this.sessions,
+      ...(role === 'initiator' && this.handshakeMs !== undefined && { handshakeMs: this.handshakeMs }),
+    });
+  }
+
+  #handshakeDone(): void {
+    this.timers.clear(TIMER['retransmit-handshake']);
+    this.timers.clear(TIMER.initiate);
+    this.#attempts = 0;
+    this.#renewedOnReceive = false;
+  }
+
+  /** Seals what waited; true when there was something. Without a usable session it goes on waiting for one. */
+  #sendStaged(out: Outbox): boolean {
+    if (this.staged.length === 0) return false;
+    if (this.keypairs.current?.canSend(out.now) !== true) {
+      this.wantHandshake(out.now);
+      return true;
+    }
+    for (const packet of this.staged.drain()) this.#sendSealed(packet, out);
+    return true;
+  }
+
+  #sendKeepalive(out: Outbox): void {
+    if (this.#sendStaged(out)) return;
+    if (this.keypairs.current?.canSend(out.now) === true) this.#sendSealed(NOTHING, out);
+    else this.wantHandshake(out.now);
+  }
+
+  #sendSealed(packet: Uint8Array, out: Outbox): void {
+    const keypair = this.keypairs.current;
+    if (this.endpoint === undefined || keypair?.canSend(out.now) !== true) return;
+    const bytes = sealCopy(keypair, packet, this.#context.mtu);
+    wipe(packet);
+    out.datagrams.push({ endpoint: this.endpoint, bytes, kind: 'data', peer: this });
+    this.txBytes += bytes.length;
+    this.packetSent(out.now, packet.length > 0);
+    if (keypair.needsRenewal(out.now)) this.wantHandshake(out.now);
+  }
+
+  #restartPersistentKeepalive(now: number): void {
+    if (this.persistentKeepalive > 0) {
+      this.timers.set(TIMER['persistent-keepalive'], now + this.persistentKeepalive * 1000);
+    }
+  }
+}
+
+function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return isAfter(a, b) ? a : b;
+}

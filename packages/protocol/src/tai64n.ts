@@ -1,0 +1,47 @@
+/**
+ * TAI64N timestamps (paper section 5.1; cr.yp.to/libtai/tai64.html): 8 bytes of seconds, 4 of nanoseconds, big endian,
+ * so that comparing bytes compares times. Nanoseconds are rounded down to 2^24 (16.8 ms) to hide the clock.
+ */
+export type Timestamp = Uint8Array;
+
+export const TIMESTAMP_LENGTH = 12;
+
+const TAI_EPOCH_HIGH = 0x4000_0000;
+/** Ten leap seconds at the Unix epoch. */
+const TAI_EPOCH_LOW = 10;
+const WHITENER = 2 ** 24;
+
+/** The whitened timestamp of a Unix time in milliseconds; times before 1970 count as 1970. */
+export function timestampAt(unixMs: number): Timestamp {
+  const ms = Number.isFinite(unixMs) ? Math.max(0, Math.floor(unixMs)) : 0;
+  const nanos = (ms % 1000) * 1_000_000;
+  return encode(Math.floor(ms / 1000) + TAI_EPOCH_LOW, nanos - (nanos % WHITENER));
+}
+
+/** The whitened timestamp at `unixMs`, or the next one after `floor` if that is later: strictly after `floor` always. */
+export function timestampAfter(floor: Timestamp | undefined, unixMs: number): Timestamp {
+  const candidate = timestampAt(unixMs);
+  if (floor === undefined || isAfter(candidate, floor)) return candidate;
+  const view = new DataView(floor.buffer, floor.byteOffset, TIMESTAMP_LENGTH);
+  const seconds = (view.getUint32(0) - TAI_EPOCH_HIGH) * 2 ** 32 + view.getUint32(4);
+  const nanos = view.getUint32(8);
+  const next = nanos - (nanos % WHITENER) + WHITENER;
+  return next < 1_000_000_000 ? encode(seconds, next) : encode(seconds + 1, 0);
+}
+
+/** True when `a` is strictly later than `b`. */
+export function isAfter(a: Timestamp, b: Timestamp): boolean {
+  for (let i = 0; i < TIMESTAMP_LENGTH; i++) {
+    if (a[i] !== b[i]) return a[i]! > b[i]!;
+  }
+  return false;
+}
+
+function encode(seconds: number, nanos: number): Timestamp {
+  const bytes = new Uint8Array(TIMESTAMP_LENGTH);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, TAI_EPOCH_HIGH + Math.floor(seconds / 2 ** 32));
+  view.setUint32(4, seconds >>> 0);
+  view.setUint32(8, nanos);
+  return bytes;
+}
