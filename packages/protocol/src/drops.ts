@@ -65,14 +65,9 @@ export const VERDICT = {
 
 export const FIRST_DROP = 16;
 
-const VERDICT_OF = Object.fromEntries(DROP_REASONS.map((reason, i) => [reason, FIRST_DROP + i])) as Record<
-  DropReason,
-  number
->;
-
 /** The verdict number of a drop. */
 export function dropVerdict(reason: DropReason): number {
-  return VERDICT_OF[reason];
+  return FIRST_DROP + DROP_REASONS.indexOf(reason);
 }
 
 /** The reason behind a verdict, or undefined when it is no drop. */
@@ -90,9 +85,8 @@ export class DropCounters {
 
   /** Every reason with its count, zeros included. */
   snapshot(): Record<DropReason, number> {
-    return Object.fromEntries(DROP_REASONS.map((reason, i) => [reason, this.#counts[i]!])) as Record<
-      DropReason,
-      number
-    >;
+    const entries = DROP_REASONS.map((reason, i) => [reason, this.#counts[i]!]);
+    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every reason is among the entries
+    return Object.fromEntries(entries) as Record<DropReason, number>;
   }
 }

@@ -63,13 +63,13 @@ export class SymmetricState {
 
   mixKey(input: Uint8Array): void {
     const [chainingKey, key] = kdf(this.#crypto, this.#chainingKey, input, 2);
-    this.#replace(chainingKey!, key!);
+    this.#replace(chainingKey!, key);
     this.#counter = 0;
   }
 
   mixKeyAndHash(input: Uint8Array): void {
     const [chainingKey, hashInput, key] = kdf(this.#crypto, this.#chainingKey, input, 3);
-    this.#replace(chainingKey!, key!);
+    this.#replace(chainingKey!, key);
     this.#counter = 0;
     this.mixHash(hashInput!);
     wipe(hashInput);
