@@ -1,0 +1,149 @@
+import { Command, CommanderError } from 'commander';
+import { init, type InitOptions } from './commands/init.ts';
+import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
+import { peerList } from './commands/peer-list.ts';
+import { peerRemove } from './commands/peer-remove.ts';
+import { peerShow } from './commands/peer-show.ts';
+import { run, type RunOptions } from './commands/run.ts';
+import { status } from './commands/status.ts';
+import { errorLine, InputError } from './errors.ts';
+import * as parse from './options.ts';
+import { defaultStatePath } from './state/folder.ts';
+
+const EXIT_CODES = `
+Exit codes:
+  0  done
+  1  it cannot be done as things are: there is such a peer already, another server runs, the system refuses
+  2  wrong input: an argument, or a state file that is broken or open to others; nothing was changed`;
+
+/** Runs one command; resolves to the exit code of the process. */
+export async function main(argv: readonly string[]): Promise<number> {
+  try {
+    await program().parseAsync(argv, { from: 'user' });
+    return 0;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      if (error.exitCode === 0) return 0;
+      // Help was asked for by leaving the command out: commander has written it.
+      if (error.code !== 'commander.help') complain(error.message.replace(/^error: /, ''), error);
+      return 2;
+    }
+    complain(errorLine(error), error);
+    return error instanceof InputError ? 2 : 1;
+  }
+}
+
+function complain(text: string, error: unknown): void {
+  process.stderr.write(`sealaned: ${errorLine(text)}\n`);
+  if (process.env['SEALANE_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+}
+
+function program(): Command {
+  const root = new Command('sealaned')
+    .description('The Sealane VPN server, compatible with WireGuard peers.')
+    .exitOverride()
+    .configureOutput({ outputError: () => undefined })
+    .showHelpAfterError(false)
+    .helpCommand(false)
+    .addHelpText(
+      'after',
+      `${EXIT_CODES}\n${examples(
+        'sealaned init --endpoint vpn.example.org:51820 --pool 10.7.0.0/24,fd07::/64',
+        'sealaned peer add alice --out alice.conf',
+        'sealaned run',
+      )}`,
+    );
+
+  command(root, 'init', 'make the keys and the address pool of a new server')
+    .requiredOption('--endpoint <host:port>', 'where clients reach this server', parse.endpointOption)
+    .requiredOption('--pool <cidr[,cidr6]>', "the peers' addresses; the first is the server's own", parse.poolOption)
+    .option('--dns <list>', 'name servers and search domains for the clients', parse.dnsOption, [])
+    .option('--mtu <bytes>', 'largest packet inside the tunnel', parse.mtuOption, 1_420)
+    .addHelpText(
+      'after',
+      examples(
+        'sealaned init --endpoint vpn.example.org:51820 --pool 10.7.0.0/24',
+        'sealaned init --endpoint [2001:db8::1]:51820 --pool 10.7.0.0/24,fd07::/64 --dns 10.7.0.1',
+      ),
+    )
+    .action((options: InitOptions) => init(options));
+
+  command(root, 'run', 'run the server in the foreground; SIGTERM and SIGINT end it, SIGHUP reads the peers again')
+    .option('--userspace', 'no TUN interface: needs no permission (the default where TUN is not permitted)', false)
+    .option('--interface <name>', "name of the TUN interface, 'sealane0' if not given", parse.interfaceOption)
+    .option('--lane <kind>', 'how packets are moved: portable, linux or auto', parse.laneOption, 'auto' as const)
+    .option('--listen <port>', "UDP port, the endpoint's if not given; 0 takes any free one", parse.portOption)
+    .option('--json', 'log lines as JSON', false)
+    .addHelpText(
+      'after',
+      examples('sealaned run', 'sealaned run --userspace --json', 'sealaned run --interface wg0 --listen 51820'),
+    )
+    .action((options: RunOptions, self: Command) => {
+      if (options.userspace && options.interface !== undefined) {
+        self.error("error: option '--userspace' cannot be used with option '--interface <name>'");
+      }
+      return run(options);
+    });
+
+  command(root, 'status', 'say whether the server runs, and how it does')
+    .option('--json', 'as JSON', false)
+    .addHelpText('after', examples('sealaned status', 'sealaned status --json'))
+    .action((options: { state: string; json: boolean }) => status(options));
+
+  addPeerCommands(root);
+  return root;
+}
+
+function addPeerCommands(root: Command): void {
+  const peer = root
+    .command('peer')
+    .description('add, list, show and remove peers; a running server follows at once')
+    .helpCommand(false)
+    .addHelpText('after', examples('sealaned peer add alice', 'sealaned peer list', 'sealaned peer remove alice'));
+
+  command(peer, 'add', "add a peer and print its configuration, with a QR code on a terminal")
+    .argument('<name>', 'what to call it', parse.nameArgument)
+    .option('--out <file>', 'write the configuration to a new file that only you can read')
+    .option('--public-key <key>', "the peer's own public key: its private key is then never here")
+    .option('--no-psk', 'without a preshared key')
+    .option('--allowed-ips <list>', 'what the client sends through the tunnel, if not just the pool', parse.prefixesOption)
+    .option('--keepalive <seconds>', 'how often an idle client sends something, 0 for never', parse.keepaliveOption, 0)
+    .addHelpText(
+      'after',
+      examples(
+        'sealaned peer add alice > alice.conf',
+        'sealaned peer add phone --allowed-ips 0.0.0.0/0,::/0 --keepalive 25',
+        'sealaned peer add bob --public-key "$(cat bob.pub)" --out bob.conf',
+      ),
+    )
+    .action((name: string, options: PeerAddOptions) => peerAdd(name, options));
+
+  command(peer, 'list', 'list all peers, with live data while the server runs')
+    .option('--json', 'as JSON', false)
+    .addHelpText('after', examples('sealaned peer list', 'sealaned peer list --json'))
+    .action((options: { state: string; json: boolean }) => peerList(options));
+
+  command(peer, 'show', 'show one peer, with live data while the server runs')
+    .argument('<name>', 'the peer', parse.nameArgument)
+    .option('--json', 'as JSON', false)
+    .addHelpText('after', examples('sealaned peer show alice', 'sealaned peer show alice --json'))
+    .action((name: string, options: { state: string; json: boolean }) => peerShow(name, options));
+
+  command(peer, 'remove', 'remove a peer; its session ends at once')
+    .argument('<name>', 'the peer', parse.nameArgument)
+    .addHelpText('after', examples('sealaned peer remove alice'))
+    .action((name: string, options: { state: string }) => peerRemove(name, options));
+}
+
+/** A command with what all of them share. */
+function command(parent: Command, name: string, description: string): Command {
+  return parent
+    .command(name)
+    .description(description)
+    .allowExcessArguments(false)
+    .option('--state <dir>', 'the folder that holds the server', defaultStatePath());
+}
+
+function examples(...lines: readonly string[]): string {
+  return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}

@@ -1,0 +1,75 @@
+import type { LaneKind } from '@sealane/tunnel';
+import { errorLine, RefusedError } from '../errors.ts';
+import { createLog, type Log } from '../running/log.ts';
+import type { LiveStatus } from '../running/live.ts';
+import { startServer } from '../running/server.ts';
+import { stateFolder } from '../state/folder.ts';
+
+export interface RunOptions {
+  readonly state: string;
+  readonly userspace: boolean;
+  /** Set when it was asked for: then the server does without nothing less than a TUN interface. */
+  readonly interface?: string;
+  readonly lane: LaneKind | 'auto';
+  readonly listen?: number;
+  readonly json: boolean;
+}
+
+const DEFAULT_INTERFACE = 'sealane0';
+
+/** Runs the server in the foreground until SIGTERM, SIGINT or the end of its interface. */
+export async function run(options: RunOptions): Promise<void> {
+  process.umask(0o077);
+  // The server outlives whoever reads its log.
+  process.stdout.on('error', () => undefined);
+  const log = createLog({ write: (line) => process.stdout.write(`${line}\n`), json: options.json, now: Date.now });
+  const stopped = signalled('SIGTERM', 'SIGINT');
+  const server = await startServer({
+    folder: stateFolder(options.state),
+    mode: options.userspace ? 'userspace' : options.interface === undefined ? 'auto' : 'tun',
+    interfaceName: options.interface ?? DEFAULT_INTERFACE,
+    lane: options.lane,
+    ...(options.listen === undefined ? {} : { listenPort: options.listen }),
+    log,
+  });
+  const onHangup = (): void => {
+    server.reload().catch((error: unknown) => log.entry('reload-failed', `not reloaded: ${errorLine(error)}`));
+  };
+  process.on('SIGHUP', onHangup);
+  try {
+    sayReady(log, await server.status());
+    const end = await Promise.race([stopped, server.ended.then((error) => ({ error }))]);
+    if (typeof end === 'object') {
+      throw new RefusedError(`the server's interface is gone${end.error ? `: ${errorLine(end.error)}` : ''}`, {
+        cause: end.error,
+      });
+    }
+    log.entry('stopping', `${end}: stopping`, { signal: end });
+  } finally {
+    process.off('SIGHUP', onHangup);
+    await server.close();
+    log.close();
+  }
+  log.entry('stopped', 'stopped');
+}
+
+function sayReady(log: Log, status: LiveStatus): void {
+  const { addresses, port, publicKey, device, crypto, lane, pid } = status;
+  for (const text of status.notes) log.entry('note', text, { note: text });
+  log.entry(
+    'ready',
+    `ready: ${addresses.join(' ')}, UDP port ${port}, public key ${publicKey}, device ${device.kind} ${device.name}, crypto ${crypto}, lane ${lane}`,
+    { addresses, port, publicKey, device: device.kind, interface: device.name, crypto, lane, pid },
+  );
+}
+
+/** Resolves to the first of the signals; the ones after it find the default again and end the process. */
+function signalled(...signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    const handle = (signal: NodeJS.Signals): void => {
+      for (const name of signals) process.off(name, handle);
+      resolve(signal);
+    };
+    for (const name of signals) process.on(name, handle);
+  });
+}

@@ -1,0 +1,59 @@
+import { formatBytes, formatDuration } from '../output/format.ts';
+import { print, printJson, table } from '../output/print.ts';
+import { styleFor } from '../output/style.ts';
+import type { LiveStatus } from '../running/live.ts';
+import { stateFolder, type StateFolder } from '../state/folder.ts';
+import { readRegistry, type Registry } from '../state/registry.ts';
+import { liveStatus } from './live-status.ts';
+
+/** Says whether a server runs on the folder, and how it does. */
+export async function status(options: { readonly state: string; readonly json: boolean }): Promise<void> {
+  const folder = stateFolder(options.state);
+  const registry = readRegistry(folder);
+  const live = await liveStatus(folder);
+  if (options.json) {
+    const { endpoint, pool, dns, mtu } = registry.server;
+    const base = { state: folder.path, endpoint, pool, dns, mtu, peers: registry.peers.length };
+    await printJson({ ...base, running: live !== undefined, ...(live === undefined ? {} : { live }) });
+  } else {
+    await print(statusText(folder, registry, live, Date.now()));
+  }
+}
+
+function statusText(folder: StateFolder, registry: Registry, live: LiveStatus | undefined, now: number): string {
+  const style = styleFor(process.stdout);
+  const base = [
+    ['state', folder.path],
+    ['endpoint', registry.server.endpoint],
+    ['pool', registry.server.pool.join(', ')],
+    ['peers', peersText(registry, live)],
+  ];
+  if (live === undefined) return `${style.yellow('not running')}\n${table(base.map((row) => [' ', ...row]))}`;
+  const received = live.peers.reduce((sum, peer) => sum + peer.rxBytes, 0);
+  const sent = live.peers.reduce((sum, peer) => sum + peer.txBytes, 0);
+  const drops = Object.entries(live.drops).map(([reason, count]) => `${reason} ${count}`);
+  const faults = Object.entries(live.faults).map(([reason, count]) => `${reason} ${count}`);
+  const rows = [
+    ...base,
+    ['process', `${live.pid}, for ${formatDuration(now - live.since)}`],
+    ['public key', live.publicKey],
+    ['address', live.addresses.join(', ')],
+    ['UDP port', String(live.port)],
+    ['device', `${live.device.kind} ${live.device.name}`],
+    ['crypto', live.crypto],
+    ['lane', live.lane],
+    ['received', formatBytes(received)],
+    ['sent', formatBytes(sent)],
+    ...(live.underLoad ? [['under load', 'yes: handshakes need a proof of address']] : []),
+    ...(drops.length > 0 ? [['dropped', drops.join(', ')]] : []),
+    ...(faults.length > 0 ? [['faults', faults.join(', ')]] : []),
+    ...live.notes.map((text) => ['note', text]),
+  ];
+  return `${style.green('running')}\n${table(rows.map((row) => [' ', ...row]))}`;
+}
+
+function peersText(registry: Registry, live: LiveStatus | undefined): string {
+  if (live === undefined) return String(registry.peers.length);
+  const connected = live.peers.filter((peer) => peer.session !== undefined).length;
+  return `${registry.peers.length}, ${connected} with a session`;
+}

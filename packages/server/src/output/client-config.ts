@@ -1,0 +1,37 @@
+/** What a peer needs to reach the server, as a wg-quick file. */
+export interface ClientConfig {
+  readonly name: string;
+  /** base64; absent when the peer made its own key. */
+  readonly privateKey?: string;
+  readonly addresses: readonly string[];
+  readonly dns: readonly string[];
+  readonly mtu: number;
+  readonly serverPublicKey: string;
+  readonly presharedKey?: string;
+  readonly allowedIps: readonly string[];
+  readonly endpoint: string;
+  /** Seconds; 0 is off. */
+  readonly keepalive: number;
+}
+
+/** Stands where a private key belongs that only the peer knows; no program takes it for a key. */
+export const PRIVATE_KEY_PLACEHOLDER = 'REPLACE-WITH-YOUR-PRIVATE-KEY';
+
+export function formatClientConfig(config: ClientConfig): string {
+  const lines = [
+    `# ${config.name}`,
+    '[Interface]',
+    `PrivateKey = ${config.privateKey ?? PRIVATE_KEY_PLACEHOLDER}`,
+    `Address = ${config.addresses.map((address) => `${address}/${address.includes(':') ? 128 : 32}`).join(', ')}`,
+    ...(config.dns.length > 0 ? [`DNS = ${config.dns.join(', ')}`] : []),
+    `MTU = ${config.mtu}`,
+    '',
+    '[Peer]',
+    `PublicKey = ${config.serverPublicKey}`,
+    ...(config.presharedKey === undefined ? [] : [`PresharedKey = ${config.presharedKey}`]),
+    `AllowedIPs = ${config.allowedIps.join(', ')}`,
+    `Endpoint = ${config.endpoint}`,
+    ...(config.keepalive > 0 ? [`PersistentKeepalive = ${config.keepalive}`] : []),
+  ];
+  return `${lines.join('\n')}\n`;
+}

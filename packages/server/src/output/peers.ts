@@ -1,0 +1,84 @@
+import type { LivePeer, LiveStatus } from '../running/live.ts';
+import type { RegistryPeer } from '../state/registry.ts';
+import { formatBytes, formatDuration } from './format.ts';
+import { table } from './print.ts';
+import type { Style } from './style.ts';
+
+/** A peer without its secrets, with what the running server says of it. */
+export interface PeerView {
+  readonly name: string;
+  readonly publicKey: string;
+  readonly addresses: readonly string[];
+  readonly presharedKey: boolean;
+  readonly added: string;
+  /** Absent when no server runs. */
+  readonly live?: Omit<LivePeer, 'publicKey'>;
+}
+
+export function peerViews(peers: readonly RegistryPeer[], live: LiveStatus | undefined): readonly PeerView[] {
+  const byKey = new Map(live?.peers.map(({ publicKey, ...rest }) => [publicKey, rest]));
+  return peers.map((peer) => {
+    const now = byKey.get(peer.publicKey);
+    return {
+      name: peer.name,
+      publicKey: peer.publicKey,
+      addresses: peer.addresses,
+      presharedKey: peer.presharedKey !== undefined,
+      added: peer.added,
+      ...(now === undefined ? {} : { live: now }),
+    };
+  });
+}
+
+/** All peers as a table; the last columns only while a server runs. */
+export function peerTable(peers: readonly PeerView[], now: number, style: Style): string {
+  if (peers.length === 0) return "no peers: 'sealaned peer add NAME' adds one";
+  const running = peers.some((peer) => peer.live !== undefined);
+  const head = ['NAME', 'ADDRESS', ...(running ? ['ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT'] : ['PUBLIC KEY'])];
+  const rows = peers.map((peer) => [
+    peer.name,
+    peer.addresses.join(' '),
+    ...(running ? liveCells(peer.live, now) : [peer.publicKey]),
+  ]);
+  const [first, ...rest] = table([head, ...rows]).split('\n');
+  return [style.dim(first!), ...rest].join('\n');
+}
+
+/** One peer in full. */
+export function peerCard(peer: PeerView, now: number, style: Style): string {
+  const { live } = peer;
+  const session =
+    live?.session === undefined
+      ? 'none'
+      : `${formatDuration(live.session.ageMs)} old, ${live.session.role}, ${live.sessions} so far`;
+  const rows = [
+    ['public key', peer.publicKey],
+    ['address', peer.addresses.join(', ')],
+    ['preshared key', peer.presharedKey ? 'yes' : 'no'],
+    ['added', peer.added],
+    ...(live === undefined
+      ? [['live data', 'none: no server runs']]
+      : [
+          ['endpoint', live.endpoint ?? 'not seen yet'],
+          ['last handshake', ago(live.lastHandshake, now)],
+          ['session', session],
+          ['received', formatBytes(live.rxBytes)],
+          ['sent', formatBytes(live.txBytes)],
+        ]),
+  ];
+  return `${style.bold(peer.name)}\n${table(rows.map((row) => [' ', ...row]))}`;
+}
+
+function liveCells(live: PeerView['live'], now: number): string[] {
+  if (live === undefined) return ['-', '-', '-', '-'];
+  return [
+    live.endpoint ?? '-',
+    live.lastHandshake === undefined ? 'never' : ago(live.lastHandshake, now),
+    formatBytes(live.rxBytes),
+    formatBytes(live.txBytes),
+  ];
+}
+
+function ago(time: number | undefined, now: number): string {
+  return time === undefined ? 'never' : `${formatDuration(now - time)} ago`;
+}

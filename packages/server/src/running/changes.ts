@@ -1,0 +1,38 @@
+import { parseKey, type PeerUpdate } from '@sealane/protocol';
+import { parsePrefix } from '@sealane/tunnel';
+import type { RegistryPeer } from '../state/registry.ts';
+
+const NO_PRESHARED_KEY = new Uint8Array(32);
+
+/**
+ * What turns a device that serves `before` into one that serves `after`: removals first, so that a freed address can
+ * be given away in the same step. Peers that are the same in both are not touched and keep their sessions.
+ */
+export function peerChanges(before: readonly RegistryPeer[], after: readonly RegistryPeer[]): readonly PeerUpdate[] {
+  const kept = new Set(after.map((peer) => peer.publicKey));
+  const old = new Map(before.map((peer) => [peer.publicKey, peer]));
+  const removed = before
+    .filter((peer) => !kept.has(peer.publicKey))
+    .map((peer) => ({ publicKey: parseKey(peer.publicKey)!, remove: true }));
+  const changed = after.filter((peer) => !serves(old.get(peer.publicKey), peer)).map(peerUpdate);
+  return [...removed, ...changed];
+}
+
+/** The inner addresses of a peer are all that it may send from, and all that is sent to it. */
+function peerUpdate(peer: RegistryPeer): PeerUpdate {
+  return {
+    publicKey: parseKey(peer.publicKey)!,
+    presharedKey: peer.presharedKey === undefined ? NO_PRESHARED_KEY : parseKey(peer.presharedKey)!,
+    replaceAllowedIps: true,
+    allowedIps: peer.addresses.map((address) => parsePrefix(address)!),
+  };
+}
+
+function serves(old: RegistryPeer | undefined, peer: RegistryPeer): boolean {
+  return (
+    old !== undefined &&
+    old.presharedKey === peer.presharedKey &&
+    old.addresses.length === peer.addresses.length &&
+    old.addresses.every((address, i) => address === peer.addresses[i])
+  );
+}

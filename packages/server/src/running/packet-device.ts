@@ -1,0 +1,61 @@
+import { parseAddress, EchoHost, memoryPair, openTun, type PacketDevice } from '@sealane/tunnel';
+import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import { configureInterface } from './interface.ts';
+
+export interface PacketDeviceOptions {
+  /** `auto`: a TUN interface when the system lets us make one, else userspace. */
+  readonly mode: 'tun' | 'userspace' | 'auto';
+  readonly interfaceName: string;
+  /** The server's addresses with the length of their block. */
+  readonly addresses: readonly string[];
+  readonly mtu: number;
+}
+
+export interface OpenedDevice {
+  readonly device: PacketDevice;
+  /** Why it is not the TUN interface that was looked for first. */
+  readonly fallback?: string;
+}
+
+/**
+ * Opens what the server's packets come from and go to.
+ * @throws RefusedError when `tun` cannot be had, naming the way that needs no permission.
+ */
+export async function openPacketDevice(options: PacketDeviceOptions): Promise<OpenedDevice> {
+  if (options.mode === 'userspace') return { device: userspaceDevice(options) };
+  let device: PacketDevice;
+  try {
+    device = openTun({ name: options.interfaceName, mtu: options.mtu });
+  } catch (error) {
+    if (options.mode === 'auto' && isUnavailable(error)) {
+      return { device: userspaceDevice(options), fallback: `no TUN interface: ${errorLine(error)}` };
+    }
+    throw new RefusedError(`no TUN interface ${options.interfaceName}: ${errorLine(error)}; --userspace needs none`, {
+      cause: error,
+    });
+  }
+  try {
+    await configureInterface(device.name, options.addresses, options.mtu);
+  } catch (error) {
+    await device.close();
+    throw error;
+  }
+  return { device };
+}
+
+/** A host inside this process that answers echo requests to the server's addresses. */
+function userspaceDevice(options: PacketDeviceOptions): PacketDevice {
+  const [ours, far] = memoryPair({ mtu: options.mtu, name: 'userspace' });
+  const addresses = options.addresses.map((address) => parseAddress(address.slice(0, address.indexOf('/')))!);
+  new EchoHost({ device: far, addresses });
+  return ours;
+}
+
+/** No permission, no such device here, or no TUN on this system: nothing that trying again would change. */
+function isUnavailable(error: unknown): boolean {
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    const code = errorCode(cause);
+    if (code === 'EPERM' || code === 'EACCES' || code === 'ENOENT' || code === 'ENODEV' || code === 'ENOSYS') return true;
+  }
+  return false;
+}

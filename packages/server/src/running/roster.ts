@@ -1,0 +1,66 @@
+import { formatKey } from '@sealane/protocol';
+import type { Tunnel } from '@sealane/tunnel';
+import type { StateFolder } from '../state/folder.ts';
+import { readRegistry, type Registry } from '../state/registry.ts';
+import { peerChanges } from './changes.ts';
+import type { Log } from './log.ts';
+
+/** Makes a tunnel serve the peers of the registry, and follow it when it changes. */
+export class Roster {
+  readonly #folder: StateFolder;
+  readonly #tunnel: Tunnel;
+  readonly #log: Log;
+  #registry: Registry;
+  #names: ReadonlyMap<string, string>;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** `registry` is what the tunnel serves already. */
+  constructor(folder: StateFolder, tunnel: Tunnel, registry: Registry, log: Log) {
+    this.#folder = folder;
+    this.#tunnel = tunnel;
+    this.#log = log;
+    this.#registry = registry;
+    this.#names = namesOf(registry);
+  }
+
+  get revision(): number {
+    return this.#registry.revision;
+  }
+
+  /** What people call the peer; its key when it is none of ours. */
+  nameOf(publicKey: Uint8Array): string {
+    const key = formatKey(publicKey);
+    return this.#names.get(key) ?? key;
+  }
+
+  /**
+   * Reads the registry and applies what is different; the revision is then in force.
+   * Rejects with InputError, and changes nothing, when the file is not valid.
+   */
+  reload(): Promise<number> {
+    const turn = this.#turn.then(() => this.#apply());
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #apply(): Promise<number> {
+    const next = readRegistry(this.#folder);
+    const before = this.#registry;
+    const peers = peerChanges(before.peers, next.peers);
+    if (peers.length > 0) await this.#tunnel.configure({ peers });
+    this.#registry = next;
+    const oldNames = this.#names;
+    this.#names = namesOf(next);
+    for (const [key, peer] of this.#names) {
+      if (!oldNames.has(key)) this.#log.entry('peer-added', `peer ${peer} added`, { peer });
+    }
+    for (const [key, peer] of oldNames) {
+      if (!this.#names.has(key)) this.#log.entry('peer-removed', `peer ${peer} removed`, { peer });
+    }
+    return next.revision;
+  }
+}
+
+function namesOf(registry: Registry): ReadonlyMap<string, string> {
+  return new Map(registry.peers.map((peer) => [peer.publicKey, peer.name]));
+}

@@ -1,0 +1,114 @@
+import { formatKey, nobleCrypto, wipe } from '@sealane/protocol';
+import { formatAddress, openTunnel, type LaneKind } from '@sealane/tunnel';
+import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import type { StateFolder } from '../state/folder.ts';
+import { readPrivateKey } from '../state/keys.ts';
+import { lockRun } from '../state/lock.ts';
+import { endpointPort } from '../state/names.ts';
+import { serverAddress } from '../state/pool.ts';
+import { networksOf, readRegistry } from '../state/registry.ts';
+import { peerChanges } from './changes.ts';
+import { serveControl } from './control.ts';
+import { logEvent } from './events.ts';
+import { liveTunnel, type LiveStatus } from './live.ts';
+import type { Log } from './log.ts';
+import { openPacketDevice, type PacketDeviceOptions } from './packet-device.ts';
+import { Roster } from './roster.ts';
+
+export interface ServerOptions {
+  readonly folder: StateFolder;
+  readonly mode: PacketDeviceOptions['mode'];
+  readonly interfaceName: string;
+  readonly lane: LaneKind | 'auto';
+  /** The UDP port: that of the endpoint when absent, any free one when 0. */
+  readonly listenPort?: number;
+  readonly log: Log;
+}
+
+/** A server that runs: one tunnel for the peers of one registry. */
+export interface RunningServer {
+  /** Resolves when the packet device is gone although nobody closed the server; with the cause if there is one. */
+  readonly ended: Promise<Error | undefined>;
+  status(): Promise<LiveStatus>;
+  /** Reads the registry again; resolves to the revision in force. */
+  reload(): Promise<number>;
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the server of a state folder.
+ * @throws InputError when the state is not valid, RefusedError when the system or another server is in the way.
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { folder, log } = options;
+  const closers: (() => unknown)[] = [];
+  const close = async (): Promise<void> => {
+    for (const closer of closers.splice(0).toReversed()) await closer();
+  };
+  try {
+    const privateKey = readPrivateKey(folder);
+    closers.push(() => wipe(privateKey));
+    const lock = await lockRun(folder);
+    closers.push(() => lock.release());
+    const registry = readRegistry(folder);
+    const { endpoint, mtu } = registry.server;
+    const addresses = networksOf(registry).map((network) => `${formatAddress(serverAddress(network))}/${network.length}`);
+
+    const { device, fallback } = await openPacketDevice({ ...options, addresses, mtu });
+    closers.push(() => device.close());
+    if (fallback !== undefined) log.entry('fallback', `${fallback}: running in userspace`, { reason: fallback });
+
+    const listenPort = options.listenPort ?? endpointPort(endpoint)!;
+    const peers = peerChanges([], registry.peers);
+    const tunnel = await openTunnel({
+      device,
+      config: { privateKey, listenPort, mtu, peers },
+      lane: options.lane,
+      timestampFile: folder.timestamp,
+    }).catch((error: unknown) => {
+      throw openError(error, listenPort);
+    });
+    closers.push(() => tunnel.close());
+
+    const roster = new Roster(folder, tunnel, registry, log);
+    const ended = new Promise<Error | undefined>((resolve) => {
+      tunnel.events((event) => {
+        if (event.type === 'closed') resolve(event.error);
+        else logEvent(log, event, (publicKey) => roster.nameOf(publicKey));
+      });
+    });
+
+    const facts = {
+      pid: process.pid,
+      since: Date.now(),
+      publicKey: formatKey(nobleCrypto.publicKey(privateKey)),
+      addresses,
+      device: { kind: device.kind, name: device.name },
+    };
+    const status = async (): Promise<LiveStatus> => {
+      const live = await tunnel.status();
+      return { ...facts, revision: roster.revision, ...liveTunnel(live) };
+    };
+    const reload = (): Promise<number> => roster.reload();
+    const control = await serveControl(folder.controlSocket, { status, reload });
+    closers.push(() => control.close());
+    // A change that was written before the socket was there could not be told.
+    await reload();
+    return { ended, status, reload, close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+function openError(error: unknown, port: number): Error {
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    if (errorCode(cause) === 'EADDRINUSE') {
+      return new RefusedError(`UDP port ${port} is in use: choose another one with --listen`, { cause });
+    }
+    if (errorCode(cause) === 'EACCES') {
+      return new RefusedError(`UDP port ${port} may not be used: choose one above 1023 with --listen`, { cause });
+    }
+  }
+  return new RefusedError(`the tunnel cannot be opened: ${errorLine(error)}`, { cause: error });
+}

@@ -1,0 +1,63 @@
+import { closeSync, fsyncSync, linkSync, openSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { errorCode, RefusedError } from '../errors.ts';
+
+const PRIVATE = 0o600;
+
+/**
+ * Replaces a file (mode 0600) so that a crash at any moment leaves the old or the new content whole.
+ * One writer at a time: the caller holds the lock of the folder.
+ */
+export function replaceFile(path: string, text: string): void {
+  const temporary = `${path}.tmp`;
+  writeThrough(temporary, text);
+  renameSync(temporary, path);
+  syncFolder(path);
+}
+
+/**
+ * Creates a file (mode 0600) that appears whole or not at all.
+ * @throws RefusedError when the path exists already; it is left as it is.
+ */
+export function createFile(path: string, text: string): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  try {
+    writeThrough(temporary, text);
+    linkSync(temporary, path);
+  } catch (error) {
+    if (errorCode(error) === 'EEXIST') throw new RefusedError(`${path} exists already and is not overwritten`);
+    throw new RefusedError(`${path} cannot be written: ${errorCode(error) ?? String(error)}`, { cause: error });
+  } finally {
+    removeFile(temporary);
+  }
+  syncFolder(path);
+}
+
+/** Removes a file if it is there. */
+export function removeFile(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT' && errorCode(error) !== 'ENOTDIR') throw error;
+  }
+}
+
+function writeThrough(path: string, text: string): void {
+  const file = openSync(path, 'w', PRIVATE);
+  try {
+    writeFileSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** A new name is durable once its folder is. */
+function syncFolder(path: string): void {
+  const folder = openSync(dirname(path), 'r');
+  try {
+    fsyncSync(folder);
+  } finally {
+    closeSync(folder);
+  }
+}
