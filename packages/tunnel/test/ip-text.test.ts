@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { readFileSync } from 'node:fs';
 import { BlockList, isIPv4, isIPv6, SocketAddress } from 'node:net';
 import { describe, expect, it } from 'vitest';
@@ -81,7 +81,7 @@ describe('addresses', () => {
         const family = bytes.length === 4 ? 'ipv4' : 'ipv6';
         // inet_ntop also dots the end of the IPv4-compatible form, which RFC 5952 does not ask for.
         const node = new SocketAddress({ address: text, family }).address;
-        if (!/^::\d+\.\d/.test(node)) expect(text).toBe(node);
+        expect(/^::\d+\.\d/.test(node) ? formatAddress(parseAddress(node)!) : node).toBe(text);
       }),
       { numRuns: 2_000, seed: 1 },
     );
@@ -91,7 +91,7 @@ describe('addresses', () => {
     const text = fc.string({ unit: fc.constantFrom(...'0123456789abF:.:. %/'), maxLength: 24 });
     fc.assert(
       fc.property(text, (line) => {
-        if (parseAddress(line) !== undefined) expect(isIPv4(line) || isIPv6(line)).toBe(true);
+        expect(parseAddress(line) === undefined || isIPv4(line) || isIPv6(line)).toBe(true);
       }),
       { numRuns: 20_000, seed: 2 },
     );
@@ -119,12 +119,19 @@ describe('prefixes', () => {
     expect(formatPrefix(prefix)).toBe(written);
   });
 
-  it.each(['10.0.0.0/', '10.0.0.0/33', '10.0.0.0/024', '10.0.0.0/+1', '10.0.0.0/-1', '10.0.0.0/8/8', '::/129', '/8', 'a/8'])(
-    'refuses %j',
-    (text) => {
-      expect(parsePrefix(text)).toBeUndefined();
-    },
-  );
+  it.each([
+    '10.0.0.0/',
+    '10.0.0.0/33',
+    '10.0.0.0/024',
+    '10.0.0.0/+1',
+    '10.0.0.0/-1',
+    '10.0.0.0/8/8',
+    '::/129',
+    '/8',
+    'a/8',
+  ])('refuses %j', (text) => {
+    expect(parsePrefix(text)).toBeUndefined();
+  });
 
   it('masks to a prefix that contains the address', () => {
     fc.assert(

@@ -1,0 +1,51 @@
+/** A wg-quick style file as values. Times are seconds, as they stand in the file. */
+import type { CipherSuite, Prefix } from '@sealane/protocol';
+
+export interface TunnelConfig {
+  readonly interface: InterfaceConfig;
+  readonly peers: readonly PeerConfig[];
+}
+
+export interface InterfaceConfig {
+  /** 32 bytes; all zeros when a hook of the file sets the key (`wg set %i private-key ...`). */
+  readonly privateKey: Uint8Array;
+  /** 1 to 65535; absent or 0 lets the system choose. */
+  readonly listenPort?: number;
+  /** 32 bits; absent or 0 is off. */
+  readonly fwmark?: number;
+  /** The interface's own addresses, host bits kept. */
+  readonly addresses: readonly Prefix[];
+  readonly dns: DnsConfig;
+  readonly mtu?: number;
+  /** Where routes go: `auto` is wg-quick's choice, `off` adds none, a number is that routing table. */
+  readonly table: 'auto' | 'off' | number;
+  readonly preUp: readonly string[];
+  readonly postUp: readonly string[];
+  readonly preDown: readonly string[];
+  readonly postDown: readonly string[];
+  readonly saveConfig: boolean;
+  /** Default of the peers that have none of their own: 10 to 120. */
+  readonly rekeyInterval?: number;
+}
+
+export interface DnsConfig {
+  /** Addresses of 4 or 16 bytes. */
+  readonly servers: readonly Uint8Array[];
+  readonly search: readonly string[];
+}
+
+export interface PeerConfig {
+  readonly publicKey: Uint8Array;
+  readonly presharedKey?: Uint8Array;
+  /** Host bits cleared, no prefix twice. */
+  readonly allowedIps: readonly Prefix[];
+  /** `host:port` or `[address]:port`, in the order of preference; names are resolved by `resolveEndpoints`. */
+  readonly endpoints: readonly string[];
+  /** 1 to 65535; absent or 0 is off. */
+  readonly persistentKeepalive?: number;
+  /** 10 to 120. */
+  readonly rekeyInterval?: number;
+  readonly cipher?: CipherSuite;
+  /** What people call this peer; no program decides by it. */
+  readonly name?: string;
+}

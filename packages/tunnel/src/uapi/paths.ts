@@ -1,0 +1,147 @@
+/** Where control sockets lie, and how one path gets exactly one owner. */
+import { randomBytes } from 'node:crypto';
+import type { Stats } from 'node:fs';
+import { link, lstat, mkdir, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { homedir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { errorCode } from '../os-error.ts';
+
+/** Where `wg` looks; only root may use it. */
+export const SYSTEM_FOLDER = '/var/run/wireguard';
+
+/** The room that a socket address has for a path, without its final zero. */
+const MAX_PATH_BYTES = 107;
+const SUFFIX = '.sock';
+const PROBE_TIMEOUT = 2_000;
+
+export interface ControlSocket {
+  readonly name: string;
+  readonly path: string;
+}
+
+/** The control socket of a tunnel; RangeError for what is no interface name. */
+export function controlPath(name: string): string {
+  if (!/^[a-zA-Z0-9_=+.-]{1,15}$/.test(name) || name === '.' || name === '..') {
+    throw new RangeError(`name: '${name.slice(0, 40)}' is no interface name; 1 to 15 letters, digits or any of _=+.-`);
+  }
+  return join(ownFolder(), name + SUFFIX);
+}
+
+/** Every control socket within reach that something answers on, of other WireGuard programs too. */
+export async function listControls(): Promise<ControlSocket[]> {
+  const folders = [...new Set([SYSTEM_FOLDER, ownFolder()])];
+  const found: ControlSocket[] = [];
+  for (const folder of folders) {
+    for (const file of (await readdir(folder).catch(() => [])).toSorted()) {
+      if (file.endsWith(SUFFIX)) found.push({ name: file.slice(0, -SUFFIX.length), path: join(folder, file) });
+    }
+  }
+  const live = await Promise.all(found.map(({ path }) => answers(path)));
+  return found.filter((_, i) => live[i]);
+}
+
+/** Makes the folder of a socket, mode 0700, or checks that nobody else can put a socket of his own there. */
+export async function prepareFolder(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw new RangeError(`path: '${path}' has more than ${MAX_PATH_BYTES} bytes; use a shorter folder`);
+  }
+  const folder = dirname(path);
+  await mkdir(folder, { recursive: true, mode: 0o700 });
+  const { mode, uid } = await stat(folder);
+  const own = process.geteuid?.();
+  if (own !== undefined && uid !== own && uid !== 0) {
+    throw new Error(`cannot open control socket ${path}: ${folder} belongs to another user (uid ${uid})`);
+  }
+  if ((mode & 0o022) !== 0) {
+    throw new Error(`cannot open control socket ${path}: others may write ${folder}; run 'chmod 700 ${folder}'`);
+  }
+}
+
+/** A name in the same folder that nobody uses and that no program takes for a control socket. */
+export function temporaryPath(path: string): string {
+  return join(dirname(path), `.${randomBytes(6).toString('hex')}`);
+}
+
+/**
+ * Gives the listening socket at `temporary` its real name. A name whose owner died is taken over; of several that try
+ * at once one wins. Throws when the name is in use.
+ */
+export async function claimPath(temporary: string, path: string): Promise<void> {
+  try {
+    const before = await entryAt(path);
+    if (before !== undefined) {
+      if (!before.isSocket())
+        throw new Error(`cannot open control socket ${path}: there is something that is no socket`);
+      if (await answers(path)) throw inUse(path);
+      await removeStale(path, before);
+    }
+    await link(temporary, path).catch((error: unknown) => {
+      throw errorCode(error) === 'EEXIST' ? inUse(path) : error;
+    });
+  } finally {
+    await unlink(temporary);
+  }
+}
+
+/** Removes the name if it still is ours. */
+export async function releasePath(path: string, inode: number): Promise<void> {
+  const entry = await entryAt(path);
+  if (entry?.ino === inode) await unlink(path);
+}
+
+/** True when a program listens there. */
+export function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(path);
+    const done = (live: boolean): void => {
+      socket.destroy();
+      resolve(live);
+    };
+    // A listener whose queue is full refuses with EAGAIN: it lives.
+    socket.once('connect', () => done(true));
+    socket.once('error', (error) => done(errorCode(error) === 'EAGAIN'));
+    socket.setTimeout(PROBE_TIMEOUT, () => done(true));
+  });
+}
+
+function ownFolder(): string {
+  if (process.geteuid?.() === 0) return SYSTEM_FOLDER;
+  const runtime = process.env['XDG_RUNTIME_DIR'];
+  return runtime !== undefined && runtime.startsWith('/')
+    ? join(runtime, 'sealane')
+    : join(homedir(), '.local', 'state', 'sealane');
+}
+
+/** Between the look and the removal another program may have taken the name: what is moved away is looked at again. */
+async function removeStale(path: string, stale: Stats): Promise<void> {
+  const aside = temporaryPath(path);
+  try {
+    await rename(path, aside);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return;
+    throw error;
+  }
+  const moved = await lstat(aside);
+  if (moved.ino !== stale.ino) {
+    await link(aside, path).catch(() => undefined);
+    await unlink(aside);
+    throw inUse(path);
+  }
+  await unlink(aside);
+}
+
+async function entryAt(path: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(path);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function inUse(path: string): Error {
+  return Object.assign(new Error(`control socket ${path} is in use: a tunnel of this name is running`), {
+    code: 'EADDRINUSE',
+  });
+}
