@@ -1,1 +1,57 @@
-export {};
+/** A running tunnel: packet loops, devices, configuration files and the control socket. */
+export { ConfigError, type ConfigProblem } from './config/error.ts';
+export { loadConfig, readConfigFile, type ReadConfigOptions } from './config/file.ts';
+export { formatConfig } from './config/format.ts';
+export type { DnsConfig, InterfaceConfig, PeerConfig, TunnelConfig } from './config/model.ts';
+export { parseConfig } from './config/parse.ts';
+export {
+  peerEndpoints,
+  peerLabel,
+  ResolveError,
+  resolveEndpoint,
+  type ResolvedEndpoints,
+  resolveEndpoints,
+  toUpdate,
+} from './config/update.ts';
+export { EchoClient } from './devices/echo-client.ts';
+export type { BulkOptions, BulkResult, EchoClientOptions, PingOptions } from './devices/echo-client.ts';
+export { EchoHost } from './devices/echo-host.ts';
+export type { EchoHostOptions } from './devices/echo-host.ts';
+export { memoryPair } from './devices/memory.ts';
+export type { MemoryPairOptions } from './devices/memory.ts';
+export {
+  formatAddress,
+  formatEndpoint,
+  formatPrefix,
+  maskPrefix,
+  parseAddress,
+  parseEndpoint,
+  parsePort,
+  parsePrefix,
+} from './ip-text.ts';
+export { DeviceClosedError } from './model.ts';
+export type {
+  Lane,
+  LaneKind,
+  LaneOptions,
+  LaneStatus,
+  PacketDevice,
+  PacketDeviceNotices,
+  TunnelEvent,
+  TunnelUpdate,
+} from './model.ts';
+export { TimestampFile } from './timestamp-file.ts';
+export { openTunnel, Tunnel } from './tunnel.ts';
+export type { TunnelEventOf, TunnelEventType, TunnelListener, TunnelOptions, TunnelStatus } from './tunnel.ts';
+export {
+  ControlError,
+  readStatus,
+  requestConfigure,
+  requestControl,
+  requestRekey,
+  requestReload,
+  requestShutdown,
+} from './uapi/client.ts';
+export { controlPath, type ControlSocket, listControls } from './uapi/paths.ts';
+export { type PeerReport, reportStatus, type StatusReport } from './uapi/report.ts';
+export { type ControlHandlers, type ControlledTunnel, type ControlServer, serveControl } from './uapi/server.ts';

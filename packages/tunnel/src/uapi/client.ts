@@ -4,7 +4,7 @@ import { formatKey, parseKey, type PeerUpdate } from '@sealane/protocol';
 import type { TunnelUpdate } from '../model.ts';
 import { asciiBytes, LineSplitter, LineWriter } from './bytes.ts';
 import { ERRNO } from './error.ts';
-import type { StatusReport } from './report.ts';
+import { parseReport, type StatusReport } from './report.ts';
 import { encodeSet } from './set.ts';
 import { errorCode, errorMessage } from '../os-error.ts';
 
@@ -36,8 +36,10 @@ export function requestControl(path: string, lines: readonly string[]): Promise<
 export async function readStatus(path: string): Promise<StatusReport> {
   const lines = await requestControl(path, ['status=1']);
   const json = lines.find((line) => line.startsWith('json='));
-  if (json === undefined) throw new ControlError(path, 0, `${path} answers without a status: it is no Sealane tunnel`);
-  return JSON.parse(json.slice('json='.length)) as StatusReport;
+  const report = json === undefined ? undefined : parseReport(json.slice('json='.length));
+  if (report === undefined)
+    throw new ControlError(path, 0, `${path} answers without a status: it is no Sealane tunnel`);
+  return report;
 }
 
 /** Begins a handshake with one peer or with all; resolves to how many were begun. */

@@ -33,7 +33,7 @@ export async function listControls(): Promise<ControlSocket[]> {
   const folders = [...new Set([SYSTEM_FOLDER, ownFolder()])];
   const found: ControlSocket[] = [];
   for (const folder of folders) {
-    for (const file of (await readdir(folder).catch(() => [])).toSorted()) {
+    for (const file of await readdir(folder).catch(() => [])) {
       if (file.endsWith(SUFFIX)) found.push({ name: file.slice(0, -SUFFIX.length), path: join(folder, file) });
     }
   }

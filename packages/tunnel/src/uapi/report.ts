@@ -56,6 +56,22 @@ export function reportStatus(status: LaneStatus & { readonly name: string }): St
   };
 }
 
+/** Reads a report of the same version of this program; undefined for anything that is none. */
+export function parseReport(json: string): StatusReport | undefined {
+  try {
+    const value: unknown = JSON.parse(json);
+    return isReport(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isReport(value: unknown): value is StatusReport {
+  return (
+    typeof value === 'object' && value !== null && 'lane' in value && 'peers' in value && Array.isArray(value.peers)
+  );
+}
+
 function reportPeer(peer: PeerStatus): PeerReport {
   const { publicKey, endpoint, allowedIps, ...rest } = peer;
   return {
