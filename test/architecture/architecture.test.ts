@@ -124,6 +124,10 @@ describe('the checker', () => {
       [at('c')]: "import './a.ts';",
     };
     expect(check(cycle)).toEqual([`${at('a')}: circular import ${at('a')} -> ${at('b')} -> ${at('c')} -> ${at('a')}`]);
+    const erased = { [at('a')]: "import type { B } from './b.ts';", [at('b')]: "import { a } from './a.ts';" };
+    expect(check(erased)).toEqual([]);
+    const kept = { [at('a')]: "import { type B } from './b.ts';", [at('b')]: "import { a } from './a.ts';" };
+    expect(check(kept)).toEqual([`${at('a')}: circular import ${at('a')} -> ${at('b')} -> ${at('a')}`]);
     const diamond = {
       [at('a')]: "import './b.ts'; import './lane/c.ts';",
       [at('b')]: "import './d.ts';",

@@ -63,10 +63,10 @@ export function breaches(sources: Sources): readonly string[] {
     }
     if (directory in PURE) for (const name of impureNames(program.body)) say(`uses ${name}`);
 
-    const relative = program.imports.filter((specifier) => specifier.startsWith('.'));
+    const loaded = [...program.loads].filter((specifier) => specifier.startsWith('.'));
     graph.set(
       path,
-      relative.map((specifier) => join(dirname(path), specifier)),
+      loaded.map((specifier) => join(dirname(path), specifier)),
     );
   }
   for (const cycle of cycles(graph)) found.push(`${cycle[0]}: circular import ${[...cycle, cycle[0]].join(' -> ')}`);
@@ -116,7 +116,9 @@ function cycles(graph: ReadonlyMap<string, readonly string[]>): readonly (readon
 }
 
 interface Program {
-  readonly imports: readonly string[];
+  readonly imports: ReadonlySet<string>;
+  /** Those of the imports that remain at run time: `import type` and `export type` are erased. */
+  readonly loads: ReadonlySet<string>;
   readonly body: unknown;
 }
 
@@ -124,14 +126,21 @@ function parse(path: string, text: string): Program {
   const { program, module, errors } = parseSync(path, text);
   const error = errors[0];
   if (error !== undefined) throw new SyntaxError(`${path}: ${error.message}`);
-  const imports = module.staticImports.map((statement) => statement.moduleRequest.value);
-  for (const statement of module.staticExports) {
-    for (const entry of statement.entries) if (entry.moduleRequest) imports.push(entry.moduleRequest.value);
+  const imports = new Set<string>();
+  const loads = new Set<string>();
+  const add = (specifier: string, erased: boolean): void => {
+    imports.add(specifier);
+    if (!erased) loads.add(specifier);
+  };
+  const isErased = (start: number, end: number): boolean => /^(import|export)\s+type\b/.test(text.slice(start, end));
+  for (const { start, end, moduleRequest } of module.staticImports) add(moduleRequest.value, isErased(start, end));
+  for (const { start, end, entries } of module.staticExports) {
+    for (const { moduleRequest } of entries) if (moduleRequest) add(moduleRequest.value, isErased(start, end));
   }
   for (const { moduleRequest } of module.dynamicImports) {
-    imports.push(text.slice(moduleRequest.start, moduleRequest.end).replace(/^['"`]|['"`]$/g, ''));
+    add(text.slice(moduleRequest.start, moduleRequest.end).replace(/^['"`]|['"`]$/g, ''), false);
   }
-  return { imports: [...new Set(imports)], body: program };
+  return { imports, loads, body: program };
 }
 
 type Node = Readonly<Record<string, unknown>> & { readonly type: string };
