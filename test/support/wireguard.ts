@@ -1,0 +1,201 @@
+/** WireGuard devices in hosts of a lab: ours and wireguard-go's behind one interface, both configured with the stock `wg`. */
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { execute, until } from './lab.ts';
+import type { Host, Lab, Running } from './lab.ts';
+
+export type Implementation = 'sealane' | 'wireguard-go';
+
+const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
+
+export interface KeyPair {
+  readonly privateKey: string;
+  readonly publicKey: string;
+}
+
+export async function keyPair(): Promise<KeyPair> {
+  const privateKey = (await execute('wg', ['genkey'])).stdout.trim();
+  const publicKey = (await execute('wg', ['pubkey'], { input: privateKey })).stdout.trim();
+  return { privateKey, publicKey };
+}
+
+export async function presharedKey(): Promise<string> {
+  return (await execute('wg', ['genpsk'])).stdout.trim();
+}
+
+export interface PeerSettings {
+  readonly publicKey: string;
+  readonly presharedKey?: string;
+  readonly endpoint?: string;
+  readonly allowedIps: readonly string[];
+  readonly keepalive?: number;
+}
+
+export interface DeviceSettings {
+  readonly keys: KeyPair;
+  readonly port: number;
+  readonly addresses: readonly string[];
+  readonly mtu?: number;
+  readonly peers: readonly PeerSettings[];
+}
+
+/** A running device: its process and its interface, up and addressed. */
+export class WireguardDevice {
+  readonly lab: Lab;
+  readonly host: Host;
+  readonly name: string;
+  readonly process: Running;
+
+  private constructor(lab: Lab, host: Host, name: string, process: Running) {
+    this.lab = lab;
+    this.host = host;
+    this.name = name;
+    this.process = process;
+  }
+
+  static async start(
+    lab: Lab,
+    host: Host,
+    implementation: Implementation,
+    suffix: string,
+    settings: DeviceSettings,
+    flags: readonly string[] = [],
+  ): Promise<WireguardDevice> {
+    const name = lab.interfaceName(suffix);
+    const process =
+      implementation === 'sealane'
+        ? host.start('node', [SEALANE, 'device', name, ...flags])
+        : host.start('wireguard-go', ['-f', name], { LOG_LEVEL: 'error' });
+    await until(`${implementation} to open its control socket (${process.stderr})`, () =>
+      existsSync(`/var/run/wireguard/${name}.sock`),
+    );
+    const device = new WireguardDevice(lab, host, name, process);
+    await device.setConfig(settings);
+    for (const address of settings.addresses) {
+      const flag = address.includes(':') ? ['nodad'] : [];
+      await host.must('ip', ['addr', 'add', address, 'dev', name, ...flag]);
+    }
+    await host.must('ip', ['link', 'set', 'mtu', String(settings.mtu ?? 1420), 'up', 'dev', name]);
+    for (const peer of settings.peers) {
+      for (const prefix of peer.allowedIps) await host.run('ip', ['route', 'add', prefix, 'dev', name]);
+    }
+    return device;
+  }
+
+  async setConfig(settings: DeviceSettings): Promise<void> {
+    const lines = ['[Interface]', `PrivateKey = ${settings.keys.privateKey}`, `ListenPort = ${settings.port}`];
+    for (const peer of settings.peers) {
+      lines.push('[Peer]', `PublicKey = ${peer.publicKey}`, `AllowedIPs = ${peer.allowedIps.join(', ')}`);
+      if (peer.presharedKey !== undefined) lines.push(`PresharedKey = ${peer.presharedKey}`);
+      if (peer.endpoint !== undefined) lines.push(`Endpoint = ${peer.endpoint}`);
+      if (peer.keepalive !== undefined) lines.push(`PersistentKeepalive = ${peer.keepalive}`);
+    }
+    const file = await this.lab.file(`${this.name}.conf`, `${lines.join('\n')}\n`);
+    await this.host.must('wg', ['setconf', this.name, file]);
+  }
+
+  wg(...args: readonly string[]): Promise<string> {
+    return this.host.must('wg', args);
+  }
+
+  /** Received and sent bytes of the only peer. */
+  async transfer(): Promise<{ readonly rx: number; readonly tx: number }> {
+    const [, rx, tx] = (await this.wg('show', this.name, 'transfer')).trim().split('\t');
+    return { rx: Number(rx), tx: Number(tx) };
+  }
+
+  async latestHandshake(): Promise<number> {
+    return Number((await this.wg('show', this.name, 'latest-handshakes')).trim().split('\t')[1]);
+  }
+
+  async endpoint(): Promise<string> {
+    return (await this.wg('show', this.name, 'endpoints')).trim().split('\t')[1] ?? '';
+  }
+}
+
+export interface PairOptions {
+  readonly presharedKey?: string;
+  /** Outer addresses: family 4 or 6. */
+  readonly outer?: 4 | 6;
+  readonly mtu?: number;
+  /** The initiating side knows the other's endpoint; by default only `a` does. */
+  readonly bothEndpoints?: boolean;
+}
+
+export interface Pair {
+  readonly a: WireguardDevice;
+  readonly b: WireguardDevice;
+  readonly aKeys: KeyPair;
+  readonly bKeys: KeyPair;
+}
+
+/** Inner addresses of the two ends. */
+export const INNER = { a4: '10.77.0.1', b4: '10.77.0.2', a6: 'fd77::1', b6: 'fd77::2' } as const;
+/** Outer addresses of the two hosts. */
+export const OUTER = { a4: '192.168.77.1', b4: '192.168.77.2', a6: 'fd99::1', b6: 'fd99::2' } as const;
+
+/** Two hosts on a veth pair with a device each; `a` begins. */
+export async function wireguardPair(
+  lab: Lab,
+  implementations: readonly [Implementation, Implementation],
+  options: PairOptions = {},
+): Promise<Pair> {
+  const [hostA, hostB] = [await lab.host('a'), await lab.host('b')];
+  await lab.join(hostA, 'va', [`${OUTER.a4}/24`, `${OUTER.a6}/64`], hostB, 'vb', [`${OUTER.b4}/24`, `${OUTER.b6}/64`]);
+  const [aKeys, bKeys] = [await keyPair(), await keyPair()];
+  const psk = options.presharedKey === undefined ? {} : { presharedKey: options.presharedKey };
+  const mtu = options.mtu === undefined ? {} : { mtu: options.mtu };
+  const endpointOf = (v4: string, v6: string, port: number): string =>
+    options.outer === 6 ? `[${v6}]:${port}` : `${v4}:${port}`;
+  const b = await WireguardDevice.start(lab, hostB, implementations[1], 'b', {
+    keys: bKeys,
+    port: 51002,
+    addresses: [`${INNER.b4}/24`, `${INNER.b6}/64`],
+    ...mtu,
+    peers: [
+      {
+        publicKey: aKeys.publicKey,
+        allowedIps: [`${INNER.a4}/32`, `${INNER.a6}/128`],
+        ...(options.bothEndpoints === true && { endpoint: endpointOf(OUTER.a4, OUTER.a6, 51001) }),
+        ...psk,
+      },
+    ],
+  });
+  const a = await WireguardDevice.start(lab, hostA, implementations[0], 'a', {
+    keys: aKeys,
+    port: 51001,
+    addresses: [`${INNER.a4}/24`, `${INNER.a6}/64`],
+    ...mtu,
+    peers: [
+      {
+        publicKey: bKeys.publicKey,
+        endpoint: endpointOf(OUTER.b4, OUTER.b6, 51002),
+        allowedIps: [`${INNER.b4}/32`, `${INNER.b6}/128`],
+        ...psk,
+      },
+    ],
+  });
+  return { a, b, aKeys, bKeys };
+}
+
+export interface PingResult {
+  readonly sent: number;
+  readonly received: number;
+  readonly duplicates: number;
+}
+
+/** Real `ping` from a host; resolves to its own counts. */
+export async function ping(
+  host: Host,
+  target: string,
+  { count = 5, interval = 0.05, size = 56, timeout = 60_000, extra = [] as readonly string[] } = {},
+): Promise<PingResult> {
+  const result = await host.run(
+    'ping',
+    ['-n', '-q', '-c', String(count), '-i', String(interval), '-s', String(size), '-W', '2', ...extra, target],
+    { timeout },
+  );
+  const summary = /(\d+) packets transmitted, (\d+) received(?:, \+(\d+) duplicates)?/.exec(result.stdout);
+  if (summary === null) throw new Error(`ping ${target}: ${result.stderr}${result.stdout}`);
+  return { sent: Number(summary[1]), received: Number(summary[2]), duplicates: Number(summary[3] ?? 0) };
+}
