@@ -31,7 +31,7 @@ export async function init(options: InitOptions): Promise<void> {
     const { endpoint, dns, mtu } = options;
     const pool = options.pool.map(({ text }) => text);
     // The registry is what makes the folder a server: it comes last.
-    writeRegistry(folder, { version: 1, revision: 0, server: { endpoint, pool, dns: [...dns], mtu }, peers: [] });
+    writeRegistry(folder, { version: 1, revision: 0, server: { endpoint, pool, dns, mtu }, peers: [] });
     return !created;
   });
   const privateKey = readPrivateKey(folder);

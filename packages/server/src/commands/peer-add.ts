@@ -11,7 +11,7 @@ import { readPrivateKey } from '../state/keys.ts';
 import { whileChanging } from '../state/lock.ts';
 import { nextFree } from '../state/pool.ts';
 import { networksOf, peerNamed, readRegistry, writeRegistry, type Registry } from '../state/registry.ts';
-import { informServer } from './inform.ts';
+import { informServer } from '../running/live.ts';
 
 export interface PeerAddOptions {
   readonly state: string;
@@ -72,7 +72,7 @@ function add(folder: StateFolder, name: string, options: PeerAddOptions): AddedP
       keepalive: options.keepalive,
     });
     const added = new Date().toISOString();
-    const next = { ...registry, peers: [...registry.peers, { name, publicKey: key, ...psk, addresses: [...addresses], added }] };
+    const next = { ...registry, peers: [...registry.peers, { name, publicKey: key, ...psk, addresses, added }] };
     commit(folder, next, config, options.out);
     return { config, addresses };
   } finally {

@@ -3,7 +3,7 @@ import { print, printJson } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder } from '../state/folder.ts';
 import { readRegistry } from '../state/registry.ts';
-import { liveStatus } from './live-status.ts';
+import { liveStatus } from '../running/live.ts';
 
 export async function peerList(options: { readonly state: string; readonly json: boolean }): Promise<void> {
   const folder = stateFolder(options.state);

@@ -3,7 +3,7 @@ import { print } from '../output/print.ts';
 import { stateFolder } from '../state/folder.ts';
 import { whileChanging } from '../state/lock.ts';
 import { peerNamed, readRegistry, writeRegistry } from '../state/registry.ts';
-import { informServer } from './inform.ts';
+import { informServer } from '../running/live.ts';
 
 /** Removes a peer; the running server drops its session at once. */
 export async function peerRemove(name: string, options: { readonly state: string }): Promise<void> {

@@ -4,7 +4,7 @@ import { print, printJson } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder } from '../state/folder.ts';
 import { peerNamed, readRegistry } from '../state/registry.ts';
-import { liveStatus } from './live-status.ts';
+import { liveStatus } from '../running/live.ts';
 
 export async function peerShow(
   name: string,

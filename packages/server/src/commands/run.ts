@@ -1,8 +1,7 @@
 import type { LaneKind } from '@sealane/tunnel';
 import { errorLine, RefusedError } from '../errors.ts';
 import { createLog, type Log } from '../running/log.ts';
-import type { LiveStatus } from '../running/live.ts';
-import { startServer } from '../running/server.ts';
+import { startServer, type ServerFacts } from '../running/server.ts';
 import { stateFolder } from '../state/folder.ts';
 
 export interface RunOptions {
@@ -37,7 +36,7 @@ export async function run(options: RunOptions): Promise<void> {
   };
   process.on('SIGHUP', onHangup);
   try {
-    sayReady(log, await server.status());
+    sayReady(log, server.facts);
     const end = await Promise.race([stopped, server.ended.then((error) => ({ error }))]);
     if (typeof end === 'object') {
       throw new RefusedError(`the server's interface is gone${end.error ? `: ${errorLine(end.error)}` : ''}`, {
@@ -53,13 +52,14 @@ export async function run(options: RunOptions): Promise<void> {
   log.entry('stopped', 'stopped');
 }
 
-function sayReady(log: Log, status: LiveStatus): void {
-  const { addresses, port, publicKey, device, crypto, lane, pid } = status;
-  for (const text of status.notes) log.entry('note', text, { note: text });
+function sayReady(log: Log, facts: ServerFacts): void {
+  const { notes, ...fields } = facts;
+  const { addresses, port, publicKey, device, interface: name, crypto, lane } = fields;
+  for (const text of notes) log.entry('note', text, { note: text });
   log.entry(
     'ready',
-    `ready: ${addresses.join(' ')}, UDP port ${port}, public key ${publicKey}, device ${device.kind} ${device.name}, crypto ${crypto}, lane ${lane}`,
-    { addresses, port, publicKey, device: device.kind, interface: device.name, crypto, lane, pid },
+    `ready: ${addresses.join(' ')}, UDP port ${port}, public key ${publicKey}, device ${device} ${name}, crypto ${crypto}, lane ${lane}`,
+    { ...fields, pid: process.pid },
   );
 }
 

@@ -1,10 +1,10 @@
-import { formatBytes, formatDuration } from '../output/format.ts';
+import type { StatusReport } from '@sealane/tunnel';
+import { formatBytes } from '../output/format.ts';
 import { print, printJson, table } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
-import type { LiveStatus } from '../running/live.ts';
 import { stateFolder, type StateFolder } from '../state/folder.ts';
 import { readRegistry, type Registry } from '../state/registry.ts';
-import { liveStatus } from './live-status.ts';
+import { liveStatus } from '../running/live.ts';
 
 /** Says whether a server runs on the folder, and how it does. */
 export async function status(options: { readonly state: string; readonly json: boolean }): Promise<void> {
@@ -16,11 +16,11 @@ export async function status(options: { readonly state: string; readonly json: b
     const base = { state: folder.path, endpoint, pool, dns, mtu, peers: registry.peers.length };
     await printJson({ ...base, running: live !== undefined, ...(live === undefined ? {} : { live }) });
   } else {
-    await print(statusText(folder, registry, live, Date.now()));
+    await print(statusText(folder, registry, live));
   }
 }
 
-function statusText(folder: StateFolder, registry: Registry, live: LiveStatus | undefined, now: number): string {
+function statusText(folder: StateFolder, registry: Registry, live: StatusReport | undefined): string {
   const style = styleFor(process.stdout);
   const base = [
     ['state', folder.path],
@@ -31,15 +31,13 @@ function statusText(folder: StateFolder, registry: Registry, live: LiveStatus | 
   if (live === undefined) return `${style.yellow('not running')}\n${table(base.map((row) => [' ', ...row]))}`;
   const received = live.peers.reduce((sum, peer) => sum + peer.rxBytes, 0);
   const sent = live.peers.reduce((sum, peer) => sum + peer.txBytes, 0);
-  const drops = Object.entries(live.drops).map(([reason, count]) => `${reason} ${count}`);
-  const faults = Object.entries(live.faults).map(([reason, count]) => `${reason} ${count}`);
+  const drops = nonZero(live.drops);
+  const faults = nonZero(live.faults);
   const rows = [
     ...base,
-    ['process', `${live.pid}, for ${formatDuration(now - live.since)}`],
-    ['public key', live.publicKey],
-    ['address', live.addresses.join(', ')],
-    ['UDP port', String(live.port)],
-    ['device', `${live.device.kind} ${live.device.name}`],
+    ['public key', live.publicKey ?? 'none'],
+    ['UDP port', String(live.listenPort)],
+    ['interface', `${live.name}, MTU ${live.mtu}`],
     ['crypto', live.crypto],
     ['lane', live.lane],
     ['received', formatBytes(received)],
@@ -52,8 +50,14 @@ function statusText(folder: StateFolder, registry: Registry, live: LiveStatus | 
   return `${style.green('running')}\n${table(rows.map((row) => [' ', ...row]))}`;
 }
 
-function peersText(registry: Registry, live: LiveStatus | undefined): string {
+function peersText(registry: Registry, live: StatusReport | undefined): string {
   if (live === undefined) return String(registry.peers.length);
   const connected = live.peers.filter((peer) => peer.session !== undefined).length;
   return `${registry.peers.length}, ${connected} with a session`;
+}
+
+function nonZero(counts: Readonly<Record<string, number>>): readonly string[] {
+  return Object.entries(counts)
+    .filter(([, count]) => count > 0)
+    .map(([name, count]) => `${name} ${count}`);
 }

@@ -1,4 +1,4 @@
-import type { LivePeer, LiveStatus } from '../running/live.ts';
+import type { PeerReport, StatusReport } from '@sealane/tunnel';
 import type { RegistryPeer } from '../state/registry.ts';
 import { formatBytes, formatDuration } from './format.ts';
 import { table } from './print.ts';
@@ -12,10 +12,10 @@ export interface PeerView {
   readonly presharedKey: boolean;
   readonly added: string;
   /** Absent when no server runs. */
-  readonly live?: Omit<LivePeer, 'publicKey'>;
+  readonly live?: Omit<PeerReport, 'publicKey'>;
 }
 
-export function peerViews(peers: readonly RegistryPeer[], live: LiveStatus | undefined): readonly PeerView[] {
+export function peerViews(peers: readonly RegistryPeer[], live: StatusReport | undefined): readonly PeerView[] {
   const byKey = new Map(live?.peers.map(({ publicKey, ...rest }) => [publicKey, rest]));
   return peers.map((peer) => {
     const now = byKey.get(peer.publicKey);

@@ -53,8 +53,8 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
       const { reason } = event;
       const peer = event.publicKey === undefined ? undefined : nameOf(event.publicKey);
       const endpoint = event.endpoint === undefined ? undefined : formatEndpoint(event.endpoint);
-      const from = [peer, endpoint === undefined ? undefined : `at ${endpoint}`].filter((part) => part !== undefined);
-      const message = `refused a handshake${from.length > 0 ? ` of ${from.join(' ')}` : ''}: ${CAUSES[reason] ?? reason}`;
+      const sender = `${peer === undefined ? '' : ` of ${peer}`}${endpoint === undefined ? '' : ` from ${endpoint}`}`;
+      const message = `refused a handshake${sender}: ${CAUSES[reason] ?? reason}`;
       log.limited(`handshakes refused as ${reason}`, 'handshake-refused', message, { reason, peer, endpoint });
       return;
     }

@@ -1,78 +1,50 @@
-/** What a running server says of itself, as plain JSON: no secrets, keys and endpoints as text. */
-import { formatKey, type DropReason, type PeerStatus } from '@sealane/protocol';
-import { formatEndpoint, type TunnelStatus } from '@sealane/tunnel';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { ControlError, readStatus, requestReload, type StatusReport } from '@sealane/tunnel';
+import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import type { StateFolder } from '../state/folder.ts';
+import { runs } from '../state/lock.ts';
 
-export interface LiveSession {
-  readonly role: 'initiator' | 'responder';
-  readonly ageMs: number;
-  readonly expiresInMs: number;
+const RETRY_MS = 50;
+/** A server that starts or stops holds its folder for longer than its socket. */
+const PATIENCE_MS = 5_000;
+
+/**
+ * What the server that runs on the folder says of itself; undefined when none runs.
+ * @throws RefusedError when one runs and does not answer.
+ */
+export async function liveStatus(folder: StateFolder): Promise<StatusReport | undefined> {
+  try {
+    return await readStatus(folder.controlSocket);
+  } catch (error) {
+    if (isAbsent(error)) return undefined;
+    throw new RefusedError(`the running server does not answer: ${errorLine(error)}`, { cause: error });
+  }
 }
 
-export interface LivePeer {
-  readonly publicKey: string;
-  readonly endpoint?: string;
-  /** Unix milliseconds. */
-  readonly lastHandshake?: number;
-  readonly rxBytes: number;
-  readonly txBytes: number;
-  readonly sessions: number;
-  /** Absent while no session can carry data. */
-  readonly session?: LiveSession;
+/**
+ * Makes the server that runs on the folder, if there is one, apply what was written; false when none runs.
+ * @throws RefusedError when one runs and could not be told: `done` says what is on disk all the same.
+ */
+export async function informServer(folder: StateFolder, done: string): Promise<boolean> {
+  const until = performance.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      await requestReload(folder.controlSocket);
+      return true;
+    } catch (error) {
+      const absent = isAbsent(error);
+      if (absent && !runs(folder)) return false;
+      if (!absent || performance.now() > until) {
+        throw new RefusedError(`${done}, but the running server does not know yet (${errorLine(error)}): restart it`, {
+          cause: error,
+        });
+      }
+    }
+    await sleep(RETRY_MS);
+  }
 }
 
-export interface LiveStatus {
-  readonly pid: number;
-  /** Unix milliseconds. */
-  readonly since: number;
-  /** The revision of the registry that is in force. */
-  readonly revision: number;
-  readonly publicKey: string;
-  readonly addresses: readonly string[];
-  readonly port: number;
-  readonly device: { readonly kind: string; readonly name: string };
-  readonly crypto: string;
-  readonly lane: string;
-  readonly underLoad: boolean;
-  /** Only what is not zero. */
-  readonly drops: Readonly<Partial<Record<DropReason, number>>>;
-  readonly faults: Readonly<Record<string, number>>;
-  readonly notes: readonly string[];
-  readonly peers: readonly LivePeer[];
-}
-
-/** The part of it that comes from the tunnel. */
-export function liveTunnel(
-  status: TunnelStatus,
-): Pick<LiveStatus, 'port' | 'crypto' | 'lane' | 'underLoad' | 'drops' | 'faults' | 'notes' | 'peers'> {
-  const drops = Object.fromEntries(Object.entries(status.device.drops).filter(([, count]) => count > 0));
-  return {
-    port: status.listenPort,
-    crypto: status.crypto,
-    lane: status.kind,
-    underLoad: status.device.underLoad,
-    drops,
-    faults: status.faults,
-    notes: status.notes,
-    peers: status.device.peers.map(livePeer),
-  };
-}
-
-function livePeer(peer: PeerStatus): LivePeer {
-  return {
-    publicKey: formatKey(peer.publicKey),
-    ...(peer.endpoint === undefined ? {} : { endpoint: formatEndpoint(peer.endpoint) }),
-    ...(peer.lastHandshake === undefined ? {} : { lastHandshake: peer.lastHandshake }),
-    rxBytes: peer.rxBytes,
-    txBytes: peer.txBytes,
-    sessions: peer.sessions,
-    ...(peer.session === undefined
-      ? {}
-      : {
-          session: {
-            role: peer.session.role,
-            ageMs: peer.session.ageMs,
-            expiresInMs: peer.session.expiresInMs,
-          },
-        }),
-  };
+function isAbsent(error: unknown): boolean {
+  const code = error instanceof ControlError ? errorCode(error.cause) : undefined;
+  return code === 'ENOENT' || code === 'ECONNREFUSED';
 }

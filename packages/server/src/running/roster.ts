@@ -23,10 +23,6 @@ export class Roster {
     this.#names = namesOf(registry);
   }
 
-  get revision(): number {
-    return this.#registry.revision;
-  }
-
   /** What people call the peer; its key when it is none of ours. */
   nameOf(publicKey: Uint8Array): string {
     const key = formatKey(publicKey);
@@ -34,16 +30,16 @@ export class Roster {
   }
 
   /**
-   * Reads the registry and applies what is different; the revision is then in force.
+   * Reads the registry and applies what is different.
    * Rejects with InputError, and changes nothing, when the file is not valid.
    */
-  reload(): Promise<number> {
+  reload(): Promise<void> {
     const turn = this.#turn.then(() => this.#apply());
     this.#turn = turn.catch(() => undefined);
     return turn;
   }
 
-  async #apply(): Promise<number> {
+  async #apply(): Promise<void> {
     const next = readRegistry(this.#folder);
     const before = this.#registry;
     const peers = peerChanges(before.peers, next.peers);
@@ -57,7 +53,6 @@ export class Roster {
     for (const [key, peer] of oldNames) {
       if (!this.#names.has(key)) this.#log.entry('peer-removed', `peer ${peer} removed`, { peer });
     }
-    return next.revision;
   }
 }
 

@@ -1,5 +1,5 @@
 import { formatKey, nobleCrypto, wipe } from '@sealane/protocol';
-import { formatAddress, openTunnel, type LaneKind } from '@sealane/tunnel';
+import { formatAddress, openTunnel, serveControl, type ControlledTunnel, type LaneKind, type PacketDevice, type Tunnel } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import type { StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
@@ -8,9 +8,7 @@ import { endpointPort } from '../state/names.ts';
 import { serverAddress } from '../state/pool.ts';
 import { networksOf, readRegistry } from '../state/registry.ts';
 import { peerChanges } from './changes.ts';
-import { serveControl } from './control.ts';
 import { logEvent } from './events.ts';
-import { liveTunnel, type LiveStatus } from './live.ts';
 import type { Log } from './log.ts';
 import { openPacketDevice, type PacketDeviceOptions } from './packet-device.ts';
 import { Roster } from './roster.ts';
@@ -25,13 +23,27 @@ export interface ServerOptions {
   readonly log: Log;
 }
 
+/** What is fixed for as long as a server runs. */
+export interface ServerFacts {
+  /** Inside the tunnel, with the length of their block. */
+  readonly addresses: readonly string[];
+  readonly port: number;
+  readonly publicKey: string;
+  readonly device: PacketDevice['kind'];
+  readonly interface: string;
+  readonly crypto: string;
+  readonly lane: LaneKind;
+  /** What this system lacks or what fell back. */
+  readonly notes: readonly string[];
+}
+
 /** A server that runs: one tunnel for the peers of one registry. */
 export interface RunningServer {
   /** Resolves when the packet device is gone although nobody closed the server; with the cause if there is one. */
   readonly ended: Promise<Error | undefined>;
-  status(): Promise<LiveStatus>;
-  /** Reads the registry again; resolves to the revision in force. */
-  reload(): Promise<number>;
+  readonly facts: ServerFacts;
+  /** Reads the registry again and applies what is different. */
+  reload(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -78,27 +90,29 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       });
     });
 
-    const facts = {
-      pid: process.pid,
-      since: Date.now(),
-      publicKey: formatKey(nobleCrypto.publicKey(privateKey)),
-      addresses,
-      device: { kind: device.kind, name: device.name },
-    };
-    const status = async (): Promise<LiveStatus> => {
-      const live = await tunnel.status();
-      return { ...facts, revision: roster.revision, ...liveTunnel(live) };
-    };
-    const reload = (): Promise<number> => roster.reload();
-    const control = await serveControl(folder.controlSocket, { status, reload });
+    const reload = (): Promise<void> => roster.reload();
+    const control = await serveControl(readOnly(tunnel), folder.controlSocket, { reload });
     closers.push(() => control.close());
     // A change that was written before the socket was there could not be told.
     await reload();
-    return { ended, status, reload, close };
+    const { crypto, listenPort: port, kind: lane, notes } = await tunnel.status();
+    const publicKey = formatKey(nobleCrypto.publicKey(privateKey));
+    const facts = { addresses, port, publicKey, device: device.kind, interface: device.name, crypto, lane, notes };
+    return { ended, facts, reload, close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** Peers change through the registry alone, and the server's secrets stay with it. */
+function readOnly(tunnel: Tunnel): ControlledTunnel {
+  return {
+    configure: () => Promise.reject(new Error('the registry says which peers there are')),
+    status: () => tunnel.status(),
+    secrets: () => Promise.resolve({ presharedKeys: [] }),
+    rekey: (publicKey) => tunnel.rekey(publicKey),
+  };
 }
 
 function openError(error: unknown, port: number): Error {

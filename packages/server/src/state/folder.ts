@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, statSync, type Stats } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { errorCode, InputError, RefusedError } from '../errors.ts';
@@ -85,7 +85,7 @@ function checkMode(path: string, kind: 'directory' | 'file', mode: '0700' | '060
   throw new InputError(`${path} is open to others (mode ${found}): close it with 'chmod ${mode} ${path}'`);
 }
 
-function statOf(path: string): ReturnType<typeof statSync> {
+function statOf(path: string): Stats | undefined {
   try {
     return statSync(path, { throwIfNoEntry: false });
   } catch (error) {

@@ -7,6 +7,35 @@ import { readPrivate, type StateFolder } from './folder.ts';
 import { isDnsServer, isEndpoint, isPeerName } from './names.ts';
 import { holdsPeer, parseNetwork, type Network } from './pool.ts';
 
+/** What a server knows of itself and of its peers, but for its private key. */
+export interface Registry {
+  readonly version: 1;
+  /** Grows by one with every change. */
+  readonly revision: number;
+  readonly server: {
+    /** Where clients reach the server: host name or address, and port. */
+    readonly endpoint: string;
+    /** One address block, or one of each family. */
+    readonly pool: readonly string[];
+    /** Name servers and search domains for the clients. */
+    readonly dns: readonly string[];
+    readonly mtu: number;
+  };
+  readonly peers: readonly RegistryPeer[];
+}
+
+export interface RegistryPeer {
+  readonly name: string;
+  /** base64 */
+  readonly publicKey: string;
+  /** base64; absent when there is none. */
+  readonly presharedKey?: string;
+  /** The peer's addresses in the tunnel, one of each block of the pool at most. */
+  readonly addresses: readonly string[];
+  /** When it was added (RFC 3339). */
+  readonly added: string;
+}
+
 const Key = v.pipe(
   v.string(),
   v.check((text) => parseKey(text) !== undefined, 'expected a base64 key of 32 bytes'),
@@ -26,32 +55,22 @@ const PeerSchema = v.strictObject({
     v.check(isPeerName, 'expected letters, digits, dot, dash and underscore, at most 63 of them'),
   ),
   publicKey: Key,
-  /** Absent: none. */
-  presharedKey: v.optional(Key),
-  /** The peer's addresses in the tunnel, one of each block of the pool at most. */
+  presharedKey: v.exactOptional(Key),
   addresses: v.pipe(v.array(Address), v.minLength(1, 'expected at least one address')),
-  /** When it was added, as in RFC 3339. */
   added: v.pipe(v.string(), v.isoTimestamp('expected a time like 2026-01-31T12:00:00.000Z')),
 });
 
 const RegistrySchema = v.strictObject({
   version: v.literal(1, 'expected 1: the file was written by another version of sealaned'),
-  /** Grows by one with every change. */
   revision: v.pipe(v.number(), v.safeInteger('expected a whole number'), v.minValue(0, 'expected 0 or more')),
   server: v.strictObject({
-    /** Where clients reach the server: host name or address, and port. */
     endpoint: v.pipe(v.string(), v.check(isEndpoint, 'expected HOST:PORT')),
     pool: v.pipe(v.array(Block), v.minLength(1, 'expected one or two blocks'), v.maxLength(2, 'expected at most two')),
-    /** Name servers and search domains for the clients. */
     dns: v.array(v.pipe(v.string(), v.check(isDnsServer, 'expected an address or a domain'))),
     mtu: v.pipe(v.number(), v.integer('expected a whole number'), v.minValue(576), v.maxValue(65_455)),
   }),
   peers: v.pipe(v.array(PeerSchema), v.maxLength(MAX_PEERS, `expected at most ${MAX_PEERS} peers`)),
 });
-
-/** What a server knows of its peers and of itself, but for its private key. */
-export type Registry = v.InferOutput<typeof RegistrySchema>;
-export type RegistryPeer = v.InferOutput<typeof PeerSchema>;
 
 /**
  * Parses a registry file.
@@ -134,6 +153,7 @@ function fieldOf(issue: v.BaseIssue<unknown>): string {
 /** Never quotes what was received: it may be a secret in the wrong field. */
 function problemOf(issue: v.BaseIssue<unknown>): string {
   if (issue.kind === 'schema' && issue.type === 'strict_object' && issue.expected === 'never') return 'unknown field';
+  if (issue.kind === 'schema' && issue.received === 'undefined') return 'missing';
   if (issue.kind === 'schema' && issue.type !== 'literal') return `expected ${issue.expected ?? 'another value'}`;
   if (issue.type === 'min_value' || issue.type === 'max_value') {
     return `expected a value ${(issue.expected ?? '').replace('>=', 'from ').replace('<=', 'up to ')}`;
