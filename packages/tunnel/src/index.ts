@@ -13,6 +13,7 @@ export {
   resolveEndpoints,
   toUpdate,
 } from './config/update.ts';
+export { CRYPTO_KINDS, type CryptoKind, selectCrypto } from './crypto/select.ts';
 export { EchoClient } from './devices/echo-client.ts';
 export type { BulkOptions, BulkResult, EchoClientOptions, PingOptions } from './devices/echo-client.ts';
 export { EchoHost } from './devices/echo-host.ts';

@@ -1,12 +1,5 @@
 /** The types that the rooms of a tunnel share: what a lane drives and what a tunnel answers. */
-import type {
-  Crypto,
-  DeviceEvent,
-  DeviceSecrets,
-  DeviceStatus,
-  DeviceUpdate,
-  PacketBatch,
-} from '@sealane/protocol';
+import type { Crypto, DeviceEvent, DeviceSecrets, DeviceStatus, DeviceUpdate, PacketBatch } from '@sealane/protocol';
 
 /** A change to a running tunnel; absent fields stay as they are. */
 export interface TunnelUpdate extends DeviceUpdate {
@@ -81,6 +74,11 @@ export interface LaneOptions {
   readonly device: PacketDevice;
   readonly crypto: Crypto;
   readonly onEvent: (event: TunnelEvent) => void;
+  /**
+   * Where the newest handshake timestamp is kept; the lane opens it with `TimestampFile.open`, gives its `floor` to the
+   * `Device` and calls `cover(device.timestamp)` after each tick, before the tick's datagrams leave.
+   */
+  readonly timestampFile?: string;
 }
 
 /** The packet device is gone: its interface was deleted or `close` was called. */

@@ -1,0 +1,82 @@
+import { randomBytes } from 'node:crypto';
+import { close, closeSync, fsync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { isAfter, TIMESTAMP_LENGTH } from '@sealane/protocol';
+import { errorCode } from './os-error.ts';
+
+const AHEAD_SECONDS = 10n;
+
+/**
+ * The newest handshake timestamp that this identity may have used (TAI64N, 12 bytes), kept on disk so that none is
+ * repeated after a restart with a clock that went back. What is on disk always lies at or past what was sent: `cover`
+ * writes before the datagram leaves, and some seconds ahead so that a busy tunnel writes seldom.
+ */
+export class TimestampFile {
+  /** The timestamp that every new one must exceed; undefined for a first start. */
+  readonly floor: Uint8Array | undefined;
+  readonly #path: string;
+  #covered: Uint8Array | undefined;
+  #newest: Uint8Array | undefined;
+
+  private constructor(path: string, floor: Uint8Array | undefined) {
+    this.#path = path;
+    this.floor = floor;
+    this.#covered = floor;
+  }
+
+  /** Throws when the file exists and cannot be read or is damaged. */
+  static open(path: string): TimestampFile {
+    let content: Uint8Array;
+    try {
+      content = new Uint8Array(readFileSync(path));
+    } catch (error) {
+      if (errorCode(error) === 'ENOENT') return new TimestampFile(path, undefined);
+      throw new Error(`${path}: cannot read the handshake timestamp: check the file's owner and mode`, {
+        cause: error,
+      });
+    }
+    if (content.length !== TIMESTAMP_LENGTH) {
+      throw new Error(
+        `${path}: the handshake timestamp has ${content.length} bytes, expected ${TIMESTAMP_LENGTH}: ` +
+          'restore it from a backup, or delete it if the clock is right',
+      );
+    }
+    return new TimestampFile(path, content);
+  }
+
+  /** Makes sure that the disk holds `newest` or later. Throws when it cannot be written. */
+  cover(newest: Uint8Array | undefined): void {
+    if (newest === undefined) return;
+    this.#newest = newest;
+    if (this.#covered !== undefined && !isAfter(newest, this.#covered)) return;
+    this.#replace(ahead(newest));
+  }
+
+  /** Writes the exact timestamp, without the seconds ahead: no later start has a reason to doubt it. */
+  close(): void {
+    if (this.#newest !== undefined) this.#replace(this.#newest);
+    this.#newest = undefined;
+  }
+
+  /** A process that is killed leaves the old or the new file; the disk itself is asked to keep it without waiting. */
+  #replace(timestamp: Uint8Array): void {
+    const temporary = `${this.#path}.${randomBytes(4).toString('hex')}`;
+    const fd = openSync(temporary, 'wx', 0o600);
+    try {
+      writeSync(fd, timestamp);
+      renameSync(temporary, this.#path);
+    } catch (error) {
+      closeSync(fd);
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+    this.#covered = timestamp;
+    fsync(fd, () => close(fd));
+  }
+}
+
+function ahead(timestamp: Uint8Array): Uint8Array {
+  const later = timestamp.slice();
+  const view = new DataView(later.buffer);
+  view.setBigUint64(0, view.getBigUint64(0) + AHEAD_SECONDS);
+  return later;
+}
