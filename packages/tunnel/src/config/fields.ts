@@ -108,10 +108,15 @@ export function explainSection(header: string): string {
 function nearest(lower: string, section: Section): string | undefined {
   const ranked = FIELDS.map((field) => ({
     name: field.name,
-    cost: distance(lower, field.name.toLowerCase()) + (field.sections.includes(section) ? 0 : 0.5),
+    cost: misspelling(lower, field.name.toLowerCase()) + (field.sections.includes(section) ? 0 : 0.5),
   })).toSorted((a, b) => a.cost - b.cost);
   const best = ranked[0]!;
-  return best.cost <= Math.max(1, Math.floor(lower.length / 3)) ? best.name : undefined;
+  return best.cost <= Math.max(1, Math.ceil(lower.length / 3)) ? best.name : undefined;
+}
+
+/** Half a name is as good as one wrong letter: `Keepalive`. */
+function misspelling(lower: string, name: string): number {
+  return lower.length >= 4 && name.endsWith(lower) ? 1 : distance(lower, name);
 }
 
 /** Levenshtein's distance with swapped neighbours counted once. */

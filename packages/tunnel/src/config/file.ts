@@ -8,7 +8,7 @@ import { parseConfig } from './parse.ts';
 import { errorCode, errorMessage } from '../os-error.ts';
 
 /** Room for some 300,000 allowed IPs. */
-export const MAX_CONFIG_BYTES = 16 * 1024 * 1024;
+export const MAX_CONFIG_BYTES: number = 16 * 1024 * 1024;
 
 /** In a folder with this bit only the owner of a file may exchange it. */
 const STICKY = 0o1000;

@@ -55,7 +55,9 @@ export function parseConfig(text: string, file: string): TunnelConfig {
       assign(draft, section, statement, line, report);
     }
   }
-  check(draft, report);
+  if (draft.interfaceLine > 0) checkInterface(draft, report);
+  else if (problems.length === 0) report(0, '[Interface]', 'is missing; begin the file with this section');
+  checkPeers(draft, report);
   if (problems.length > 0) throw new ConfigError(problems.toSorted((a, b) => a.line - b.line));
   return finish(draft);
 }
@@ -233,10 +235,9 @@ function addHook(hooks: string[], command: string): void {
   if (command !== '') hooks.push(command);
 }
 
-function check(draft: Draft, report: Report): void {
+function checkInterface(draft: Draft, report: Report): void {
   const own = draft.interface;
-  if (draft.interfaceLine === 0) report(0, '[Interface]', 'is missing; begin the file with this section');
-  else if (!own.privateKeyGiven && !hookSetsKey(own)) {
+  if (!own.privateKeyGiven && !hookSetsKey(own)) {
     report(draft.interfaceLine, 'PrivateKey', "is missing in [Interface]; make one by 'sealane genkey'");
   }
   const addresses = new Map<string, number>();
@@ -254,7 +255,6 @@ function check(draft: Draft, report: Report): void {
   ) {
     report(own.mtuLine, 'MTU', `${own.mtu} is too small for the IPv6 addresses here; write at least ${MIN_MTU_IPV6}`);
   }
-  checkPeers(draft, report);
 }
 
 function checkPeers(draft: Draft, report: Report): void {

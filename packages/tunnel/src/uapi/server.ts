@@ -19,7 +19,7 @@ import { errorMessage } from '../os-error.ts';
 /** Longest line of a request. */
 export const MAX_LINE = 1_024;
 /** Longest request: 65,536 peers with preshared key and ten allowed IPs each. */
-export const MAX_REQUEST = 64 * 1024 * 1024;
+export const MAX_REQUEST: number = 64 * 1024 * 1024;
 
 /** What a control socket needs of a tunnel. */
 export interface ControlledTunnel {

@@ -1,0 +1,99 @@
+import { spawnSync } from 'node:child_process';
+import { chmod, chown, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { lchownSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { loadConfig, MAX_CONFIG_BYTES, readConfigFile } from '../../src/config/file.ts';
+import { CORPUS } from './corpus.ts';
+
+const text = CORPUS['phone, all traffic']!;
+const isRoot = process.geteuid?.() === 0;
+
+let folder = '';
+let path = '';
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), 'sealane-config-'));
+  path = join(folder, 'wg0.conf');
+  await writeFile(path, text, { mode: 0o600 });
+});
+
+afterEach(async () => {
+  await rm(folder, { recursive: true });
+});
+
+describe('reading a file', () => {
+  it('takes one that only its owner may read', async () => {
+    expect(await readConfigFile(path)).toBe(text);
+    expect((await loadConfig(path)).peers).toHaveLength(1);
+  });
+
+  it.each([0o640, 0o604, 0o644])('refuses mode %o with the remedy', async (mode) => {
+    await chmod(path, mode);
+    await expect(readConfigFile(path)).rejects.toThrow(`${path}: may be read by other users; run 'chmod 600 ${path}'`);
+    expect(await readConfigFile(path, { anyPermissions: true })).toBe(text);
+  });
+
+  it.each([0o620, 0o602, 0o666])('refuses mode %o, which others may write', async (mode) => {
+    await chmod(path, mode);
+    await expect(readConfigFile(path)).rejects.toThrow('may be written by other users');
+  });
+
+  it('refuses a folder that others may write, unless only owners may exchange files there', async () => {
+    await chmod(folder, 0o777);
+    await expect(readConfigFile(path)).rejects.toThrow(
+      `lies in a folder that others may write; run 'chmod o-w ${folder}'`,
+    );
+    await chmod(folder, 0o1777);
+    expect(await readConfigFile(path)).toBe(text);
+  });
+
+  it('follows a symbolic link of our own', async () => {
+    await symlink(path, join(folder, 'link.conf'));
+    expect(await readConfigFile(join(folder, 'link.conf'))).toBe(text);
+  });
+
+  it.runIf(isRoot)('refuses the files, links and folders of other users', async () => {
+    await symlink(path, join(folder, 'link.conf'));
+    lchownSync(join(folder, 'link.conf'), 4_242, 4_242);
+    await expect(readConfigFile(join(folder, 'link.conf'))).rejects.toThrow(
+      'is a symbolic link of another user (uid 4242)',
+    );
+    await chown(path, 4_242, 4_242);
+    await expect(readConfigFile(path)).rejects.toThrow('belongs to another user (uid 4242)');
+    await chown(path, 0, 0);
+    await chown(folder, 4_242, 4_242);
+    await expect(readConfigFile(path)).rejects.toThrow('lies in a folder of another user (uid 4242)');
+  });
+
+  it('says what is missing or no file', async () => {
+    await expect(readConfigFile(join(folder, 'none.conf'))).rejects.toThrow(`${folder}/none.conf: does not exist`);
+    await mkdir(join(folder, 'sub'), { mode: 0o700 });
+    await expect(readConfigFile(join(folder, 'sub'))).rejects.toThrow('is not a file');
+    await expect(readConfigFile('/dev/zero')).rejects.toThrow('/dev/zero: is not a file');
+  });
+
+  it('is bounded and wants text', async () => {
+    await writeFile(path, new Uint8Array(MAX_CONFIG_BYTES + 1).fill(0x23));
+    await expect(readConfigFile(path)).rejects.toThrow(`is larger than ${MAX_CONFIG_BYTES} bytes`);
+    await writeFile(path, new Uint8Array([0x5b, 0xff, 0xfe]));
+    await expect(readConfigFile(path)).rejects.toThrow('is not text in UTF-8');
+  });
+
+  it('reads standard input and pipes', () => {
+    const module = new URL('../../dist/config/file.js', import.meta.url).href;
+    const program = `const { readConfigFile } = await import('${module}');
+      process.stdout.write(await readConfigFile(process.argv[1]));`;
+    const run = (argument: string): string =>
+      spawnSync(
+        'sh',
+        ['-c', 'cat "$0" | "$1" --input-type=module -e "$2" "$3"', path, process.execPath, program, argument],
+        {
+          encoding: 'utf8',
+        },
+      ).stdout;
+    expect(run('-')).toBe(text);
+    expect(run('/dev/stdin')).toBe(text);
+  });
+});
