@@ -1,0 +1,183 @@
+import { readFileSync } from 'node:fs';
+import type { LaneKind } from '@sealane/tunnel';
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { CliError, errorLine, EXIT, type ExitCode, oneLine } from './errors.ts';
+import { parseSize } from './output/format.ts';
+import { note, styleFor } from './output/terminal.ts';
+import { Stopped } from './system/stop.ts';
+
+const EXIT_CODES = `
+Exit codes:
+  0    done
+  1    failed
+  2    bad input: an argument or a configuration is wrong, nothing was applied
+  3    the server does not answer or cannot be reached
+  4    the tunnel stands, but packets through it were lost
+  5    no permission
+  130  interrupted`;
+
+const EXAMPLES = `
+Examples:
+  sealane ping wg0.conf        try a configuration, without root and without touching the system
+  sealane up wg0.conf          bring the tunnel up until Ctrl-C
+  sealane status --watch       look at it`;
+
+/** Runs the command line; resolves to the exit code and never throws. Secrets are never taken from `argv`. */
+export async function main(argv: readonly string[]): Promise<number> {
+  process.stdout.on('error', endOnClosedPipe);
+  try {
+    const run = { code: EXIT.ok as ExitCode };
+    await buildProgram((code) => (run.code = code)).parseAsync(argv, { from: 'user' });
+    return run.code;
+  } catch (error) {
+    return explain(error);
+  } finally {
+    process.stdout.off('error', endOnClosedPipe);
+  }
+}
+
+/** The command tree; `done` is told the exit code of the command that ran. */
+export function buildProgram(done: (code: ExitCode) => void): Command {
+  const program = new Command('sealane')
+    .description('VPN client, compatible with WireGuard peers')
+    .version(readVersion())
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(`${errorStyle(oneLine(text.replace(/^error: /, '')))}\n`) })
+    .addHelpText('after', `${EXAMPLES}\n${EXIT_CODES}`);
+  const add = (name: string, description: string, ...examples: readonly string[]): Command =>
+    program
+      .command(name)
+      .description(description)
+      .addHelpText('after', `\nExamples:\n${examples.map((line) => `  ${line}`).join('\n')}`);
+
+  add('genkey', 'make a private key', '(umask 077; sealane genkey > private.key)').action(async () =>
+    done(await (await import('./commands/keys.ts')).genkey()),
+  );
+  add('genpsk', 'make a preshared key', '(umask 077; sealane genpsk > preshared.key)').action(async () =>
+    done(await (await import('./commands/keys.ts')).genpsk()),
+  );
+  add('pubkey', 'turn a private key on standard input into its public key', 'sealane pubkey < private.key').action(
+    async () => done(await (await import('./commands/keys.ts')).pubkey()),
+  );
+  add(
+    'device',
+    'make an interface and its control socket, to be configured with wg(8)',
+    'sealane device wg0',
+    'wg setconf wg0 wg0.conf     (in another terminal)',
+  )
+    .argument('<ifname>', 'name of the interface')
+    .addOption(laneOption())
+    .action(async (name: string, options: { lane: LaneKind | 'auto' }) =>
+      done(await (await import('./commands/device.ts')).device(name, options)),
+    );
+  add(
+    'up',
+    'bring a tunnel up as its file says, and down again when it ends',
+    'sealane up /etc/wireguard/wg0.conf',
+    'sealane up wg0              /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf',
+    'sealane up office.conf --name wg1',
+  )
+    .argument('<config>', 'wg-quick style file, or the name of one')
+    .option('--name <ifname>', 'name of the interface (default: the file name)')
+    .addOption(laneOption())
+    .action(async (config: string, options: { name?: string; lane: LaneKind | 'auto' }) =>
+      done(await (await import('./commands/up.ts')).up(config, options)),
+    );
+  add(
+    'status',
+    'show the tunnels that run here: peers, sessions, traffic, drops',
+    'sealane status',
+    'sealane status wg0 --watch',
+    'sealane status wg0 --json | jq .peers',
+  )
+    .argument('[name]', 'name of the interface (default: all)')
+    .option('--json', 'print JSON, with --watch one line a second')
+    .option('--watch', 'show it anew every second until Ctrl-C')
+    .action(async (name: string | undefined, options: { json?: boolean; watch?: boolean }) =>
+      done(await (await import('./commands/status.ts')).status(name, options)),
+    );
+  add('rekey', 'renew the sessions of a running tunnel', 'sealane rekey wg0', 'sealane rekey wg0 PUBLIC-KEY')
+    .argument('<name>', 'name of the interface')
+    .argument('[peer]', 'public key of the peer (default: every peer with an endpoint)')
+    .option('--timeout <seconds>', 'how long to wait for the new sessions', secondsOption, 10)
+    .option('--json', 'print the renewed peers as JSON')
+    .action(async (name: string, peer: string | undefined, options: { timeout: number; json?: boolean }) =>
+      done(await (await import('./commands/control.ts')).rekey(name, peer, options)),
+    );
+  add('down', 'end a running tunnel', 'sealane down wg0')
+    .argument('<name>', 'name of the interface')
+    .action(async (name: string) => done(await (await import('./commands/control.ts')).down(name)));
+  addPing(add, done);
+  return program;
+}
+
+type Add = (name: string, description: string, ...examples: readonly string[]) => Command;
+
+function addPing(add: Add, done: (code: ExitCode) => void): void {
+  add(
+    'ping',
+    'try a configuration from within this process: no root, no interface, no routes',
+    'sealane ping wg0.conf',
+    'sealane ping wg0.conf --count 20 --size 1000',
+    'sealane ping wg0.conf --bulk 50M --rekey',
+    'sealane ping wg0.conf --target 10.8.0.7 --json',
+  )
+    .argument('<config>', 'wg-quick style file, or the name of one')
+    .option('--count <n>', 'echo requests to send', wholeNumber(0, 1_000_000), 4)
+    .option('--size <bytes>', 'bytes in an echo request', wholeNumber(0, 65_507), 56)
+    .option('--timeout <seconds>', 'how long to wait for the handshake and for each echo', secondsOption, 10)
+    .option('--bulk <size>', 'then send this much and check what comes back, such as 10M', sizeOption)
+    .option('--rekey', 'renew the session, with --bulk in the middle of it')
+    .option('--target <address>', 'inner address to ping (default: the first host of AllowedIPs)')
+    .option('--force', 'also when a tunnel with the same key is up on this computer')
+    .option('--json', 'print the result as one JSON object')
+    .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) =>
+      done(await (await import('./commands/ping.ts')).ping(config, options)),
+    );
+}
+
+function laneOption(): Option {
+  return new Option('--lane <lane>', 'packet loop to use').choices(['auto', 'portable', 'linux']).default('auto');
+}
+
+function wholeNumber(from: number, to: number): (text: string) => number {
+  return (text) => {
+    const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
+    if (!(value >= from && value <= to)) throw new InvalidArgumentError(`Expected a whole number from ${from} to ${to}.`);
+    return value;
+  };
+}
+
+function secondsOption(text: string): number {
+  const value = /^[0-9]{1,6}(\.[0-9]{1,3})?$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value > 0 && value <= 86_400)) throw new InvalidArgumentError('Expected seconds, more than 0 and at most 86400.');
+  return value;
+}
+
+function sizeOption(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes === undefined || bytes === 0) throw new InvalidArgumentError('Expected a size such as 500K, 10M or 1G.');
+  return bytes;
+}
+
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput;
+  if (error instanceof Stopped) return EXIT.interrupted;
+  note(errorStyle(errorLine(error)));
+  if (process.env['SEALANE_DEBUG'] === '1' && error instanceof Error) note(error.stack ?? '');
+  return error instanceof CliError ? error.exitCode : EXIT.failure;
+}
+
+function errorStyle(text: string): string {
+  return styleFor(process.stderr).red(`sealane: ${text}`);
+}
+
+/** Whoever read our output has gone: there is nobody left to tell. */
+function endOnClosedPipe(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(EXIT.failure);
+}
+
+function readVersion(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  return manifest.version;
+}

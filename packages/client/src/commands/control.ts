@@ -1,0 +1,105 @@
+import { formatKey, parseKey } from '@sealane/protocol';
+import { ControlError, listControls, readStatus, requestRekey, requestShutdown, type PeerReport } from '@sealane/tunnel';
+import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
+import { interfacePath } from '../hosting.ts';
+import { formatMilliseconds } from '../output/format.ts';
+import { print, printJson } from '../output/terminal.ts';
+import { Stop } from '../system/stop.ts';
+
+const POLL_INTERVAL = 50;
+const END_TIMEOUT = 15_000;
+
+/** Renews the sessions of one peer or of all and waits until they stand. */
+export async function rekey(
+  name: string,
+  peer: string | undefined,
+  options: { readonly timeout: number; readonly json?: boolean },
+): Promise<ExitCode> {
+  const path = interfacePath(name);
+  const publicKey = peer === undefined ? undefined : parseKey(peer);
+  if (peer !== undefined && publicKey === undefined) throw badInput('PEER is no public key: 32 bytes in base64');
+  const chosen = publicKey === undefined ? undefined : formatKey(publicKey);
+
+  const before = await reach(name, () => readStatus(path));
+  if (chosen !== undefined && !before.peers.some((entry) => entry.publicKey === chosen)) {
+    throw badInput(`${name} has no peer ${chosen}`);
+  }
+  const wanted = before.peers.filter(
+    (entry) => entry.endpoint !== undefined && (chosen === undefined || entry.publicKey === chosen),
+  );
+  if (wanted.length === 0) throw new CliError(EXIT.failure, `${name} has no peer with a known endpoint`);
+  await reach(name, () => requestRekey(path, publicKey));
+
+  const renewed = await untilRenewed(name, path, wanted, options.timeout * 1_000);
+  const missing = wanted.filter((entry) => !renewed.has(entry.publicKey));
+  if (options.json === true) await printJson([...renewed.values()]);
+  else for (const entry of renewed.values()) await print(renewedLine(entry));
+  if (missing.length === 0) return EXIT.ok;
+  throw new CliError(EXIT.noAnswer, `no answer from ${missing.map((entry) => entry.endpoint).join(', ')}`);
+}
+
+/** Ends a running tunnel and waits until it is gone. */
+export async function down(name: string): Promise<ExitCode> {
+  const path = interfacePath(name);
+  await reach(name, () => requestShutdown(path));
+  const stop = new Stop();
+  const deadline = performance.now() + END_TIMEOUT;
+  try {
+    while ((await listControls()).some((socket) => socket.path === path)) {
+      if (performance.now() > deadline) throw new CliError(EXIT.failure, `${name} agreed to end and has not yet ended`);
+      await stop.sleep(POLL_INTERVAL);
+      stop.check();
+    }
+  } finally {
+    stop.dispose();
+  }
+  return EXIT.ok;
+}
+
+/** Asks a control socket; CliError in words for people when it cannot be asked. */
+export async function reach<T>(name: string, ask: () => Promise<T>): Promise<T> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (!(error instanceof ControlError)) throw error;
+    const code = error.cause instanceof Error && 'code' in error.cause ? error.cause.code : undefined;
+    if (code === 'ENOENT' || code === 'ECONNREFUSED') {
+      throw new CliError(EXIT.failure, `no tunnel ${name} is running here`, { cause: error });
+    }
+    if (code === 'EACCES' || code === 'EPERM') {
+      throw new CliError(EXIT.noPermission, error.message, { cause: error });
+    }
+    throw new CliError(EXIT.failure, error.message, { cause: error });
+  }
+}
+
+async function untilRenewed(
+  name: string,
+  path: string,
+  wanted: readonly PeerReport[],
+  timeoutMs: number,
+): Promise<ReadonlyMap<string, PeerReport>> {
+  const sessionsBefore = new Map(wanted.map((entry) => [entry.publicKey, entry.sessions]));
+  const renewed = new Map<string, PeerReport>();
+  const stop = new Stop();
+  const deadline = performance.now() + timeoutMs;
+  try {
+    for (;;) {
+      const { peers } = await reach(name, () => readStatus(path));
+      for (const entry of peers) {
+        const before = sessionsBefore.get(entry.publicKey);
+        if (before !== undefined && entry.sessions > before) renewed.set(entry.publicKey, entry);
+      }
+      if (renewed.size === wanted.length || performance.now() >= deadline) return renewed;
+      await stop.sleep(POLL_INTERVAL);
+      stop.check();
+    }
+  } finally {
+    stop.dispose();
+  }
+}
+
+function renewedLine({ publicKey, sessions, handshakeMs, session }: PeerReport): string {
+  const took = session?.role === 'initiator' && handshakeMs !== undefined ? ` in ${formatMilliseconds(handshakeMs)}` : '';
+  return `${publicKey}: session ${sessions}${took}`;
+}

@@ -1,0 +1,28 @@
+import type { LaneKind } from '@sealane/tunnel';
+import type { ExitCode } from '../errors.ts';
+import { eventLine, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
+import { note } from '../output/terminal.ts';
+import { Stop } from '../system/stop.ts';
+import { UndoStack } from '../system/undo.ts';
+
+export interface DeviceOptions {
+  readonly lane: LaneKind | 'auto';
+}
+
+const DEFAULT_MTU = 1_420;
+
+/** An interface that waits to be configured with `wg`, until a signal, `sealane down` or its deletion. */
+export async function device(name: string, { lane }: DeviceOptions): Promise<ExitCode> {
+  const path = interfacePath(name);
+  const stop = new Stop();
+  const undo = new UndoStack();
+  return inForeground(name, stop, undo, async () => {
+    const tunnel = await hostTunnel({ name, mtu: DEFAULT_MTU, lane }, stop, undo);
+    tunnel.events((event) => {
+      const line = eventLine(event);
+      if (line !== undefined) note(`${name}: ${line}`);
+    });
+    const { crypto } = await tunnel.status();
+    note(`sealane: ${name} is ready (lane ${tunnel.lane}, crypto ${crypto}): configure it with 'wg set ${name}' (${path})`);
+  });
+}

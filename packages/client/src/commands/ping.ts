@@ -1,0 +1,130 @@
+import { stat } from 'node:fs/promises';
+import { formatKey, nobleCrypto } from '@sealane/protocol';
+import { ControlError, formatEndpoint, listControls, peerEndpoints, readStatus, type TunnelConfig } from '@sealane/tunnel';
+import { configPath, readConfig, resolveConfig } from '../config-file.ts';
+import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
+import { identityOf } from '../identity.ts';
+import { formatBytes, formatMilliseconds } from '../output/format.ts';
+import { formatSummary, summaryObject } from '../output/ping.ts';
+import { note, print, printJson, ProgressLine, styleFor } from '../output/terminal.ts';
+import { runPing, type PingObserver, type PingPlan } from '../ping/run.ts';
+import { chooseTarget, type PingTarget } from '../ping/target.ts';
+import { stateFolder } from '../system/state.ts';
+import { Stop } from '../system/stop.ts';
+
+export interface PingCommandOptions {
+  readonly count: number;
+  readonly size: number;
+  /** Seconds. */
+  readonly timeout: number;
+  readonly bulk?: number;
+  readonly rekey?: boolean;
+  readonly target?: string;
+  readonly force?: boolean;
+  readonly json?: boolean;
+}
+
+const DEFAULT_MTU = 1_420;
+/** IP and ICMP headers of an echo request. */
+const HEADERS = { 4: 28, 16: 48 } as const;
+
+/** Tries a configuration without privileges: handshake, round trips, and what is wrong when there are none. */
+export async function ping(given: string, options: PingCommandOptions): Promise<ExitCode> {
+  const path = configPath(given);
+  const config = await readConfig(path);
+  const target = chooseTarget(config, path, options.target);
+  checkSize(config, target, options.size);
+  if (options.force !== true) await refuseRunning(config);
+  const stop = new Stop();
+  try {
+    const plan = await makePlan(path, config, target, options);
+    return await report(plan, options, stop);
+  } finally {
+    stop.dispose();
+  }
+}
+
+async function makePlan(
+  path: string,
+  config: TunnelConfig,
+  target: PingTarget,
+  options: PingCommandOptions,
+): Promise<PingPlan> {
+  const { update, resolved } = await resolveConfig(config);
+  const endpoint = peerEndpoints(target.peer, resolved)[0];
+  if (endpoint === undefined) throw new CliError(EXIT.noAnswer, `${target.peer.endpoints[0]} has no address`);
+  const folder = await stateFolder();
+  const configTime = path === '-' ? undefined : (await stat(path)).mtimeMs;
+  return {
+    config,
+    update,
+    target,
+    endpoint,
+    count: options.count,
+    size: options.size,
+    timeoutMs: options.timeout * 1_000,
+    bulk: options.bulk ?? 0,
+    rekey: options.rekey === true,
+    ...(folder === undefined ? {} : { timestampFile: `${folder}/timestamp-${identityOf(config)}` }),
+    ...(configTime === undefined ? {} : { configTime }),
+  };
+}
+
+async function report(plan: PingPlan, options: PingCommandOptions, stop: Stop): Promise<ExitCode> {
+  const style = styleFor(process.stdout);
+  const progress = new ProgressLine();
+  const name = plan.target.peer.endpoints[0] ?? '';
+  const literal = formatEndpoint(plan.endpoint);
+  progress.show(`handshake with ${name === literal ? name : `${name} (${literal})`} ...`);
+  const result = await runPing(plan, observerFor(plan, options, progress), stop).finally(() => progress.clear());
+  if (options.json === true) {
+    await printJson(summaryObject(result, plan));
+    return result.diagnosis?.exitCode ?? EXIT.ok;
+  }
+  const summary = formatSummary(result, plan, style);
+  if (summary !== '') await print(summary);
+  if (result.diagnosis === undefined) return stop.reason === undefined ? EXIT.ok : EXIT.interrupted;
+  const { summary: what, hints, exitCode } = result.diagnosis;
+  const errors = styleFor(process.stderr);
+  note(errors.red(`sealane: ${what}`));
+  for (const hint of hints) note(`  - ${hint}`);
+  return exitCode;
+}
+
+function observerFor(plan: PingPlan, { json }: PingCommandOptions, progress: ProgressLine): PingObserver {
+  const say = (text: string): void => {
+    progress.clear();
+    if (json !== true) process.stdout.write(`${text}\n`);
+  };
+  const style = styleFor(process.stdout);
+  return {
+    handshake: (milliseconds) =>
+      say(`handshake with ${formatEndpoint(plan.endpoint)}: ${style.bold(formatMilliseconds(milliseconds))}`),
+    echo: (sequence, milliseconds) =>
+      say(`echo ${sequence}: ${milliseconds === undefined ? style.red('no answer') : formatMilliseconds(milliseconds)}`),
+    rekeyed: (sessions) => say(`rekeyed: session ${sessions} stands`),
+    bulk: (bytes) => {
+      if (json !== true) progress.show(`${formatBytes(bytes)} of ${formatBytes(plan.bulk)}`);
+    },
+  };
+}
+
+function checkSize(config: TunnelConfig, { address }: PingTarget, size: number): void {
+  const largest = (config.interface.mtu ?? DEFAULT_MTU) - HEADERS[address.length === 4 ? 4 : 16];
+  if (size > largest) throw badInput(`--size ${size} does not fit the tunnel: at most ${largest} bytes`);
+}
+
+/** The server would answer the newer session, and the running tunnel would be cut off until it notices. */
+async function refuseRunning(config: TunnelConfig): Promise<void> {
+  const own = formatKey(nobleCrypto.publicKey(config.interface.privateKey));
+  for (const { name, path } of await listControls()) {
+    try {
+      if ((await readStatus(path)).publicKey !== own) continue;
+    } catch (error) {
+      if (error instanceof ControlError) continue;
+      throw error;
+    }
+    const way = "use 'ping ADDRESS', which goes through it, or add --force";
+    throw new CliError(EXIT.failure, `${name} is up with this key, and a second tunnel would cut it off: ${way}`);
+  }
+}

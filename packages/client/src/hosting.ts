@@ -1,0 +1,140 @@
+/** What `device` and `up` have in common: a tunnel behind a TUN interface, served on its control socket. */
+import { formatKey } from '@sealane/protocol';
+import {
+  controlPath,
+  formatEndpoint,
+  type LaneKind,
+  listControls,
+  openTun,
+  openTunnel,
+  serveControl,
+  type PacketDevice,
+  type Tunnel,
+  type TunnelEvent,
+  type TunnelUpdate,
+} from '@sealane/tunnel';
+import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from './errors.ts';
+import { formatMilliseconds } from './output/format.ts';
+import { note } from './output/terminal.ts';
+import { stateFolder } from './system/state.ts';
+import { type Stop, Stopped, type StopReason } from './system/stop.ts';
+import type { UndoStack } from './system/undo.ts';
+
+export interface HostingOptions {
+  readonly name: string;
+  readonly mtu: number;
+  readonly lane: LaneKind | 'auto';
+  readonly config?: TunnelUpdate;
+  /** Names the file of the newest handshake timestamp; the interface name by default. */
+  readonly identity?: string;
+}
+
+/** The path of the control socket of `name`; CliError when it is no interface name or a tunnel of that name lives. */
+export async function freeControlPath(name: string): Promise<string> {
+  const path = interfacePath(name);
+  const taken = (await listControls()).some((socket) => socket.path === path);
+  if (taken) throw new CliError(EXIT.failure, `${name} is in use: a tunnel of this name is running (${path} answers)`);
+  return path;
+}
+
+/** The path of the control socket of `name`; CliError when it is no interface name. */
+export function interfacePath(name: string): string {
+  try {
+    return controlPath(name);
+  } catch (error) {
+    throw badInput(errorLine(error), error);
+  }
+}
+
+/** Opens the interface, the tunnel and the control socket, each with its undoing. Ends `stop` when the tunnel ends. */
+export async function hostTunnel(options: HostingOptions, stop: Stop, undo: UndoStack): Promise<Tunnel> {
+  const { name, mtu, lane, config } = options;
+  const path = await freeControlPath(name);
+  const device = await openInterface(name, mtu);
+  const folder = await stateFolder();
+  if (folder === undefined) note('sealane: no state folder can be written: a clock that goes back may lock this key out');
+  const tunnel = await openTunnel({
+    device,
+    lane,
+    ...(config === undefined ? {} : { config }),
+    ...(folder === undefined ? {} : { timestampFile: `${folder}/timestamp-${options.identity ?? name}` }),
+  });
+  undo.push(`interface ${name}`, () => tunnel.close());
+  tunnel.on('closed', ({ error }) => stop.request({ kind: 'closed', ...(error === undefined ? {} : { error }) }));
+  stop.check();
+
+  const server = await serveControl(tunnel, path, { shutdown: () => stop.request({ kind: 'shutdown' }) });
+  undo.push(`control socket ${path}`, () => server.close());
+  for (const text of (await tunnel.status()).notes) note(`sealane: ${text}`);
+  stop.check();
+  return tunnel;
+}
+
+/** Runs steps in the foreground until something ends them, then undoes what they did, whatever happened. */
+export async function inForeground(
+  name: string,
+  stop: Stop,
+  undo: UndoStack,
+  steps: () => Promise<unknown>,
+): Promise<ExitCode> {
+  let failure: unknown;
+  try {
+    await steps();
+    await stop.requested();
+  } catch (error) {
+    if (!(error instanceof Stopped)) failure = error;
+  }
+  for (const { what, error } of await undo.run()) note(`sealane: cannot undo ${what}: ${errorLine(error)}`);
+  stop.dispose();
+  if (failure !== undefined) throw failure;
+  return explainEnd(name, stop.reason);
+}
+
+/** One line for an event that a person watching the foreground wants to know; undefined for the others. */
+export function eventLine(event: TunnelEvent): string | undefined {
+  switch (event.type) {
+    case 'session': {
+      const took = event.handshakeMs === undefined ? '' : ` in ${formatMilliseconds(event.handshakeMs)}`;
+      return event.number === 1 ? `first session with ${short(event.publicKey)}${took}` : undefined;
+    }
+    case 'roamed':
+      return `${short(event.publicKey)} moved to ${formatEndpoint(event.endpoint)}`;
+    case 'unanswered':
+      return `${short(event.publicKey)} did not answer ${event.initiations} handshakes; waiting for new traffic`;
+    case 'handshake-refused':
+      return `a handshake was refused: ${event.reason}`;
+    case 'expired':
+    case 'cookie-received':
+    case 'closed':
+      return undefined;
+  }
+}
+
+async function openInterface(name: string, mtu: number): Promise<PacketDevice> {
+  try {
+    return openTun({ name, mtu });
+  } catch (error) {
+    const code = errorCode(error);
+    if (code === 'EPERM' || code === 'EACCES') {
+      const remedy = 'run as root or with CAP_NET_ADMIN; `sealane ping CONFIG` tries a tunnel without any privilege';
+      throw new CliError(EXIT.noPermission, `no permission to make the interface ${name}: ${remedy}`, { cause: error });
+    }
+    if (code === 'EBUSY' || code === 'EEXIST' || code === 'EINVAL') {
+      throw new CliError(EXIT.failure, `${name} is in use: another program has an interface of this name`, { cause: error });
+    }
+    throw new CliError(EXIT.failure, `cannot make the interface ${name}: ${errorLine(error)}`, { cause: error });
+  }
+}
+
+function explainEnd(name: string, reason: StopReason | undefined): ExitCode {
+  if (reason?.kind !== 'closed') return EXIT.ok;
+  if (reason.error !== undefined) {
+    throw new CliError(EXIT.failure, `${name} ended: ${errorLine(reason.error)}`, { cause: reason.error });
+  }
+  note(`sealane: the interface ${name} was deleted`);
+  return EXIT.ok;
+}
+
+function short(publicKey: Uint8Array): string {
+  return `${formatKey(publicKey).slice(0, 8)}...`;
+}

@@ -1,0 +1,92 @@
+import type { PeerReport, StatusReport } from '@sealane/tunnel';
+import { formatBytes, formatDuration, formatMilliseconds, formatRate } from './format.ts';
+import type { Style } from './terminal.ts';
+
+/** The same tunnel some time ago, for rates. */
+export interface Earlier {
+  readonly report: StatusReport;
+  readonly ms: number;
+}
+
+const LABEL_WIDTH = 14;
+
+/** A tunnel for people; `now` is Unix milliseconds. */
+export function formatStatus(report: StatusReport, style: Style, now: number, earlier?: Earlier): string {
+  const { name, lane, crypto, listenPort, fwmark, mtu, up } = report;
+  const facts = [
+    up ? style.green('up') : style.red('down'),
+    `lane ${lane}`,
+    `crypto ${crypto}`,
+    `port ${listenPort}`,
+    `MTU ${mtu}`,
+    ...(fwmark === 0 ? [] : [`mark 0x${fwmark.toString(16)}`]),
+    ...(report.underLoad ? [style.yellow('under load')] : []),
+  ];
+  return [
+    `${style.bold(name)}  ${facts.join(', ')}`,
+    field('public key', report.publicKey ?? style.yellow('no private key is set'), style),
+    ...report.peers.flatMap((peer) => ['', ...peerLines(peer, style, now, earlier)]),
+    ...countLines('drops', report.drops, style),
+    ...countLines('faults', report.faults, style),
+    ...report.notes.map((text) => field('note', text, style)),
+  ].join('\n');
+}
+
+function peerLines(peer: PeerReport, style: Style, now: number, earlier?: Earlier): readonly string[] {
+  const before = earlier?.report.peers.find((entry) => entry.publicKey === peer.publicKey);
+  const rates =
+    before === undefined || earlier === undefined
+      ? ''
+      : ` (${formatRate(peer.rxBytes - before.rxBytes, earlier.ms)} in, ${formatRate(peer.txBytes - before.txBytes, earlier.ms)} out)`;
+  return [
+    `  ${style.dim('peer')} ${style.bold(peer.publicKey)}`,
+    field('endpoint', peer.endpoint ?? style.dim('not known yet'), style),
+    field('allowed', peer.allowedIps.join(', ') || style.dim('nothing'), style),
+    field('handshake', handshakeText(peer, style, now), style),
+    field('session', sessionText(peer, style), style),
+    field('traffic', `${formatBytes(peer.rxBytes)} in, ${formatBytes(peer.txBytes)} out${rates}`, style),
+    ...extras(peer).map((text) => field('with', text, style)),
+  ];
+}
+
+function handshakeText({ lastHandshake, handshakeMs }: PeerReport, style: Style, now: number): string {
+  if (lastHandshake === undefined) return style.yellow('none yet');
+  const took = handshakeMs === undefined ? '' : `, took ${formatMilliseconds(handshakeMs)}`;
+  return `${formatDuration(now - lastHandshake)} ago${took}`;
+}
+
+function sessionText({ session, sessions }: PeerReport, style: Style): string {
+  const rekeys = Math.max(0, sessions - 1);
+  const count = rekeys === 1 ? '1 rekey so far' : `${rekeys} rekeys so far`;
+  if (session === undefined) return `${style.yellow('none')}, ${count}`;
+  return [
+    `${session.role}, ${formatDuration(session.ageMs)} old`,
+    rekeyText(session.rekeyInMs),
+    `expires in ${formatDuration(session.expiresInMs)}`,
+    count,
+  ].join(', ');
+}
+
+function rekeyText(rekeyInMs: number | undefined): string {
+  if (rekeyInMs === undefined) return 'the peer renews it';
+  return rekeyInMs > 0 ? `rekey due in ${formatDuration(rekeyInMs)}` : 'rekey due with the next packet';
+}
+
+function extras(peer: PeerReport): readonly string[] {
+  const parts = [
+    ...(peer.hasPresharedKey ? ['preshared key'] : []),
+    ...(peer.persistentKeepalive > 0 ? [`keepalive every ${peer.persistentKeepalive} s`] : []),
+    ...(peer.cipherSuite === 'chacha20poly1305' ? [] : [peer.cipherSuite]),
+    ...(peer.rekeyInterval < 120_000 ? [`rekey every ${formatDuration(peer.rekeyInterval)}`] : []),
+  ];
+  return parts.length === 0 ? [] : [parts.join(', ')];
+}
+
+function countLines(label: string, counts: Readonly<Record<string, number>>, style: Style): readonly string[] {
+  const some = Object.entries(counts).filter(([, count]) => count > 0);
+  return some.length === 0 ? [] : ['', field(label, some.map(([what, count]) => `${what} ${count}`).join(', '), style)];
+}
+
+function field(label: string, text: string, style: Style): string {
+  return `    ${style.dim(label.padEnd(LABEL_WIDTH))}${text}`;
+}

@@ -1,0 +1,11 @@
+import type { Prefix } from '@sealane/protocol';
+import { formatPrefix } from '@sealane/tunnel';
+import type { IpCommand } from './ip.ts';
+
+/** Gives an interface its addresses and its MTU and brings it up; all of it goes when the interface goes. */
+export function addressCommands(name: string, addresses: readonly Prefix[], mtu: number): readonly IpCommand[] {
+  return [
+    ...addresses.map((prefix) => ['address', 'add', formatPrefix(prefix), 'dev', name]),
+    ['link', 'set', 'mtu', String(mtu), 'up', 'dev', name],
+  ];
+}

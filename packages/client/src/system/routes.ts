@@ -1,0 +1,115 @@
+/**
+ * Routes of a tunnel as wg-quick sets them. A default route does not replace the system's own: it stands in a table
+ * of its own, which a rule asks for every packet without our mark; a second rule lets the main table answer first for
+ * everything but default routes. The outer datagrams bear the mark and leave by the system's default route.
+ */
+import { readFile, writeFile } from 'node:fs/promises';
+import type { Prefix } from '@sealane/protocol';
+import { formatPrefix, maskPrefix } from '@sealane/tunnel';
+import { ip, type IpCommand } from './ip.ts';
+import type { UndoStack } from './undo.ts';
+
+export type Family = 4 | 6;
+
+/** wg-quick looks for a free table, which is also the mark, from this number on. */
+const FIRST_TABLE = 51_820;
+/** Makes the reverse path filter look at marked packets' own route (ip-sysctl: src_valid_mark). */
+const SRC_VALID_MARK = '/proc/sys/net/ipv4/conf/all/src_valid_mark';
+
+export interface RoutePlan {
+  /** Commands that go with the interface: no undoing is needed. */
+  readonly commands: readonly IpCommand[];
+  /** Families whose default route goes into the tunnel by rules. */
+  readonly defaults: readonly Family[];
+}
+
+/** Which routes lead into the tunnel; prefixes that the interface's own networks cover have theirs already. */
+export function planRoutes(
+  name: string,
+  table: 'auto' | 'off' | number,
+  addresses: readonly Prefix[],
+  allowedIps: readonly Prefix[],
+): RoutePlan {
+  if (table === 'off') return { commands: [], defaults: [] };
+  const byRule = (prefix: Prefix): boolean => table === 'auto' && prefix.length === 0;
+  const routes = allowedIps
+    .filter((prefix) => !byRule(prefix) && (table !== 'auto' || !addresses.some((own) => covers(own, prefix))))
+    .toSorted((a, b) => b.length - a.length);
+  const where = table === 'auto' ? [] : ['table', String(table)];
+  const defaults = new Set(allowedIps.filter(byRule).map(familyOf));
+  return {
+    commands: routes.map((prefix) => ['route', 'add', formatPrefix(prefix), 'dev', name, ...where]),
+    defaults: [...defaults].toSorted((a, b) => a - b),
+  };
+}
+
+/** True when every address of `inner` is one of `outer`. */
+export function covers(outer: Prefix, inner: Prefix): boolean {
+  if (outer.address.length !== inner.address.length || outer.length > inner.length) return false;
+  const network = maskPrefix(outer).address;
+  return maskPrefix({ address: inner.address, length: outer.length }).address.every((byte, i) => byte === network[i]);
+}
+
+/** A number that no routing table of either family uses. */
+export async function freeTable(): Promise<number> {
+  for (let table = FIRST_TABLE; ; table++) {
+    const routes = await Promise.all([routesOf('-4', table), routesOf('-6', table)]);
+    if (routes.every((text) => text === '')) return table;
+  }
+}
+
+/** Sends the default routes of these families into the tunnel, in `table`, for packets without `mark`. */
+export async function addDefaultRoutes(
+  name: string,
+  families: readonly Family[],
+  table: number,
+  mark: number,
+  undo: UndoStack,
+): Promise<void> {
+  for (const family of families) {
+    const own = ['not', 'fwmark', String(mark), 'table', String(table)];
+    const left = await addRule(family, own, undo);
+    await addRule(family, ['table', 'main', 'suppress_prefixlength', '0'], undo, left);
+    const all = family === 4 ? '0.0.0.0/0' : '::/0';
+    await ip([`-${family}`, 'route', 'add', all, 'dev', name, 'table', String(table)]);
+    if (family === 4) await validateMarkedSources(undo);
+  }
+}
+
+/**
+ * Adds a rule unless it stands already. One that stands belongs to another tunnel, or was left by one that was
+ * killed: only in the second case (`leftover`) is it ours to remove. Resolves to whether it stood.
+ */
+async function addRule(family: Family, words: readonly string[], undo: UndoStack, leftover = true): Promise<boolean> {
+  let stood = false;
+  try {
+    await ip([`-${family}`, 'rule', 'add', ...words]);
+  } catch (error) {
+    if (!(error instanceof Error && error.message.includes('File exists'))) throw error;
+    stood = true;
+  }
+  if (!stood || leftover) {
+    undo.push(`IPv${family} rule ${words.join(' ')}`, () => ip([`-${family}`, 'rule', 'delete', ...words]));
+  }
+  return stood;
+}
+
+async function validateMarkedSources(undo: UndoStack): Promise<void> {
+  const before = (await readFile(SRC_VALID_MARK, 'ascii')).trim();
+  if (before === '1') return;
+  await writeFile(SRC_VALID_MARK, '1');
+  undo.push('net.ipv4.conf.all.src_valid_mark', () => writeFile(SRC_VALID_MARK, before));
+}
+
+async function routesOf(family: '-4' | '-6', table: number): Promise<string> {
+  try {
+    return (await ip([family, 'route', 'show', 'table', String(table)])).trim();
+  } catch {
+    // ip(8) fails for a table that was never used.
+    return '';
+  }
+}
+
+function familyOf(prefix: Prefix): Family {
+  return prefix.address.length === 4 ? 4 : 6;
+}

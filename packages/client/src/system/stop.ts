@@ -1,0 +1,80 @@
+export type StopReason =
+  | { readonly kind: 'signal'; readonly signal: NodeJS.Signals }
+  /** Somebody asked for it on the control socket. */
+  | { readonly kind: 'shutdown' }
+  /** The interface is gone, or the tunnel failed with an error. */
+  | { readonly kind: 'closed'; readonly error?: Error };
+
+const SIGNALS: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM', 'SIGHUP'];
+
+/** Thrown out of a step when the command has to end before it is done. */
+export class Stopped extends Error {
+  override readonly name = 'Stopped';
+  readonly reason: StopReason;
+
+  constructor(reason: StopReason) {
+    super('stopped');
+    this.reason = reason;
+  }
+}
+
+/** Collects the reasons for which a command in the foreground ends; the first one counts. */
+export class Stop {
+  readonly #abort = new AbortController();
+  readonly #onSignal = (signal: NodeJS.Signals): void => this.request({ kind: 'signal', signal });
+
+  /** From here on signals end the command in good order instead of killing it. */
+  constructor() {
+    for (const signal of SIGNALS) process.on(signal, this.#onSignal);
+  }
+
+  get reason(): StopReason | undefined {
+    return this.#abort.signal.aborted ? (this.#abort.signal.reason as Stopped).reason : undefined;
+  }
+
+  /** Aborted with a `Stopped` error as its reason. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  request(reason: StopReason): void {
+    if (!this.#abort.signal.aborted) this.#abort.abort(new Stopped(reason));
+  }
+
+  /** Call between steps. Throws Stopped. */
+  check(): void {
+    this.#abort.signal.throwIfAborted();
+  }
+
+  /** Resolves when the command is to end. */
+  async requested(): Promise<StopReason> {
+    const { signal } = this.#abort;
+    // A promise alone keeps no process alive.
+    const alive = setInterval(() => undefined, 2 ** 30);
+    if (!signal.aborted) {
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    }
+    clearInterval(alive);
+    return (signal.reason as Stopped).reason;
+  }
+
+  /** Waits this long or until the command is to end. */
+  async sleep(milliseconds: number): Promise<void> {
+    const { signal } = this.#abort;
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        clearTimeout(timer);
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      const timer = setTimeout(done, milliseconds);
+      signal.addEventListener('abort', done);
+    });
+  }
+
+  /** Gives the signals back to the system. */
+  dispose(): void {
+    for (const signal of SIGNALS) process.off(signal, this.#onSignal);
+  }
+}
