@@ -38,9 +38,10 @@ export function errorCode(error: unknown): string | undefined {
   return undefined;
 }
 
-/** What went wrong in one line, without control characters; a cause that says more is appended. */
+/** What went wrong in one line, without control characters; the cause of an error of the system is appended. */
 export function errorLine(error: unknown): string {
   if (!(error instanceof Error)) return oneLine(String(error));
+  if (error instanceof CliError) return oneLine(error.message);
   const cause = error.cause instanceof Error ? errorLine(error.cause) : '';
   return oneLine(cause === '' || error.message.includes(cause) ? error.message : `${error.message}: ${cause}`);
 }
