@@ -20,6 +20,7 @@ export { EchoHost } from './devices/echo-host.ts';
 export type { EchoHostOptions } from './devices/echo-host.ts';
 export { memoryPair } from './devices/memory.ts';
 export type { MemoryPairOptions } from './devices/memory.ts';
+export { openTun, type TunDevice, type TunOptions } from './devices/tun.ts';
 export {
   formatAddress,
   formatEndpoint,
@@ -30,6 +31,8 @@ export {
   parsePort,
   parsePrefix,
 } from './ip-text.ts';
+export { type FileLock, lockFile } from './linux/lock.ts';
+export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';
 export { DeviceClosedError } from './model.ts';
 export type {
   Lane,
