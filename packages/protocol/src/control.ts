@@ -2,7 +2,7 @@
  * What arrives on the control side: initiations, responses and cookie replies, each checked in the order of the paper
  * (section 5.4.7) and committed only when it is authentic. Every function returns the reason of a drop, or undefined.
  */
-import { HANDSHAKE_INITIATION_INTERVAL, REKEY_TIMEOUT } from './constants.ts';
+import { HANDSHAKE_INITIATION_INTERVAL } from './constants.ts';
 import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
 import type { CipherSuite } from './crypto.ts';
 import { CIPHER_SUITES, wipe } from './crypto.ts';
@@ -156,15 +156,15 @@ function receiveResponse(
   peer.heardFrom(source, out.now);
   peer.rxBytes += RESPONSE.length;
   peer.packetReceived(out.now, false);
-  const renewAt = out.now + peer.rekeyInterval + (yields(pending.crossed, identity, peer) ? REKEY_TIMEOUT : 0);
+  const renewAt = yields(pending.crossed, identity, peer) ? Infinity : out.now + peer.rekeyInterval;
   peer.beginSession(keys, entry, { local: message.receiver, remote: message.sender }, true, renewAt, out.now);
   peer.initiatedSession(pending.sentAt, out);
   return undefined;
 }
 
 /**
- * When both sides began at the same moment both are initiators, and would renew at the same moment for ever:
- * the one with the larger static key lets the other go first.
+ * When both sides began at the same moment both are initiators, and would renew at the same moment for ever: the one with
+ * the larger static key leaves renewal on sending to the other, and keeps only the later rule for receiving.
  */
 function yields(crossed: boolean, identity: LocalIdentity, peer: Peer): boolean {
   if (!crossed) return false;

@@ -77,6 +77,7 @@ export class Peer implements PeerHandle, Scheduled {
   #lastHandshakeSentAt = -Infinity;
   #attempts = 0;
   #forceInitiation = false;
+  #cookieRetried = false;
   #needAnotherKeepalive = false;
   #renewedOnReceive = false;
   #confirmed = false;
@@ -217,9 +218,15 @@ export class Peer implements PeerHandle, Scheduled {
     this.packetSent(now, false);
   }
 
-  /** The responder gave us a cookie: once per handshake, the initiation is sent again at once, now with mac2. */
+  /**
+   * The responder gave us a cookie: the initiation is sent again at once, now with mac2. Only once in a handshake,
+   * because whoever answers everything with cookies must not make us send without end.
+   */
   retryWithCookie(now: number): void {
-    if (this.pending !== undefined) this.forceHandshake(now);
+    if (this.#cookieRetried) return;
+    this.#cookieRetried = true;
+    const at = Math.max(now, this.#lastHandshakeSentAt + HANDSHAKE_INITIATION_INTERVAL);
+    this.timers.set(TIMER['retransmit-handshake'], at);
   }
 
   discardPending(): void {
@@ -240,7 +247,7 @@ export class Peer implements PeerHandle, Scheduled {
   changeRekeyInterval(interval: number): void {
     this.rekeyInterval = interval;
     const { current } = this.keypairs;
-    if (current?.isInitiator === true) current.renewAt = current.createdAt + interval;
+    if (current !== undefined && current.renewAt !== Infinity) current.renewAt = current.createdAt + interval;
   }
 
   /** Our private key changed: sessions may still receive, but the next packet needs a new handshake. */
@@ -308,6 +315,7 @@ export class Peer implements PeerHandle, Scheduled {
     this.#forceInitiation = false;
     if (!forced && out.now - this.#lastHandshakeSentAt < REKEY_TIMEOUT) return;
     this.#attempts = 0;
+    this.#cookieRetried = false;
     this.#sendInitiation(out);
   }
 

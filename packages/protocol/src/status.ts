@@ -29,7 +29,7 @@ function sessionStatus(peer: Peer, now: number): SessionStatus | undefined {
   return {
     role: keypair.isInitiator ? 'initiator' : 'responder',
     ageMs: now - keypair.createdAt,
-    ...(keypair.isInitiator && { rekeyInMs: Math.max(0, keypair.renewAt - now) }),
+    ...(keypair.renewAt !== Infinity && { rekeyInMs: Math.max(0, keypair.renewAt - now) }),
     expiresInMs: keypair.expiresAt - now,
   };
 }
