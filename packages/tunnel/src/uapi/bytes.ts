@@ -74,7 +74,8 @@ export class LineSplitter {
         yield bytes.subarray(start, end);
         start = end + 1;
       }
-      this.#rest = bytes.slice(start);
+      // A copy even of a Buffer, whose own slice is a view.
+      this.#rest = Uint8Array.from(bytes.subarray(start));
     } finally {
       bytes.fill(0);
     }
@@ -119,13 +120,11 @@ export function parseHexKey(digits: Uint8Array): Uint8Array | undefined {
 
 /** Bytes as text, one character a byte: for lines that are no secret. */
 export function asciiText(bytes: Uint8Array): string {
-  let text = '';
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return text;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1');
 }
 
 export function asciiBytes(text: string): Uint8Array {
-  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+  return Uint8Array.from(Buffer.from(text, 'latin1'));
 }
 
 function hexValue(digit: number): number {

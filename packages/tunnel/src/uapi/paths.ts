@@ -1,10 +1,11 @@
 /** Where control sockets lie, and how one path gets exactly one owner. */
 import { randomBytes } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { link, lstat, mkdir, readdir, rename, stat, unlink } from 'node:fs/promises';
+import { link, lstat, mkdir, readdir, stat, unlink, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { homedir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errorCode } from '../os-error.ts';
 
 /** Where `wg` looks; only root may use it. */
@@ -14,6 +15,9 @@ export const SYSTEM_FOLDER = '/var/run/wireguard';
 const MAX_PATH_BYTES = 107;
 const SUFFIX = '.sock';
 const PROBE_TIMEOUT = 2_000;
+/** More than a claim takes: a probe and a few calls of the file system. */
+const STALE_LOCK = 5_000;
+const LOCK_RETRY = 10;
 
 export interface ControlSocket {
   readonly name: string;
@@ -69,16 +73,19 @@ export function temporaryPath(path: string): string {
  */
 export async function claimPath(temporary: string, path: string): Promise<void> {
   try {
-    const before = await entryAt(path);
-    if (before !== undefined) {
-      if (!before.isSocket())
-        throw new Error(`cannot open control socket ${path}: there is something that is no socket`);
-      if (await answers(path)) throw inUse(path);
-      await removeStale(path, before);
-    }
-    await link(temporary, path).catch((error: unknown) => {
-      throw errorCode(error) === 'EEXIST' ? inUse(path) : error;
+    await locked(path, async () => {
+      const before = await entryAt(path);
+      if (before !== undefined) {
+        if (!before.isSocket()) {
+          throw new Error(`cannot open control socket ${path}: there is something that is no socket`);
+        }
+        if (await answers(path)) throw inUse(path);
+        await unlink(path);
+      }
+      await link(temporary, path);
     });
+  } catch (error) {
+    throw errorCode(error) === 'EEXIST' ? inUse(path) : error;
   } finally {
     await unlink(temporary);
   }
@@ -113,22 +120,32 @@ function ownFolder(): string {
     : join(homedir(), '.local', 'state', 'sealane');
 }
 
-/** Between the look and the removal another program may have taken the name: what is moved away is looked at again. */
-async function removeStale(path: string, stale: Stats): Promise<void> {
-  const aside = temporaryPath(path);
+/**
+ * Runs `action` while no other program claims the same path: between finding a stale socket and replacing it, the path
+ * could become somebody else's. A lock that a killed program left is broken once it is older than any claim lasts.
+ */
+async function locked(path: string, action: () => Promise<void>): Promise<void> {
+  const lock = join(dirname(path), `.${basename(path)}.lock`);
+  while (!(await createLock(lock))) {
+    const age = Date.now() - ((await entryAt(lock))?.mtimeMs ?? Date.now());
+    if (age > STALE_LOCK) await unlink(lock).catch(() => undefined);
+    else await sleep(LOCK_RETRY);
+  }
   try {
-    await rename(path, aside);
+    await action();
+  } finally {
+    await unlink(lock);
+  }
+}
+
+async function createLock(lock: string): Promise<boolean> {
+  try {
+    await writeFile(lock, '', { flag: 'wx', mode: 0o600 });
+    return true;
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return;
+    if (errorCode(error) === 'EEXIST') return false;
     throw error;
   }
-  const moved = await lstat(aside);
-  if (moved.ino !== stale.ino) {
-    await link(aside, path).catch(() => undefined);
-    await unlink(aside);
-    throw inUse(path);
-  }
-  await unlink(aside);
 }
 
 async function entryAt(path: string): Promise<Stats | undefined> {

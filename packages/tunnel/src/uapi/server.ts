@@ -21,6 +21,9 @@ export const MAX_LINE = 1_024;
 /** Longest request: 65,536 peers with preshared key and ten allowed IPs each. */
 export const MAX_REQUEST: number = 64 * 1024 * 1024;
 
+/** Connections that may wait to be accepted; past it a client is told to try again. */
+const BACKLOG = 1_024;
+
 /** What a control socket needs of a tunnel. */
 export interface ControlledTunnel {
   configure(update: TunnelUpdate): Promise<void>;
@@ -88,7 +91,7 @@ async function listen(server: Server, temporary: string, path: string): Promise<
   const listening = once(server, 'listening');
   // Binding happens within this call, so the mask covers it and nothing else.
   const before = setMask(0o077);
-  server.listen(temporary);
+  server.listen({ path: temporary, backlog: BACKLOG });
   if (before !== undefined) setMask(before);
   try {
     await listening;
@@ -171,7 +174,7 @@ class Control {
         return { end: () => this.#shutdown() };
     }
     if (text.startsWith('rekey=')) {
-      const which = line.slice('rekey='.length);
+      const which = Uint8Array.from(line.subarray('rekey='.length));
       return { end: () => this.#rekey(which) };
     }
     throw new Unreadable(ERRNO.EINVAL, 'unknown operation');
