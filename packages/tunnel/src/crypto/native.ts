@@ -145,7 +145,8 @@ function bindMac(scratch: Uint8Array, base: number): Partial<Crypto> {
       const length = gather(scratch, 0, inputs);
       if (length === undefined || key.length === 0 || key.length > 32) return nobleCrypto.mac(key, ...inputs);
       scratch.set(key, STATE_KEY);
-      init(context, base + STATE_KEY, key.length, at);
+      // Taken anew each time: this is also what keeps the parameters reachable.
+      init(context, base + STATE_KEY, key.length, addressOf(parameters));
       update(context, base, length);
       final(context, base + RESULT, 0, 16);
       const mac = scratch.slice(RESULT, RESULT + 16);
