@@ -4,7 +4,7 @@ import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
 import { peerList } from './commands/peer-list.ts';
 import { peerRemove } from './commands/peer-remove.ts';
 import { peerShow } from './commands/peer-show.ts';
-import { run, type RunOptions } from './commands/run.ts';
+import type { RunOptions } from './commands/run.ts';
 import { status } from './commands/status.ts';
 import { errorLine, InputError } from './errors.ts';
 import * as parse from './options.ts';
@@ -78,11 +78,13 @@ function program(): Command {
       'after',
       examples('sealaned run', 'sealaned run --userspace --json', 'sealaned run --interface wg0 --listen 51820'),
     )
-    .action((options: RunOptions, self: Command) => {
+    .action(async (options: RunOptions, self: Command) => {
       if (options.userspace && options.interface !== undefined) {
         self.error("error: option '--userspace' cannot be used with option '--interface <name>'");
       }
-      return run(options);
+      // What only a running server needs is not loaded for the short commands.
+      const { run } = await import('./commands/run.ts');
+      await run(options);
     });
 
   command(root, 'status', 'say whether the server runs, and how it does')

@@ -1,7 +1,7 @@
 /** What the command line may hold: every parser returns a value or says in one line what is wrong with the text. */
-import { parseKey } from '@sealane/protocol';
 import { formatPrefix, parsePrefix, type LaneKind } from '@sealane/tunnel';
 import { InvalidArgumentError } from 'commander';
+import { InputError } from './errors.ts';
 import { endpointPort, isDnsServer, isPeerName } from './state/names.ts';
 import { parseNetwork, type Network } from './state/pool.ts';
 
@@ -64,14 +64,8 @@ export function interfaceOption(text: string): string {
 
 export function nameArgument(text: string): string {
   if (!isPeerName(text)) {
-    throw new InvalidArgumentError('expected letters, digits, dots, dashes and underscores, at most 63 of them.');
+    throw new InputError(`the name '${text}' is not one: expected letters, digits, dots, dashes and underscores, at most 63`);
   }
-  return text;
-}
-
-export function publicKeyOption(text: string): string {
-  // The text is never quoted back by commander's callers of this parser: see cli.ts.
-  if (parseKey(text) === undefined) throw new InvalidArgumentError('expected a base64 key of 32 bytes.');
   return text;
 }
 

@@ -28,11 +28,10 @@ export async function openPacketDevice(options: PacketDeviceOptions): Promise<Op
     device = openTun({ name: options.interfaceName, mtu: options.mtu });
   } catch (error) {
     if (options.mode === 'auto' && isUnavailable(error)) {
-      return { device: userspaceDevice(options), fallback: `no TUN interface: ${errorLine(error)}` };
+      // What follows the semicolon recommends what is done here.
+      return { device: userspaceDevice(options), fallback: errorLine(error).split('; ')[0]! };
     }
-    throw new RefusedError(`no TUN interface ${options.interfaceName}: ${errorLine(error)}; --userspace needs none`, {
-      cause: error,
-    });
+    throw new RefusedError(errorLine(error), { cause: error });
   }
   try {
     await configureInterface(device.name, options.addresses, options.mtu);
@@ -52,10 +51,11 @@ function userspaceDevice(options: PacketDeviceOptions): PacketDevice {
 }
 
 /** No permission, no such device here, or no TUN on this system: nothing that trying again would change. */
+const UNAVAILABLE: ReadonlySet<string> = new Set(['EPERM', 'EACCES', 'ENOENT', 'ENODEV', 'ENXIO', 'ENOSYS']);
+
 function isUnavailable(error: unknown): boolean {
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
-    const code = errorCode(cause);
-    if (code === 'EPERM' || code === 'EACCES' || code === 'ENOENT' || code === 'ENODEV' || code === 'ENOSYS') return true;
+    if (UNAVAILABLE.has(errorCode(cause) ?? cause.message)) return true;
   }
   return false;
 }

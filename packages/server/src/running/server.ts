@@ -68,7 +68,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
     const { device, fallback } = await openPacketDevice({ ...options, addresses, mtu });
     closers.push(() => device.close());
-    if (fallback !== undefined) log.entry('fallback', `${fallback}: running in userspace`, { reason: fallback });
+    if (fallback !== undefined) log.entry('fallback', `running in userspace: ${fallback}`, { reason: fallback });
 
     const listenPort = options.listenPort ?? endpointPort(endpoint)!;
     const peers = peerChanges([], registry.peers);
