@@ -1,0 +1,81 @@
+// The main job: a real sealaned and a real sealane, as processes of their own, joined by a tunnel that carries real packets.
+//   npm start                      over loopback, no root, no configuration
+//   npm start -- --keep            leaves the server running for a try of your own; Ctrl-C ends it
+//   npm start -- --bulk 256M       transfers that much
+//   npm start -- --tun             with TUN interfaces in two network namespaces (root, Linux)
+import { mkdtempSync, rmSync } from 'node:fs';
+import { constants, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { Processes } from './demo/processes.mjs';
+import { Display } from './demo/display.mjs';
+import { overLoopback } from './demo/loopback.mjs';
+import { overTun } from './demo/tun.mjs';
+
+const options = readOptions();
+const display = new Display();
+const processes = new Processes();
+const directory = mkdtempSync(join(tmpdir(), 'sealane-'));
+/** @type {(() => unknown)[]} */
+const undo = [() => rmSync(directory, { recursive: true, force: true }), () => processes.endAll()];
+
+let ending;
+/** Ends every process and removes every trace, once. */
+function cleanUp() {
+  ending ??= (async () => {
+    for (const step of undo.toReversed()) await Promise.resolve(step());
+  })();
+  return ending;
+}
+
+for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
+  process.once(signal, () => {
+    display.interrupt();
+    const code = options.keep && display.finished ? 0 : 128 + constants.signals[signal];
+    void cleanUp().finally(() => process.exit(code));
+  });
+}
+
+try {
+  const job = options.tun ? overTun : overLoopback;
+  await job({ ...options, directory, display, processes, undo });
+  await cleanUp();
+} catch (error) {
+  // An interrupted job fails because its processes end; the signal decides what is said and the exit code.
+  if (ending === undefined) {
+    display.failed(error instanceof Error ? error.message : String(error), processes.lastWords());
+    await cleanUp();
+    process.exitCode = 1;
+  }
+}
+
+function readOptions() {
+  const { values } = parse();
+  if (values.help) {
+    process.stdout.write('usage: npm start [-- [--keep] [--bulk SIZE] [--tun]]\n');
+    process.exit(0);
+  }
+  if (!/^[1-9]\d{0,6}[KMG]?$/.test(values.bulk)) refuse(`--bulk '${values.bulk}': expected a size such as 64M`);
+  return values;
+}
+
+function parse() {
+  try {
+    return parseArgs({
+      options: {
+        keep: { type: 'boolean', default: false },
+        tun: { type: 'boolean', default: false },
+        bulk: { type: 'string', default: '64M' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    });
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** @returns {never} */
+function refuse(/** @type {string} */ text) {
+  process.stderr.write(`sealane: ${text}\n`);
+  process.exit(2);
+}

@@ -1,0 +1,6 @@
+// Preloaded into the demonstration's processes: ends them, with their own clean-up, when the one that started them is gone.
+process.stdin.resume();
+process.stdin.once('end', () => {
+  process.kill(process.pid, 'SIGTERM');
+});
+process.stdin.unref();
