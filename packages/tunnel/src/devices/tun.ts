@@ -104,6 +104,8 @@ export class TunDevice implements PacketDevice {
       readable: notices.readable,
       look: () => this.#look(notices),
     });
+    // Whoever opened the device may have set the link up since.
+    this.#state = this.#link.probe() ?? this.#state;
     notices.link({ up: this.#state.up, mtu: this.#state.mtu });
   }
 
