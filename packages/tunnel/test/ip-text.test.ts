@@ -88,7 +88,7 @@ describe('addresses', () => {
   });
 
   it('accepts nothing that Node refuses', () => {
-    const text = fc.string({ unit: fc.constantFrom(...'0123456789abF:.:. %/'), maxLength: 24 });
+    const text = fc.string({ unit: fc.constantFrom(...'0123456789abF:.:. %/'.split('')), maxLength: 24 });
     fc.assert(
       fc.property(text, (line) => {
         expect(parseAddress(line) === undefined || isIPv4(line) || isIPv6(line)).toBe(true);

@@ -114,7 +114,6 @@ ListenPort = 0
 FwMark = 0xca6c
 [Peer]
 PublicKey = ${carol.public}
-AllowedIPs =
 `,
   'site to site, more specific prefix elsewhere': `[Interface]
 PrivateKey = ${alice.private}

@@ -75,6 +75,10 @@ describe('reading', () => {
     ]);
   });
 
+  it('takes an empty list of allowed IPs for none', () => {
+    expect(parseConfig(`${INTERFACE}${PEER}AllowedIPs =\n`, 'f').peers[0]?.allowedIps).toEqual([]);
+  });
+
   it('needs no private key where a hook sets it', () => {
     const text = '[Interface]\nPostUp = wg set %i private-key /etc/wireguard/wg0.key\n';
     expect(parseConfig(text, 'f').interface.privateKey).toEqual(new Uint8Array(32));
@@ -274,7 +278,7 @@ describe('what is wrong is said in one line', () => {
 
 describe('hostile text', () => {
   // Invariant: any text either parses, and then survives writing and reading, or is a ConfigError of printable lines.
-  it('parses or is refused with a line number', () => {
+  it('parses or is refused with a line number', { timeout: 60_000 }, () => {
     const word = fc.oneof(
       fc.constantFrom(
         ...Object.values(CORPUS).flatMap((text) => text.split('\n')),
@@ -306,11 +310,11 @@ describe('hostile text', () => {
         const config = problems.length === 0 ? parseConfig(input, 'f') : undefined;
         expect(config && parseConfig(formatConfig(config), 'f')).toEqual(config);
       }),
-      { numRuns: 5_000, seed: 4 },
+      { numRuns: 2_000, seed: 4 },
     );
   });
 
-  it('reads 10,000 peers and 130,560 allowed IPs', () => {
+  it('reads 10,000 peers and 130,000 allowed IPs', { timeout: 60_000 }, () => {
     const peers = Array.from({ length: 10_000 }, (_, i) => {
       const key = new Uint8Array(32);
       new DataView(key.buffer).setUint32(4, i + 1);

@@ -177,7 +177,7 @@ errno=0
     expect((await served.tunnel.status()).device.peers).toEqual([]);
   });
 
-  it('takes 130,560 allowed IPs in one operation and tells them again', async () => {
+  it('takes 130,560 allowed IPs in one operation and tells them again', { timeout: 60_000 }, async () => {
     await using served = await serveTunnel();
     const lines: string[] = [];
     for (let i = 0; i < 65_280; i++) {
@@ -246,7 +246,7 @@ describe('the socket', () => {
     }
   });
 
-  it('serves on while 1,000 connections are idle, half open or deaf', async () => {
+  it('serves on while 1,000 connections are idle, half open or deaf', { timeout: 60_000 }, async () => {
     await using served = await serveTunnel();
     const ips = Array.from({ length: 5_000 }, (_, i) => `allowed_ip=10.${i >> 8}.${i & 255}.0/24\n`);
     await ask(served.path, `set=1\n${BOB}${ips.join('')}\n`);

@@ -119,7 +119,8 @@ export interface Ran {
  */
 export function runIsolated(folder: string, program: string, args: readonly string[], input = ''): Promise<Ran> {
   const script =
-    'mount -t tmpfs tmpfs /run && mkdir /run/wireguard && mount --bind "$0" /run/wireguard && ip link set lo up && exec "$@"';
+    'mount -t tmpfs tmpfs /run && mkdir /run/wireguard && mount --bind "$0" /run/wireguard && ip link set lo up && cat | "$@"';
+  // Through cat, because programs can open a pipe by the name /dev/stdin, and what Node makes is none.
   const child = spawn('unshare', ['--mount', '--net', 'sh', '-c', script, folder, program, ...args]);
   let stdout = '';
   let stderr = '';
