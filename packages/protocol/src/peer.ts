@@ -261,17 +261,17 @@ export class Peer implements PeerHandle, Scheduled {
     this.#lastHandshakeSentAt = -Infinity;
   }
 
-  /** Erases sessions, pending handshake and staged packets. */
+  /** Erases the sessions and the pending handshake; packets that wait for a session go on waiting. */
   eraseSessions(): void {
     this.discardPending();
     this.keypairs.clear();
-    this.staged.clear();
     this.cookies.clear();
   }
 
   /** Erases everything; the peer must not be used afterwards. */
   destroy(): void {
     this.eraseSessions();
+    this.staged.clear();
     this.timers.clearAll();
     wipe(this.presharedKey, this.#staticShared);
     this.#staticShared = undefined;
