@@ -8,6 +8,7 @@ import { chmod, lstat } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { type DeviceSecrets, wipe } from '@sealane/protocol';
 import type { LaneStatus, TunnelUpdate } from '../model.ts';
+import { mayControl } from './authorize.ts';
 import { asciiBytes, asciiText, LineSplitter, LineTooLongError, parseHexKey } from './bytes.ts';
 import { ERRNO, errnoOf, UapiError } from './error.ts';
 import { encodeGet } from './get.ts';
@@ -47,7 +48,7 @@ export interface ControlServer {
 }
 
 /**
- * Serves a tunnel on a unix socket of mode 0600. Takes over what a killed program left; throws when the path is in
+ * Serves a tunnel on a unix socket of mode 0600, to our own user and root. Takes over what a killed program left; throws when the path is in
  * use, or when its folder is open to others.
  */
 export async function serveControl(
@@ -60,10 +61,11 @@ export async function serveControl(
   const control = new Control(tunnel, handlers);
   // Half-open, so that a client may end its side behind a request and still be answered.
   const server = createServer({ allowHalfOpen: true }, (socket) => {
-    connections.add(socket);
     socket.on('error', () => undefined);
+    connections.add(socket);
     socket.once('close', () => connections.delete(socket));
-    void control.serve(socket).finally(() => socket.destroy());
+    const served = mayControl(socket) ? control.serve(socket) : Promise.resolve();
+    void served.finally(() => socket.destroy());
   });
   const temporary = temporaryPath(path);
   await listen(server, temporary, path);

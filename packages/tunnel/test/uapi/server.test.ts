@@ -368,6 +368,26 @@ describe("Sealane's own operations", () => {
   });
 });
 
+describe('other users', () => {
+  it.runIf(process.geteuid?.() === 0)('are hung up on even when the modes let them in', async () => {
+    await using served = await serveTunnel();
+    await chmod(served.folder, 0o755);
+    await chmod(served.path, 0o666);
+    const program = `const socket = require('node:net').connect(process.argv[1]);
+      socket.on('connect', () => socket.write('get=1\\n\\n')).on('error', () => undefined);
+      socket.on('data', (text) => { process.stdout.write(text); socket.end(); });`;
+    const answerFor = async (uid: number): Promise<string> => {
+      const child = spawn(process.execPath, ['-e', program, served.path], { cwd: '/', uid, env: {} });
+      let answer = '';
+      child.stdout.on('data', (text) => (answer += String(text)));
+      await once(child, 'close');
+      return answer;
+    };
+    expect(await answerFor(0)).toContain(OK);
+    expect(await answerFor(65_534)).toBe('');
+  });
+});
+
 describe('the path', () => {
   const permissions = async (path: string): Promise<number> => (await stat(path)).mode & 0o777;
 
