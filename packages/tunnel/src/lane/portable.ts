@@ -8,7 +8,7 @@
  * Ticks come after the data of the same turn and the core bounds their work, so that floods of handshakes do not starve
  * established sessions.
  */
-import { Device, PacketBatch, VERDICT } from '@sealane/protocol';
+import { Device, keyId, PacketBatch, VERDICT } from '@sealane/protocol';
 import type { DeviceSecrets, Endpoint } from '@sealane/protocol';
 import { DeviceClosedError } from '../model.ts';
 import type { Lane, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from '../model.ts';
@@ -43,6 +43,8 @@ export class PortableLane implements Lane {
   #up = false;
   #mtu: number;
   #socketProblem: Error | undefined;
+  /** Peers whose handshakes were due while no socket was open: begun again when one is. */
+  readonly #unsent = new Map<string, Uint8Array>();
   #changes: Promise<void> = Promise.resolve();
 
   #turnPending = false;
@@ -230,9 +232,13 @@ export class PortableLane implements Lane {
     } catch {
       this.#fault('timestamp-file-failed');
     }
-    for (const { bytes, endpoint } of datagrams) {
-      if (this.#sockets === undefined) this.#fault('no-socket');
-      else this.#sockets.send(bytes, 0, bytes.length, endpoint);
+    for (const { bytes, endpoint, kind, peer } of datagrams) {
+      if (this.#sockets !== undefined) {
+        this.#sockets.send(bytes, 0, bytes.length, endpoint);
+        continue;
+      }
+      this.#fault('no-socket');
+      if (kind === 'handshake' && peer !== undefined) this.#unsent.set(keyId(peer.publicKey), peer.publicKey);
     }
     for (const event of events) this.#onEvent(event);
   }
@@ -266,7 +272,6 @@ export class PortableLane implements Lane {
       }
       try {
         await this.#adopt(await this.#openSockets(this.#port));
-        this.#requestTurn();
       } catch (error) {
         this.#socketProblem = error instanceof Error ? error : new Error(String(error));
       }
@@ -287,6 +292,9 @@ export class PortableLane implements Lane {
     this.#sockets = sockets;
     this.#port = sockets.port;
     this.#socketProblem = undefined;
+    for (const publicKey of this.#unsent.values()) this.#core.rekey(publicKey, performance.now());
+    this.#unsent.clear();
+    this.#requestTurn();
     await former?.close();
   }
 

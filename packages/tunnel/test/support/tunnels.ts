@@ -1,3 +1,4 @@
+import { expect } from 'vitest';
 import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
 import type { PeerUpdate } from '@sealane/protocol';
 import { EchoClient, EchoHost, memoryPair, openTunnel } from '@sealane/tunnel';
@@ -16,6 +17,11 @@ export interface Ends {
   readonly clientKeys: Identity;
   readonly serverKeys: Identity;
   close(): Promise<void>;
+}
+
+/** `expect` on what becomes true in a while. */
+export function eventually<T>(read: () => T): ReturnType<typeof expect.poll<T>> {
+  return expect.poll(read, { timeout: 10_000, interval: 20 });
 }
 
 export const LOOPBACK: Uint8Array = new Uint8Array([127, 0, 0, 1]);
