@@ -1,0 +1,125 @@
+/** Connection requests that wait for an answer, and what is left of connections that were closed. */
+import type { Endpoint, IpAddress } from '../address.ts';
+import type { FlowEntry } from '../flow-table.ts';
+import type { UnreachableReason } from '../icmp.ts';
+import type { Timed } from '../timer-heap.ts';
+import type { ConnectionHandler, TcpConnection } from './connection.ts';
+import type { PeerSyn } from './tcb.ts';
+
+/** How a request is turned down: a reset, an ICMP error, or silence. */
+export type Rejection = 'reset' | 'drop' | UnreachableReason;
+
+/** What the layer does for a request. */
+export interface IncomingHost {
+  accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection;
+  reject(incoming: IncomingConnection, reason: Rejection): void;
+  onTimer(incoming: IncomingConnection): void;
+}
+
+/**
+ * A SYN that nothing was answered to yet. The other side waits, and repeats it, until `accept` or `reject`; so a server can
+ * first find out whether it reaches the destination itself.
+ */
+export class IncomingConnection implements FlowEntry, Timed {
+  readonly kind = 'incoming';
+  readonly local: IpAddress;
+  readonly localPort: number;
+  readonly remote: IpAddress;
+  readonly remotePort: number;
+  readonly source: string | number;
+  readonly syn: PeerSyn;
+  /** The SYN's packet, for an ICMP error to quote. */
+  readonly quote: Uint8Array;
+  /** Called when the other side gave up, or time ran out, before an answer. */
+  onAbort: (() => void) | undefined = undefined;
+  isOpen = true;
+  flowHash = 0;
+  nextInSlot: FlowEntry | undefined = undefined;
+  deadline: number;
+  heapIndex = -1;
+  heapTime = 0;
+  readonly #host: IncomingHost;
+
+  constructor(
+    host: IncomingHost,
+    local: Endpoint,
+    remote: Endpoint,
+    source: string | number,
+    syn: PeerSyn,
+    quote: Uint8Array,
+    deadline: number,
+  ) {
+    this.#host = host;
+    this.local = local.address;
+    this.localPort = local.port;
+    this.remote = remote.address;
+    this.remotePort = remote.port;
+    this.source = source;
+    this.syn = syn;
+    this.quote = quote;
+    this.deadline = deadline;
+  }
+
+  /** Answers with a SYN-ACK; `handler.onConnect` follows when the handshake is complete. */
+  accept(handler: ConnectionHandler): TcpConnection {
+    return this.#host.accept(this, handler);
+  }
+
+  /** Answers with a reset or an ICMP error, or not at all. A request that is no longer open is left alone. */
+  reject(reason: Rejection): void {
+    this.#host.reject(this, reason);
+  }
+
+  onDeadline(): void {
+    this.#host.onTimer(this);
+  }
+}
+
+/** A connection in TIME_WAIT: no more than what is needed to answer a late segment (RFC 9293 §3.6.1, RFC 6191). */
+export class TimeWait implements FlowEntry {
+  readonly kind = 'time-wait';
+  readonly local: IpAddress;
+  readonly localPort: number;
+  readonly remote: IpAddress;
+  readonly remotePort: number;
+  /** Sequence numbers on the wire. */
+  readonly sndNxt: number;
+  readonly rcvNxt: number;
+  readonly tsOffset: number;
+  readonly tsRecent: number;
+  readonly tsEnabled: boolean;
+  readonly since: number;
+  until: number;
+  flowHash = 0;
+  nextInSlot: FlowEntry | undefined = undefined;
+
+  constructor(
+    flow: {
+      readonly local: IpAddress;
+      readonly localPort: number;
+      readonly remote: IpAddress;
+      readonly remotePort: number;
+      readonly iss: number;
+      readonly irs: number;
+      readonly sndNxt: number;
+      readonly rcvNxt: number;
+      readonly tsOffset: number;
+      readonly tsRecent: number;
+      readonly tsEnabled: boolean;
+    },
+    now: number,
+    until: number,
+  ) {
+    this.local = flow.local;
+    this.localPort = flow.localPort;
+    this.remote = flow.remote;
+    this.remotePort = flow.remotePort;
+    this.sndNxt = (flow.iss + flow.sndNxt) | 0;
+    this.rcvNxt = (flow.irs + flow.rcvNxt) | 0;
+    this.tsOffset = flow.tsOffset;
+    this.tsRecent = flow.tsRecent;
+    this.tsEnabled = flow.tsEnabled;
+    this.since = now;
+    this.until = until;
+  }
+}

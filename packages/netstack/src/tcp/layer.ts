@@ -1,0 +1,501 @@
+/** All TCP connections of a stack: who a segment is for, who may open connections, and who has something to send. */
+import { type Endpoint, IpAddress } from '../address.ts';
+import type { BufferPool } from '../byte-ring.ts';
+import type { DropCounters, DropReason } from '../drops.ts';
+import { FlowTable } from '../flow-table.ts';
+import type { UnreachableReason } from '../icmp.ts';
+import type { IpPacket } from '../ip.ts';
+import { SourceCounter, type StackLimits } from '../limits.ts';
+import type { PacketWriter } from '../output.ts';
+import type { SipHash } from '../siphash.ts';
+import type { TimerHeap } from '../timer-heap.ts';
+import { type ConnectionHandler, TcpConnection } from './connection.ts';
+import { IncomingConnection, type IncomingHost, type Rejection, TimeWait } from './incoming.ts';
+import { processSegment } from './input.ts';
+import { output, writeControl } from './output.ts';
+import { ACK, FIN, RST, SYN, Segment, parseSegment } from './segment.ts';
+import { type ConnectionError, Tcb, type TcpHost, type TcpOptions } from './tcb.ts';
+import { processTimeouts } from './timeouts.ts';
+
+/** Decides on each connection request: `accept` or `reject` it, now or later. */
+export type IncomingHandler = (incoming: IncomingConnection) => void;
+
+export interface TcpListener {
+  readonly port: number;
+  /** Undefined for every local address. */
+  readonly address: IpAddress | undefined;
+  close(): void;
+}
+
+/** What TCP needs of the stack. */
+export interface TcpLayerHost {
+  readonly writer: PacketWriter;
+  readonly pool: BufferPool;
+  readonly timers: TimerHeap;
+  readonly drops: DropCounters;
+  readonly limits: StackLimits;
+  readonly hash: SipHash;
+  readonly now: number;
+  random32(): number;
+  sourceKey(address: IpAddress): string | number;
+  pathMtu(destination: IpAddress): number;
+  isLocal(packet: IpPacket): boolean;
+  sendUnreachable(about: Uint8Array, local: IpAddress, remote: IpAddress, reason: UnreachableReason): void;
+  pending(): void;
+}
+
+type Entry = Tcb | IncomingConnection | TimeWait;
+
+const FIRST_EPHEMERAL_PORT = 32_768;
+const QUOTE_LENGTH = 120;
+/** RFC 6191 §2: with timestamps a second is enough for the old connection's segments to be told apart. */
+const TIME_WAIT_REUSE_MS = 1000;
+
+const UNREACHABLE_ERRORS: Readonly<Record<UnreachableReason, ConnectionError>> = {
+  'network-unreachable': 'ENETUNREACH',
+  'host-unreachable': 'EHOSTUNREACH',
+  'port-unreachable': 'ECONNREFUSED',
+  'protocol-unreachable': 'ECONNREFUSED',
+  prohibited: 'EACCES',
+};
+
+export class TcpLayer implements TcpHost, IncomingHost {
+  readonly writer: PacketWriter;
+  readonly pool: BufferPool;
+  readonly tcpOptions: TcpOptions;
+  readonly drops: DropCounters;
+  readonly retransmissions: { segments: number } = { segments: 0 };
+  /** Takes requests for which there is no listener: the transparent mode. */
+  onIncoming: IncomingHandler | undefined = undefined;
+  readonly #host: TcpLayerHost;
+  readonly #table: FlowTable<Entry>;
+  readonly #listeners = new Map<number, { readonly listener: TcpListener; readonly handler: IncomingHandler }[]>();
+  readonly #timeWaits = new Set<TimeWait>();
+  readonly #sources = new SourceCounter();
+  readonly #halfOpenSources = new SourceCounter();
+  readonly #segment = new Segment();
+  readonly #words = new Int32Array(9);
+  readonly #hashed = new Int32Array(2);
+  #awake: Tcb[] = [];
+  #isFlushing = false;
+  #connections = 0;
+  #halfOpen = 0;
+
+  constructor(host: TcpLayerHost, options: TcpOptions) {
+    this.#host = host;
+    this.writer = host.writer;
+    this.pool = host.pool;
+    this.drops = host.drops;
+    this.tcpOptions = options;
+    this.#table = new FlowTable(host.random32());
+  }
+
+  get now(): number {
+    return this.#host.now;
+  }
+
+  /** Connections in every state but TIME_WAIT, requests without an answer included. */
+  get connections(): number {
+    return this.#connections;
+  }
+
+  get halfOpen(): number {
+    return this.#halfOpen;
+  }
+
+  get timeWaits(): number {
+    return this.#timeWaits.size;
+  }
+
+  get sources(): number {
+    return this.#sources.size;
+  }
+
+  /** When the oldest TIME_WAIT ends; connections have their deadlines in the heap. */
+  nextDeadline(): number {
+    for (const entry of this.#timeWaits) return entry.until;
+    return Infinity;
+  }
+
+  listen(port: number, address: IpAddress | undefined, handler: IncomingHandler): TcpListener {
+    const list = this.#listeners.get(port) ?? [];
+    if (list.some(({ listener }) => sameAddress(listener.address, address))) {
+      throw new RangeError(`port: ${port} is in use on this address`);
+    }
+    const listener: TcpListener = {
+      port,
+      address,
+      close: () => {
+        const left = (this.#listeners.get(port) ?? []).filter((other) => other.listener !== listener);
+        if (left.length > 0) this.#listeners.set(port, left);
+        else this.#listeners.delete(port);
+      },
+    };
+    list.push({ listener, handler });
+    this.#listeners.set(port, list);
+    return listener;
+  }
+
+  /** Opens a connection; its SYN goes out with the next flush. Throws RangeError when limits or ports are exhausted. */
+  connect(local: IpAddress, localPort: number, remote: Endpoint, handler: ConnectionHandler): TcpConnection {
+    if (this.#connections >= this.#host.limits.maxConnections) throw new RangeError('connect: too many connections');
+    const port = localPort === 0 ? this.#freePort(local, remote) : localPort;
+    const flow = { local, localPort: port, remote: remote.address, remotePort: remote.port };
+    const held = port === 0 ? undefined : this.#table.findKey(flow);
+    if (port === 0 || (held !== undefined && !this.#isReusable(held))) {
+      throw new RangeError('localPort: no free port for this destination');
+    }
+    if (held?.kind === 'time-wait') this.#forgetTimeWait(held);
+    const tcb = this.#createTcb(local, port, remote.address, remote.port, 'syn-sent');
+    this.#table.add(tcb);
+    this.#connections++;
+    tcb.lifeAt = this.now + this.tcpOptions.connectTimeoutMs;
+    const connection = new TcpConnection(tcb, handler);
+    this.wake(tcb);
+    return connection;
+  }
+
+  /** Takes the payload of `packet`. */
+  receive(packet: IpPacket, now: number): void {
+    const segment = this.#segment;
+    const fault = parseSegment(segment, packet);
+    if (fault !== undefined) {
+      this.drops[fault]++;
+      return;
+    }
+    const entry = this.#table.find(
+      packet.d0,
+      packet.d1,
+      packet.d2,
+      packet.d3,
+      segment.destinationPort,
+      packet.s0,
+      packet.s1,
+      packet.s2,
+      packet.s3,
+      segment.sourcePort,
+    );
+    if (entry === undefined) this.#receiveUnmatched(packet, segment, now);
+    else if (entry.kind === 'connection') {
+      if (processSegment(entry, segment, packet, now) === 'reset') this.#reset(packet, segment);
+    } else if (entry.kind === 'incoming') this.#receiveForIncoming(entry, packet, segment, now);
+    else this.#receiveForTimeWait(entry, packet, segment, now);
+  }
+
+  /** Tells owners what happened and sends what is due; false when the sink filled up and something is left. */
+  flush(now: number): boolean {
+    this.#isFlushing = true;
+    const awake = this.#awake;
+    let fits = true;
+    let i = 0;
+    for (; i < awake.length && fits; i++) {
+      const tcb = awake[i]!;
+      tcb.isAwake = false;
+      const { events } = tcb;
+      tcb.events = 0;
+      if (events !== 0) tcb.onEvents?.(events);
+      fits = output(tcb, now);
+      if (!fits && !tcb.isAwake) {
+        tcb.isAwake = true;
+        awake.push(tcb);
+      }
+    }
+    if (i === awake.length) awake.length = 0;
+    else this.#awake = awake.slice(i);
+    this.#isFlushing = false;
+    return fits;
+  }
+
+  /** Ends the TIME_WAITs that are over. */
+  expire(now: number): void {
+    for (const entry of this.#timeWaits) {
+      if (entry.until > now) break;
+      this.#forgetTimeWait(entry);
+    }
+  }
+
+  /** An ICMP error quotes a segment of the flow with this sequence number (RFC 5927 §4: it must be in flight). */
+  onUnreachable(tcb: Tcb, reason: UnreachableReason): void {
+    // RFC 5461 §4.1: while connecting an error is final, later it is a hint that timeouts take care of.
+    if (tcb.state === 'syn-sent') tcb.finish(UNREACHABLE_ERRORS[reason], false);
+  }
+
+  /** The connection that a quoted segment belongs to, if its sequence number is one in flight. */
+  findQuoted(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number, sequence: number): Tcb | undefined {
+    const entry = this.#table.findKey({ local, localPort, remote, remotePort });
+    if (entry?.kind !== 'connection') return undefined;
+    const offset = entry.sndUna + ((sequence - (entry.iss + entry.sndUna)) | 0);
+    return offset >= entry.sndUna && offset < Math.max(entry.sndNxt, 1) ? entry : undefined;
+  }
+
+  /** The path to `remote` takes less than it did: what is in flight is cut up and sent again (RFC 1191 §6.4). */
+  onPathMtu(tcb: Tcb, mtu: number): void {
+    if (mtu >= tcb.pathMtu) return;
+    tcb.pathMtu = mtu;
+    const before = tcb.mss;
+    tcb.updateMss();
+    if (tcb.mss >= before || tcb.state === 'syn-sent' || tcb.state === 'syn-received') return;
+    tcb.board.markAllLost();
+    this.wake(tcb);
+  }
+
+  // What connections call.
+
+  wake(tcb: Tcb): void {
+    if (tcb.isAwake) return;
+    tcb.isAwake = true;
+    this.#awake.push(tcb);
+    if (this.#awake.length === 1 && !this.#isFlushing) this.#host.pending();
+  }
+
+  updateTimer(tcb: Tcb): void {
+    this.#host.timers.update(tcb);
+  }
+
+  onTimer(entry: Tcb | IncomingConnection, now: number = this.now): void {
+    if (entry.kind === 'connection') {
+      processTimeouts(entry, now);
+      return;
+    }
+    this.#forgetIncoming(entry);
+    entry.onAbort?.();
+  }
+
+  retire(tcb: Tcb, timeWait: boolean): void {
+    this.#host.timers.remove(tcb);
+    this.#table.delete(tcb);
+    this.#connections--;
+    if (tcb.source !== undefined) {
+      this.#sources.remove(tcb.source);
+      if (tcb.isHalfOpen) this.leaveHalfOpen(tcb);
+    }
+    if (!timeWait) return;
+    if (this.#timeWaits.size >= this.#host.limits.maxTimeWait) {
+      for (const oldest of this.#timeWaits) {
+        this.#forgetTimeWait(oldest);
+        break;
+      }
+    }
+    const entry = new TimeWait(tcb, this.now, this.now + this.tcpOptions.timeWaitMs);
+    this.#table.add(entry);
+    this.#timeWaits.add(entry);
+  }
+
+  leaveHalfOpen(tcb: Tcb): void {
+    tcb.isHalfOpen = false;
+    this.#halfOpen--;
+    if (tcb.source !== undefined) this.#halfOpenSources.remove(tcb.source);
+  }
+
+  // What requests call.
+
+  accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection {
+    if (!incoming.isOpen) throw new TypeError('accept: the request is no longer open');
+    this.#table.delete(incoming);
+    this.#host.timers.remove(incoming);
+    incoming.isOpen = false;
+    const { local, localPort, remote, remotePort } = incoming;
+    const tcb = this.#createTcb(local, localPort, remote, remotePort, 'syn-received');
+    tcb.adopt(incoming.syn);
+    tcb.source = incoming.source;
+    tcb.isHalfOpen = true;
+    tcb.lifeAt = this.now + this.tcpOptions.connectTimeoutMs;
+    this.#table.add(tcb);
+    const connection = new TcpConnection(tcb, handler);
+    this.wake(tcb);
+    return connection;
+  }
+
+  reject(incoming: IncomingConnection, reason: Rejection): void {
+    if (!incoming.isOpen) return;
+    this.#forgetIncoming(incoming);
+    if (reason === 'drop') return;
+    if (reason === 'reset') {
+      writeControl(this.writer, incoming, 0, (incoming.syn.sequence + 1) | 0, RST | ACK);
+    } else {
+      this.#host.sendUnreachable(incoming.quote, incoming.local, incoming.remote, reason);
+    }
+    this.#host.pending();
+  }
+
+  #createTcb(
+    local: IpAddress,
+    localPort: number,
+    remote: IpAddress,
+    remotePort: number,
+    state: 'syn-sent' | 'syn-received',
+  ): Tcb {
+    // RFC 6528 §3: a clock of 4 us steps plus a keyed hash of the four-tuple.
+    const words = this.#words;
+    words.set([local.a, local.b, local.c, local.d, remote.a, remote.b, remote.c, remote.d]);
+    words[8] = (localPort << 16) | remotePort;
+    this.#host.hash.hash(words, this.#hashed);
+    const iss = (this.#hashed[0]! + ((this.now * 250) % 0x100000000)) | 0;
+    const mtu = this.#host.pathMtu(remote);
+    return new Tcb(this, local, localPort, remote, remotePort, iss, this.#hashed[1]!, mtu, state);
+  }
+
+  /** RFC 6056 §3.3.1: from a random port on. */
+  #freePort(local: IpAddress, remote: Endpoint): number {
+    const span = 65_536 - FIRST_EPHEMERAL_PORT;
+    const first = (this.#host.random32() >>> 0) % span;
+    for (let i = 0; i < span; i++) {
+      const localPort = FIRST_EPHEMERAL_PORT + ((first + i) % span);
+      const held = this.#table.findKey({ local, localPort, remote: remote.address, remotePort: remote.port });
+      if (held === undefined || this.#isReusable(held)) return localPort;
+    }
+    return 0;
+  }
+
+  #isReusable(entry: Entry): boolean {
+    return entry.kind === 'time-wait' && entry.tsEnabled && this.now - entry.since >= TIME_WAIT_REUSE_MS;
+  }
+
+  #receiveUnmatched(packet: IpPacket, segment: Segment, now: number): void {
+    const { flags } = segment;
+    if ((flags & RST) !== 0) {
+      this.drops['no-listener']++;
+      return;
+    }
+    if ((flags & (SYN | ACK | FIN)) === SYN) {
+      const handler = this.#handlerFor(packet, segment.destinationPort);
+      if (handler !== undefined) {
+        const refusal = this.#admit(packet);
+        if (refusal === undefined) this.#request(packet, segment, handler, now);
+        else this.drops[refusal]++;
+        return;
+      }
+    }
+    this.drops['no-listener']++;
+    // In transparent mode the flow may be one from before a restart: a reset is right there too.
+    if (this.onIncoming !== undefined || this.#host.isLocal(packet)) this.#reset(packet, segment);
+  }
+
+  #handlerFor(packet: IpPacket, port: number): IncomingHandler | undefined {
+    const list = this.#listeners.get(port);
+    if (list !== undefined && this.#host.isLocal(packet)) {
+      const exact = list.find(({ listener: { address } }) => address !== undefined && isDestination(address, packet));
+      const found = exact ?? list.find(({ listener }) => listener.address === undefined);
+      if (found !== undefined) return found.handler;
+    }
+    return this.onIncoming;
+  }
+
+  #admit(packet: IpPacket): DropReason | undefined {
+    const { limits } = this.#host;
+    if (this.#connections >= limits.maxConnections) return 'limit-connections';
+    if (this.#halfOpen >= limits.maxHalfOpen) return 'limit-half-open';
+    const source = this.#host.sourceKey(new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3));
+    if (this.#sources.count(source) >= limits.maxConnectionsPerSource) return 'limit-source';
+    return this.#halfOpenSources.count(source) >= limits.maxHalfOpenPerSource ? 'limit-source' : undefined;
+  }
+
+  #request(packet: IpPacket, segment: Segment, handler: IncomingHandler, now: number): void {
+    const local = { address: new IpAddress(packet.d0, packet.d1, packet.d2, packet.d3), port: segment.destinationPort };
+    const remote = { address: new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3), port: segment.sourcePort };
+    const { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue } = segment;
+    const syn = { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue };
+    const quote = packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH));
+    const source = this.#host.sourceKey(remote.address);
+    const deadline = now + this.tcpOptions.acceptTimeoutMs;
+    const incoming = new IncomingConnection(this, local, remote, source, syn, quote, deadline);
+    this.#table.add(incoming);
+    this.#host.timers.update(incoming);
+    this.#connections++;
+    this.#halfOpen++;
+    this.#sources.add(source);
+    this.#halfOpenSources.add(source);
+    handler(incoming);
+  }
+
+  #receiveForIncoming(incoming: IncomingConnection, packet: IpPacket, segment: Segment, now: number): void {
+    const { flags } = segment;
+    const isRepeat = segment.sequence === incoming.syn.sequence;
+    if ((flags & RST) !== 0) {
+      // Nothing of ours was sent, so only its own sequence number vouches for a reset (RFC 5961 §3.2).
+      if (segment.sequence !== ((incoming.syn.sequence + 1) | 0) && !isRepeat) {
+        this.drops['tcp-outside-window']++;
+        return;
+      }
+      this.#forgetIncoming(incoming);
+      incoming.onAbort?.();
+      return;
+    }
+    if ((flags & (SYN | ACK)) === SYN && !isRepeat) {
+      // The other side has started over with the same port.
+      this.#forgetIncoming(incoming);
+      incoming.onAbort?.();
+      this.#receiveUnmatched(packet, segment, now);
+      return;
+    }
+    if ((flags & (SYN | ACK)) !== SYN) this.drops['tcp-unexpected']++;
+  }
+
+  #forgetIncoming(incoming: IncomingConnection): void {
+    if (!incoming.isOpen) return;
+    incoming.isOpen = false;
+    this.#table.delete(incoming);
+    this.#host.timers.remove(incoming);
+    this.#connections--;
+    this.#halfOpen--;
+    this.#sources.remove(incoming.source);
+    this.#halfOpenSources.remove(incoming.source);
+  }
+
+  #receiveForTimeWait(entry: TimeWait, packet: IpPacket, segment: Segment, now: number): void {
+    const { flags } = segment;
+    // RFC 1337 §3: a reset does not end TIME_WAIT.
+    if ((flags & RST) !== 0) {
+      this.drops['tcp-outside-window']++;
+      return;
+    }
+    const isNewer = ((segment.sequence - entry.rcvNxt) | 0) > 0;
+    if ((flags & (SYN | ACK | FIN)) === SYN) {
+      // RFC 6191 §2, RFC 9293 §3.6.1.
+      const hasNewTimestamp = entry.tsEnabled && segment.hasTimestamps && ((segment.tsValue - entry.tsRecent) | 0) > 0;
+      if (isNewer || hasNewTimestamp) {
+        this.#forgetTimeWait(entry);
+        this.#receiveUnmatched(packet, segment, now);
+        return;
+      }
+    }
+    if (segment.span === 0) {
+      this.drops['tcp-outside-window']++;
+      return;
+    }
+    if ((flags & FIN) !== 0) {
+      entry.until = now + this.tcpOptions.timeWaitMs;
+      this.#timeWaits.delete(entry);
+      this.#timeWaits.add(entry);
+    }
+    const timestamps = entry.tsEnabled
+      ? { value: (Math.floor(now) + entry.tsOffset) | 0, echo: entry.tsRecent }
+      : undefined;
+    writeControl(this.writer, entry, entry.sndNxt, entry.rcvNxt, ACK, timestamps);
+  }
+
+  #forgetTimeWait(entry: TimeWait): void {
+    this.#timeWaits.delete(entry);
+    this.#table.delete(entry);
+  }
+
+  /** RFC 9293 §3.10.7.1. */
+  #reset(packet: IpPacket, segment: Segment): void {
+    const flow = {
+      local: new IpAddress(packet.d0, packet.d1, packet.d2, packet.d3),
+      localPort: segment.destinationPort,
+      remote: new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3),
+      remotePort: segment.sourcePort,
+    };
+    if ((segment.flags & ACK) !== 0) writeControl(this.writer, flow, segment.acknowledgment, 0, RST);
+    else writeControl(this.writer, flow, 0, (segment.sequence + segment.span) | 0, RST | ACK);
+  }
+}
+
+function sameAddress(a: IpAddress | undefined, b: IpAddress | undefined): boolean {
+  return a === undefined || b === undefined ? a === b : a.equals(b);
+}
+
+function isDestination(address: IpAddress, packet: IpPacket): boolean {
+  return address.d === packet.d3 && address.c === packet.d2 && address.b === packet.d1 && address.a === packet.d0;
+}
