@@ -114,16 +114,17 @@ async function openInterface(name: string, mtu: number): Promise<PacketDevice> {
   try {
     return openTun({ name, mtu });
   } catch (error) {
-    const code = errorCode(error);
-    if (code === 'EPERM' || code === 'EACCES') {
+    if (isDenied(error)) {
       const remedy = 'run as root or with CAP_NET_ADMIN; `sealane ping CONFIG` tries a tunnel without any privilege';
       throw new CliError(EXIT.noPermission, `no permission to make the interface ${name}: ${remedy}`, { cause: error });
     }
-    if (code === 'EBUSY' || code === 'EEXIST' || code === 'EINVAL') {
-      throw new CliError(EXIT.failure, `${name} is in use: another program has an interface of this name`, { cause: error });
-    }
-    throw new CliError(EXIT.failure, `cannot make the interface ${name}: ${errorLine(error)}`, { cause: error });
+    throw new CliError(EXIT.failure, error instanceof Error ? error.message : String(error), { cause: error });
   }
+}
+
+function isDenied(error: unknown): boolean {
+  const code = errorCode(error) ?? (error instanceof Error && error.cause instanceof Error ? error.cause.message : '');
+  return code === 'EPERM' || code === 'EACCES';
 }
 
 function explainEnd(name: string, reason: StopReason | undefined): ExitCode {

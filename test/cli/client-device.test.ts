@@ -1,0 +1,125 @@
+import { existsSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { newKeyPair, sealane, SEALANE } from './client-support.ts';
+import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
+
+const reason = missing('wg');
+
+function socketOf(name: string): string {
+  return `/var/run/wireguard/${name}.sock`;
+}
+
+async function startDevice(lab: Lab, host: Host, name: string): Promise<Running> {
+  const running = host.start(process.execPath, [SEALANE, 'device', name], { STATE_DIRECTORY: lab.folder });
+  await until(`${name} to be ready`, () => running.stderr.includes('is ready'));
+  return running;
+}
+
+async function hasInterface(host: Host, name: string): Promise<boolean> {
+  return (await host.run('ip', ['link', 'show', name])).code === 0;
+}
+
+describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespace of its own'})`, () => {
+  it('is configured and shown by the stock wg', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const device = await startDevice(lab, host, name);
+    const [own, peer, presharedKey] = [newKeyPair(), newKeyPair(), newKeyPair()];
+    const file = await lab.file(
+      'wg.conf',
+      `[Interface]\nPrivateKey = ${own.privateText}\nListenPort = 51899\n[Peer]\nPublicKey = ${peer.publicText}\n` +
+        `PresharedKey = ${presharedKey.privateText}\nAllowedIPs = 10.9.0.0/24, fd09::/64\nEndpoint = 127.0.0.1:9\n` +
+        'PersistentKeepalive = 25\n',
+    );
+    await host.must('wg', ['setconf', name, file]);
+    await host.must('ip', ['link', 'set', 'up', 'dev', name]);
+    await until('the socket to be open', async () => (await host.must('wg', ['show', name, 'listen-port'])) === '51899\n');
+    expect(await host.must('wg', ['show', name, 'public-key'])).toBe(`${own.publicText}\n`);
+    expect(await host.must('wg', ['show', name, 'dump'])).toContain(
+      `${peer.publicText}\t${presharedKey.privateText}\t127.0.0.1:9\t10.9.0.0/24,fd09::/64\t0\t0\t`,
+    );
+    expect(await host.must('wg', ['showconf', name])).toContain(`PrivateKey = ${own.privateText}`);
+    expect((await stat(socketOf(name))).mode & 0o777).toBe(0o600);
+
+    const status = await sealane(['status', name, '--json']);
+    expect(JSON.parse(status.stdout)).toMatchObject({ name, publicKey: own.publicText, up: true });
+    expect(status.stdout + (await sealane(['status', name])).stdout).not.toContain(own.privateText);
+    expect(device.stderr).not.toContain(own.privateText);
+    expect(await device.stop()).toBe(0);
+  });
+
+  it.each(['SIGTERM', 'SIGINT', 'SIGHUP'] as const)('%s removes interface and socket', async (signal) => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const device = await startDevice(lab, host, name);
+    expect(await hasInterface(host, name)).toBe(true);
+    expect(await device.stop(signal)).toBe(0);
+    expect(await hasInterface(host, name)).toBe(false);
+    expect(existsSync(socketOf(name))).toBe(false);
+  });
+
+  it('ends when its interface is deleted', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const device = await startDevice(lab, host, name);
+    await host.must('ip', ['link', 'del', name]);
+    expect(await device.exit).toBe(0);
+    expect(device.stderr).toContain(`the interface ${name} was deleted`);
+    expect(existsSync(socketOf(name))).toBe(false);
+  });
+
+  it('ends when it is asked to by sealane down', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const device = await startDevice(lab, host, name);
+    expect(await sealane(['down', name])).toEqual({ code: 0, stdout: '', stderr: '' });
+    expect(await device.exit).toBe(0);
+    expect(await hasInterface(host, name)).toBe(false);
+  });
+
+  it('refuses a name that is live, and leaves the live one alone', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const device = await startDevice(lab, host, name);
+    const second = await host.run(process.execPath, [SEALANE, 'device', name]);
+    expect(second.code).toBe(1);
+    expect(second.stderr).toBe(
+      `sealane: ${name} is in use: a tunnel of this name is running (${socketOf(name)} answers)\n`,
+    );
+    expect(await host.must('wg', ['show', name, 'listen-port'])).toMatch(/^\d+\n$/);
+    expect(await hasInterface(host, name)).toBe(true);
+    expect(await device.stop()).toBe(0);
+  });
+
+  it('refuses the name of an interface that is none of ours', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    await host.must('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
+    const refused = await host.run(process.execPath, [SEALANE, 'device', name]);
+    expect(refused.code).toBe(1);
+    expect(refused.stderr).toMatch(/^sealane: [^\n]+\n$/);
+    expect(refused.stderr).toContain(name);
+    expect(existsSync(socketOf(name))).toBe(false);
+    expect(await hasInterface(host, name)).toBe(true);
+  });
+
+  it('takes over what a killed one left', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const killed = await startDevice(lab, host, name);
+    await killed.stop('SIGKILL');
+    expect(existsSync(socketOf(name))).toBe(true);
+    const device = await startDevice(lab, host, name);
+    expect(await host.must('wg', ['show', name, 'listen-port'])).toMatch(/^\d+\n$/);
+    expect(await device.stop()).toBe(0);
+    expect(existsSync(socketOf(name))).toBe(false);
+  });
+});
