@@ -105,8 +105,8 @@ type Statement =
 
 function readLine(raw: string): Statement | undefined {
   const line = raw.trim();
-  const marked = line.startsWith(EXTENSION_MARK) && /^#@\s+[a-z]+\s*=/i.test(line);
-  const content = (marked ? line.slice(EXTENSION_MARK.length) : line).split('#', 1)[0]!.trim();
+  const marked = /^#@\s*[a-z]+\s*=/i.test(line);
+  const content = (marked ? line.slice('#@'.length) : line).split('#', 1)[0]!.trim();
   if (content === '') return undefined;
   // oxlint-disable-next-line no-control-regex -- control characters are what this refuses
   if (/[\u0000-\u0008\u000b-\u001f\u007f]/.test(content)) {

@@ -39,6 +39,7 @@ export async function resolveEndpoints(config: TunnelConfig): Promise<ResolvedEn
 export async function resolveEndpoint(text: string): Promise<readonly Endpoint[]> {
   const literal = parseEndpoint(text);
   if (literal !== undefined) return [literal];
+  if (text.includes('%')) throw new ResolveError(`cannot resolve endpoint ${text}: there is no such interface`);
   const colon = text.lastIndexOf(':');
   const host = text.slice(0, colon);
   const port = parsePort(text.slice(colon + 1));

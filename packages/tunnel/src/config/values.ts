@@ -114,13 +114,20 @@ function readEndpoint(text: string): string {
   }
   const host = text.slice(0, colon);
   // wg takes an address without brackets too: what follows the last colon is the port.
-  const literal =
-    parseEndpoint(text) ?? (host.includes(':') ? parseEndpoint(`[${host}]${text.slice(colon)}`) : undefined);
-  if (literal !== undefined) return formatEndpoint(literal);
+  const literal = host.includes(':') && !host.startsWith('[') ? `[${host}]${text.slice(colon)}` : text;
+  const endpoint = parseEndpoint(literal);
+  if (isScoped(literal)) return literal;
+  if (endpoint !== undefined) return formatEndpoint(endpoint);
   if (/[:[\]%]/.test(host)) throw new BadValue(`${quote(text)} has no valid IPv6 address; write [2001:db8::1]:51820`);
   if (/^[\d.]+$/.test(host)) throw new BadValue(`${quote(text)} has no valid IPv4 address; write 192.0.2.1:51820`);
   if (!isHostName(host)) throw new BadValue(`${quote(text)} has no valid host name`);
   return text;
+}
+
+/** The interface's name stays: its index is another one tomorrow, and it may not be there yet. */
+function isScoped(text: string): boolean {
+  const parts = /^\[([^%]+)%[^\s%/\]]{1,15}\]:/.exec(text);
+  return parts !== null && parseAddress(parts[1]!)?.length === 16;
 }
 
 export function readRekeyInterval(value: string): number {

@@ -75,6 +75,17 @@ describe('reading', () => {
     ]);
   });
 
+  it('keeps the interface of a link-local endpoint by its name', () => {
+    const text = `${INTERFACE}${PEER}Endpoint = [fe80::1%wan0]:51820\n`;
+    const config = parseConfig(text, 'f');
+    expect(config.peers[0]?.endpoints).toEqual(['[fe80::1%wan0]:51820']);
+    expect(parseConfig(formatConfig(config), 'f')).toEqual(config);
+  });
+
+  it('needs no space behind the mark', () => {
+    expect(parseConfig(`${INTERFACE}${PEER}#@Name = Bob\n#@comment\n`, 'f').peers[0]?.name).toBe('Bob');
+  });
+
   it('takes an empty list of allowed IPs for none', () => {
     expect(parseConfig(`${INTERFACE}${PEER}AllowedIPs =\n`, 'f').peers[0]?.allowedIps).toEqual([]);
   });
@@ -171,6 +182,10 @@ describe('what is wrong is said in one line', () => {
     [
       `${INTERFACE}${PEER}Endpoint = [1.2.3.4]:51820`,
       "wg0.conf:5: Endpoint: '[1.2.3.4]:51820' has no valid IPv6 address; write [2001:db8::1]:51820",
+    ],
+    [
+      `${INTERFACE}${PEER}Endpoint = [fe80::g%eth0]:51820`,
+      "wg0.conf:5: Endpoint: '[fe80::g%eth0]:51820' has no valid IPv6 address; write [2001:db8::1]:51820",
     ],
     [`${INTERFACE}${PEER}Endpoint = a;b:51820`, "wg0.conf:5: Endpoint: 'a;b:51820' has no valid host name"],
     [`${INTERFACE}${PEER}Cipher = rot13`, "wg0.conf:5: Cipher: 'rot13' is neither chacha20poly1305 nor aes256gcm"],

@@ -13,6 +13,11 @@ describe('endpoints', () => {
     expect(local).not.toEqual([]);
   });
 
+  it('finds the interface of a link-local address when it is there', async () => {
+    expect((await resolveEndpoint('[fe80::1%lo]:5'))[0]?.scopeId).toBeGreaterThan(0);
+    await expect(resolveEndpoint('[fe80::1%no-such-link]:5')).rejects.toThrow('there is no such interface');
+  });
+
   it('says which name has no address', async () => {
     await expect(resolveEndpoint('nowhere.invalid:51820')).rejects.toThrow(ResolveError);
     await expect(resolveEndpoint('nowhere.invalid:51820')).rejects.toThrow(
