@@ -1,5 +1,5 @@
 /** A host: one protocol `Device` with clocks of its own, driven as a lane drives it and only by what it announces. */
-import { Device, HEADROOM, PacketBatch, TAILROOM, VERDICT, dropReason } from '@sealane/protocol';
+import { Device, HEADROOM, PacketBatch, TAILROOM, VERDICT, dropReason, nobleCrypto } from '@sealane/protocol';
 import type { Crypto, DeviceEvent, DropReason, Endpoint, OutgoingDatagram } from '@sealane/protocol';
 import type { VirtualClock } from './clock.ts';
 import type { Network, Receiver } from './network.ts';
@@ -70,6 +70,7 @@ export class Node implements Receiver {
   #lastTickAt = -1;
   #ticksNow = 0;
   #stopped = false;
+  #stepped = false;
 
   constructor(options: NodeOptions) {
     this.#options = options;
@@ -77,7 +78,7 @@ export class Node implements Receiver {
     this.#clock = options.clock;
     this.#network = options.network;
     this.privateKey = options.privateKey;
-    this.publicKey = options.crypto.publicKey(options.privateKey);
+    this.publicKey = nobleCrypto.publicKey(options.privateKey);
     this.inner = options.inner;
     this.inner6 = options.inner6;
     this.endpoints = options.endpoints;
@@ -156,11 +157,11 @@ export class Node implements Receiver {
     return outcome;
   }
 
-  /** Steps of this host's clocks, as by NTP, a broken kernel or a suspend. */
+  /** Steps of this host's clocks, as by NTP, a broken kernel or a suspend. A sleep under way still takes its time. */
   step(change: { readonly monotonicMs?: number; readonly wallMs?: number }): void {
     this.#monotonicOffset += change.monotonicMs ?? 0;
     this.#wallOffset += change.wallMs ?? 0;
-    this.#wakeAt = Infinity;
+    this.#stepped = true;
     this.#announce();
   }
 
@@ -216,7 +217,9 @@ export class Node implements Receiver {
     const { at, why } = this.device.nextDeadline();
     // The sum of two doubles may lie a hair before the instant that was announced.
     const now = at > this.now && at - this.now < 1e-3 ? at : this.now;
-    if (at <= now) {
+    // After a step back the announced instant looks far away: a lane ticks after every sleep, and so the device hears of it.
+    if (at <= now || this.#stepped) {
+      this.#stepped = false;
       this.#guard(why);
       const { datagrams, events } = this.device.tick(now, this.unixMs);
       for (const event of events) this.events.push({ at: this.#clock.now, event });

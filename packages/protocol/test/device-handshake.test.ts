@@ -267,7 +267,7 @@ describe('an initiation', () => {
   });
 
   it('is taken at most every 20 ms from one peer', () => {
-    const world = new World({ seed: 14 });
+    const world = new World({ seed: 14, crypto: memoised(nobleCrypto), keyPool: 4 });
     const b = world.add('b');
     const s = stranger(b);
     for (let ms = 0; ms < 200; ms += 5) {
@@ -464,7 +464,7 @@ describe('the three sessions', () => {
 
 describe('timestamps', () => {
   it('of one identity never repeat or go back, whatever the wall clock does', () => {
-    const world = new World({ seed: 40 });
+    const world = new World({ seed: 40, crypto: memoised(nobleCrypto), keyPool: 4 });
     const [a, b] = world.pair();
     const seen: string[] = [];
     world.network.filter = ({ kind, bytes, from }) => {
@@ -511,7 +511,7 @@ describe('timestamps', () => {
 
 describe('configuration in use', () => {
   it('a removed peer neither sends nor receives from that moment on', () => {
-    const world = new World({ seed: 50 });
+    const world = new World({ seed: 50, crypto: memoised(nobleCrypto), keyPool: 4 });
     const [a, b] = world.pair({ persistentKeepalive: 5 });
     world.ping(a, b);
     world.run(SECOND);
@@ -556,7 +556,7 @@ describe('configuration in use', () => {
   });
 
   it('without a private key everything stands still and nothing throws', () => {
-    const world = new World({ seed: 53 });
+    const world = new World({ seed: 53, crypto: memoised(nobleCrypto), keyPool: 4 });
     const [a, b] = world.pair();
     world.ping(a, b);
     world.run(SECOND);
@@ -574,7 +574,7 @@ describe('configuration in use', () => {
   });
 
   it('closed, it is silent and empty', () => {
-    const world = new World({ seed: 54 });
+    const world = new World({ seed: 54, crypto: memoised(nobleCrypto), keyPool: 4 });
     const [a, b] = world.pair({ presharedKey: PSK, persistentKeepalive: 5 });
     world.ping(a, b);
     world.run(SECOND);

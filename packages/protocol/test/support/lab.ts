@@ -114,7 +114,7 @@ export function insideOf(node: Node, other: Node): Peer {
 /** Runs `make` and returns the index tables that its devices draw from, in the order of their first use. */
 export function indexTablesOf(make: () => void): IndexTable<unknown>[] {
   const tables = new Set<IndexTable<unknown>>();
-  const { insert } = IndexTable.prototype;
+  const insert = Reflect.get(IndexTable.prototype, 'insert') as IndexTable<unknown>['insert'];
   IndexTable.prototype.insert = function (this: IndexTable<unknown>, entry: unknown): number {
     tables.add(this);
     return insert.call(this, entry);

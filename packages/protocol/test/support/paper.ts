@@ -169,18 +169,17 @@ export function answer(
   H = HASH(H, Er);
   [C] = KDF(1, C, DH(given.ephemeralPrivate, Ei)) as [Uint8Array];
   [C] = KDF(1, C, DH(given.ephemeralPrivate, initiator)) as [Uint8Array];
-  let t: Uint8Array;
-  [C, t, k] = KDF(3, C, given.presharedKey ?? NO_PSK) as [Uint8Array, Uint8Array, Uint8Array];
+  const [Cr, t, kr] = KDF(3, C, given.presharedKey ?? NO_PSK) as [Uint8Array, Uint8Array, Uint8Array];
   H = HASH(H, t);
-  const empty = AEAD(k, 0n, EMPTY, H);
+  const empty = AEAD(kr, 0n, EMPTY, H);
   H = HASH(H, empty);
-  const [receive, send] = KDF(2, C, EMPTY) as [Uint8Array, Uint8Array];
+  const [receive, send] = KDF(2, Cr, EMPTY) as [Uint8Array, Uint8Array];
   const body = concat(Uint8Array.of(2, 0, 0, 0), u32(given.sender), message.subarray(4, 8), Er, empty);
   return {
     response: withMacs(body, initiator, given.cookie),
     send,
     receive,
-    chainingKey: C,
+    chainingKey: Cr,
     hash: H,
     initiator,
     timestamp,

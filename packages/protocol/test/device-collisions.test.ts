@@ -1,0 +1,124 @@
+/** Both sides begin at once (paper section 6.4 and published outages): one session soon, nothing left behind, no repetition for ever. */
+import { describe, expect, it } from 'vitest';
+import type { Node } from '../../../test/sim/node.ts';
+import { World, seeds, statusOf } from '../../../test/sim/world.ts';
+import { nobleCrypto } from '../src/noble.ts';
+import { indexTablesOf, memoised } from './support/lab.ts';
+import { DAY, JITTER, MINUTE, REKEY_AFTER_TIME, REKEY_TIMEOUT, SECOND } from './support/spec.ts';
+
+const quick = memoised(nobleCrypto);
+const COLLISIONS = Number(process.env['SEALANE_COLLISIONS'] ?? 300);
+const REPLACED = Number(process.env['SEALANE_REPLACED'] ?? 4_000);
+
+describe('simultaneous initiations', () => {
+  it.each(seeds(10))('give a session that carries both ways within 6 s (seed %i)', (seed) => {
+    const world = new World({ seed, crypto: quick, keyPool: 8 });
+    const delays = world.random.fork('delays');
+    world.network.link = { ...world.network.link, delay: delays.between(0, 300), jitter: delays.between(0, 300) };
+    const [a, b] = world.pair();
+    world.log.keep = () => false;
+    let tables: { readonly size: number }[] = [];
+    for (let round = 0; round < COLLISIONS / 10; round++) {
+      const [beforeA, beforeB] = [a.delivered.length, b.delivered.length];
+      tables = indexTablesOf(() => {
+        a.rekey();
+        world.clock.after(delays.chance(0.5) ? 0 : delays.between(0, 200), () => void b.rekey());
+        const arrived = (): boolean => a.delivered.length > beforeA && b.delivered.length > beforeB;
+        // What was under way on a session that two handshakes replaced is lost; what is sent after that is not.
+        for (let sent = 0; sent < 12 && !arrived(); sent++) {
+          world.ping(a, b, round);
+          world.ping(b, a, round);
+          world.runUntil(arrived, SECOND / 2);
+        }
+        expect(arrived()).toBe(true);
+        world.run(SECOND + delays.between(0, 10) * SECOND);
+        // Whatever both sides hold, what is sent now arrives, once.
+        const [a2, b2] = [a.delivered.length, b.delivered.length];
+        expect([world.ping(a, b, round), world.ping(b, a, round)]).toEqual(['send', 'send']);
+        world.run(SECOND);
+        expect([a.delivered.length - a2, b.delivered.length - b2]).toEqual([1, 1]);
+      });
+      expect(tables.length).toBe(2);
+      for (const table of tables) expect(table.size).toBeLessThanOrEqual(4);
+      a.delivered.length = 0;
+      b.delivered.length = 0;
+      if (delays.chance(0.1)) world.run(200 * SECOND);
+    }
+    world.run(200 * SECOND);
+    for (const table of tables) expect(table.size).toBeLessThanOrEqual(3);
+  });
+
+  it('under loss end in one session too', () => {
+    for (const seed of seeds(20, 500)) {
+      const world = new World({
+        seed,
+        crypto: quick,
+        keyPool: 8,
+        link: { delay: 80, jitter: 60, loss: 0.3, duplicate: 0.1 },
+      });
+      const [a, b] = world.pair();
+      const send = (from: Node, to: Node): void => {
+        world.ping(from, to, 1);
+        world.clock.after(SECOND, () => send(from, to));
+      };
+      send(a, b);
+      send(b, a);
+      const arrived = world.runUntil(() => a.delivered.length > 2 && b.delivered.length > 2, MINUTE);
+      expect(arrived, `seed ${seed}`).toBe(true);
+    }
+  });
+});
+
+describe('persistent keepalive', () => {
+  it.each([25, 7])(
+    'of %i s on both sides for 24 h: at most one handshake in 120 s, none crossing',
+    (persistentKeepalive) => {
+      const world = new World({ seed: 13, crypto: quick, keyPool: 3, link: { delay: 15, jitter: 10 } });
+      world.log.keep = ({ kind }) => kind === 'initiation';
+      const [a, b] = world.pair({ persistentKeepalive });
+      world.run(DAY);
+      // Both begin when they are configured; that one may cross.
+      const times = world.log.of({ kind: 'initiation', since: 10 * SECOND }).map(({ at }) => at);
+      const gaps = times.slice(1).map((at, i) => at - times[i]!);
+      expect(gaps.filter((gap) => gap < REKEY_AFTER_TIME)).toEqual([]);
+      expect(times.length).toBeLessThanOrEqual(720);
+      expect(times.length).toBeGreaterThan(500);
+      expect(Math.abs(statusOf(a, b).sessions - statusOf(b, a).sessions)).toBeLessThanOrEqual(1);
+    },
+  );
+});
+
+describe('replaced handshakes', () => {
+  it(`${REPLACED} initiations without an answer leave one index in use`, () => {
+    const world = new World({ seed: 70, crypto: quick, keyPool: 4 });
+    const [a] = world.pair();
+    world.network.filter = () => false;
+    world.log.keep = () => false;
+    const tables = indexTablesOf(() => {
+      while (world.log.count('a', 'initiation') < REPLACED) {
+        a.rekey();
+        world.run(20);
+      }
+    });
+    expect(tables.map(({ size }) => size)).toEqual([1]);
+    world.run(20 * (REKEY_TIMEOUT + JITTER));
+    expect(tables[0]!.size).toBe(0);
+  });
+
+  it(`${REPLACED / 4} answers that never were confirmed leave one index in use, and none after 540 s`, () => {
+    const world = new World({ seed: 71, crypto: quick, keyPool: 4 });
+    const [a, b] = world.pair();
+    world.network.filter = ({ kind }) => kind === 'initiation';
+    world.log.keep = () => false;
+    const tables = indexTablesOf(() => {
+      while (world.log.count('b', 'response') < REPLACED / 4) {
+        a.rekey();
+        world.run(21);
+      }
+    });
+    expect(tables.map(({ size }) => size)).toEqual([1, 1]);
+    expect(statusOf(b, a).sessions).toBe(0);
+    world.run(DAY);
+    expect(tables.map(({ size }) => size)).toEqual([0, 0]);
+  });
+});
