@@ -44,6 +44,21 @@ export type {
   TunnelEvent,
   TunnelUpdate,
 } from './model.ts';
+export { HttpAgent, HttpsAgent, undiciConnector, type UndiciConnector } from './net/agents.ts';
+export { DnsResolver, type DnsResolverOptions } from './net/dns-resolver.ts';
+export { hostNetwork } from './net/host-network.ts';
+export { connected, openConnection, type OpenConnectionOptions } from './net/open-connection.ts';
+export type {
+  ConnectOptions,
+  DatagramSocket,
+  ListenOptions,
+  NetworkStack,
+  RemoteAddress,
+  ServerOptions,
+  SocketAddress,
+  StreamServer,
+  StreamSocket,
+} from './net/types.ts';
 export { TimestampFile } from './timestamp-file.ts';
 export { openTunnel, Tunnel } from './tunnel.ts';
 export type { TunnelEventOf, TunnelEventType, TunnelListener, TunnelOptions, TunnelStatus } from './tunnel.ts';

@@ -1,0 +1,63 @@
+/** One port here for one target there (`-L`), or the other way round (`-R`). */
+import { once } from 'node:events';
+import { createServer } from 'node:net';
+import type { NetworkStack, StreamSocket } from '@sealane/tunnel';
+import { formatTarget, type Forward, type Target } from './address.ts';
+import type { ProxyContext, ProxyLimits } from './context.ts';
+import { dial } from './dial.ts';
+import { listen, listenError, type Listener } from './listener.ts';
+import { abort, join } from './relay.ts';
+
+/** Listens on this computer and connects through the context's network. CliError when it cannot listen. */
+export function forwardLocalTcp({ listen: address, target }: Forward, context: ProxyContext): Promise<Listener> {
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => {
+    void carry(client, context.network, target, context.limits);
+  });
+  return listen(server, address, context.limits.maxClients);
+}
+
+/** Listens in the tunnel and connects from this computer. CliError when it cannot listen. */
+export async function forwardRemoteTcp(
+  { listen: address, target }: Forward,
+  tunnel: NetworkStack,
+  host: NetworkStack,
+  limits: ProxyLimits,
+): Promise<Listener> {
+  if (address.kind === 'path') throw new TypeError('listen must be a port: tunnels have no paths');
+  const clients = new Set<StreamSocket>();
+  const server = tunnel.createServer({ allowHalfOpen: true }, (client) => {
+    if (clients.size >= limits.maxClients) {
+      abort(client);
+      return;
+    }
+    clients.add(client);
+    client.once('close', () => clients.delete(client));
+    void carry(client, host, target, limits);
+  });
+  try {
+    const listening = once(server, 'listening');
+    server.listen({ port: address.port, ...(address.host !== '' && { host: address.host }) });
+    await listening;
+  } catch (cause) {
+    throw listenError(address, cause);
+  }
+  const bound = server.address();
+  const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
+  const close = (): Promise<void> =>
+    new Promise((resolve) => {
+      server.close(() => resolve());
+      for (const client of clients) client.destroy();
+    });
+  return { where: `${formatTarget({ ...address, port })} of the tunnel`, close };
+}
+
+async function carry(client: StreamSocket, network: NetworkStack, target: Target, limits: ProxyLimits): Promise<void> {
+  client.on('error', () => undefined);
+  try {
+    const far = await dial(network, target, limits.connectMs, client);
+    join(client, far);
+  } catch {
+    // A reset is all that a forward can say of a refusal.
+    abort(client);
+  }
+}
