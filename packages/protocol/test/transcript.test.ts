@@ -1,6 +1,8 @@
 /** A recorded exchange with wireguard-go: byte for byte in both roles, against the package and against the second writing of the paper. */
 import { describe, expect, it } from 'vitest';
+import { PacketBatch } from '../src/batch.ts';
 import { CookieChecker, CookieGenerator } from '../src/cookie.ts';
+import { Device } from '../src/device.ts';
 import {
   authenticateInitiation,
   consumeResponse,
@@ -17,7 +19,7 @@ import {
   encodeResponse,
 } from '../src/messages.ts';
 import { nobleCrypto } from '../src/noble.ts';
-import { hex, ip, unhex, vectors } from './support/bytes.ts';
+import { concat, hex, ip, unhex, vectors } from './support/bytes.ts';
 import * as paper from './support/paper.ts';
 
 interface Transcript {
@@ -194,6 +196,82 @@ describe('as responder, wireguard-go asking', () => {
       const timestamp = opened && authenticateInitiation(opened, staticShared, initiation);
       expect(timestamp, `byte ${i}`).toBeUndefined();
     }
+  });
+});
+
+describe('a device with the recorded keys', () => {
+  /** Randomness that gives this key, this index and nothing else of interest. */
+  function drawing(ephemeral: Uint8Array, index: number): (length: number) => Uint8Array {
+    return (length) => {
+      if (length === 32) return ephemeral.slice();
+      return length === 4 ? Uint8Array.of(index, index >>> 8, index >>> 16, index >>> 24) : new Uint8Array(length);
+    };
+  }
+
+  const source = { address: ip('127.0.0.1'), port: 51_820, scopeId: 0 };
+
+  function make(ephemeral: string, index: number, identity: typeof tester, other: typeof peer): Device {
+    const device = new Device({ crypto, random: drawing(unhex(ephemeral), index) });
+    const everything = { address: ip('0.0.0.0'), length: 0 };
+    device.configure(
+      {
+        privateKey: identity.privateKey,
+        mtu: 1420,
+        peers: [{ publicKey: other.publicKey, presharedKey: psk, endpoint: source, allowedIps: [everything] }],
+      },
+      0,
+    );
+    return device;
+  }
+
+  function open(device: Device, datagram: Uint8Array): string {
+    const batch = new PacketBatch(datagram.slice(), 1);
+    batch.push(0, datagram.length, source);
+    device.open(batch, 0);
+    return hex(batch.buffer.subarray(batch.offsets[0], batch.offsets[0]! + batch.lengths[0]!));
+  }
+
+  it('answers wireguard-go byte for byte and reads its first packet', () => {
+    const r = t.peer_as_initiator;
+    const device = make(r.ephemeral_private_responder, r.responder_index, tester, peer);
+    open(device, unhex(r.initiation));
+    const { datagrams } = device.tick(0, 0);
+    expect(datagrams.map(({ bytes }) => hex(bytes))).toEqual([r.response]);
+    const packet = open(device, unhex(r.first_data_from_peer));
+    expect(r.first_data_plaintext.startsWith(packet)).toBe(true);
+    expect(packet.length).toBe(2 * 84);
+    expect(device.tick(0, 0).events.map(({ type }) => type)).toEqual(['session']);
+  });
+
+  it('asks as the paper does, reads the answer and seals as the paper does', () => {
+    const r = t.peer_as_responder;
+    const unixMs = 1_795_388_966_331;
+    const device = make(r.ephemeral_private_initiator, r.sender_index, tester, peer);
+    const plaintext = unhex(r.data_to_peer_plaintext);
+    const batch = new PacketBatch(new Uint8Array(200), 1);
+    batch.buffer.set(plaintext, 16);
+    batch.push(16, plaintext.length);
+    device.seal(batch, 0);
+    const [first] = device.tick(0, unixMs).datagrams;
+    const made = paper.initiation({
+      staticPrivate: tester.privateKey,
+      responderPublic: peer.publicKey,
+      ephemeralPrivate: unhex(r.ephemeral_private_initiator),
+      sender: r.sender_index,
+      timestamp: paper.tai64n(unixMs),
+      presharedKey: psk,
+    });
+    expect(hex(first!.bytes)).toBe(hex(made.message));
+    const answered = paper.answer(first!.bytes, {
+      staticPrivate: peer.privateKey,
+      ephemeralPrivate: unhex(t.peer_as_initiator.ephemeral_private_responder),
+      sender: r.responder_index,
+      presharedKey: psk,
+    })!;
+    open(device, answered.response);
+    const sealed = device.tick(0, unixMs).datagrams.map(({ bytes }) => hex(bytes));
+    const padded = concat(plaintext, new Uint8Array((16 - (plaintext.length % 16)) % 16));
+    expect(sealed).toEqual([hex(paper.data(answered.receive, r.responder_index, 0n, padded))]);
   });
 });
 
