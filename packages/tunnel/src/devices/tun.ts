@@ -2,6 +2,7 @@
 import { closeSync } from 'node:fs';
 import { HEADROOM, TAILROOM, type PacketBatch } from '@sealane/protocol';
 import { addressOf, errno, errnoName, foreign, foreignAsync, type ForeignFunction } from '../linux/foreign.ts';
+import { LinkNews } from '../linux/link-news.ts';
 import { createTun, TunLink, VNET_HEADER, type LinkState } from '../linux/tun.ts';
 import { DeviceClosedError, type PacketDevice, type PacketDeviceNotices } from '../model.ts';
 
@@ -14,7 +15,7 @@ export interface TunOptions {
 
 const POLLIN = 1;
 const POLL_ENTRY = 8;
-/** Milliseconds between looks at the link's state. */
+/** Milliseconds between looks at the link's state, for changes that no news tells of: an interface in another namespace. */
 const PROBE_INTERVAL = 500;
 const LARGEST_PACKET = 65_535;
 
@@ -143,16 +144,17 @@ export class TunDevice implements PacketDevice {
 
 interface Watcher {
   readonly readable: () => void;
-  /** Called each PROBE_INTERVAL; false ends the watch. */
+  /** Called with news of any link and each PROBE_INTERVAL; false ends the watch. */
   readonly look: () => boolean;
 }
 
 /** poll(2) on a thread of Node's pool, again and again; an eventfd ends it at once. */
 class Watch {
-  readonly #entries = new Uint8Array(new ArrayBuffer(2 * POLL_ENTRY));
+  readonly #entries = new Uint8Array(new ArrayBuffer(3 * POLL_ENTRY));
   readonly #view = new DataView(this.#entries.buffer);
   readonly #poll = foreignAsync('int poll(uintptr_t, unsigned long, int)');
   readonly #bell: number;
+  readonly #news = LinkNews.open();
   readonly #watcher: Watcher;
   #ending = false;
   #ended: () => void = () => {};
@@ -163,7 +165,7 @@ class Watch {
     this.#watcher = watcher;
     this.#bell = foreign('int eventfd(unsigned int, int)')(0, 0o2004000);
     if (this.#bell < 0) throw new Error(`no eventfd to be had: ${errnoName(errno())}`);
-    for (const [i, watched] of [fd, this.#bell].entries()) {
+    for (const [i, watched] of [fd, this.#bell, this.#news?.fd ?? -1].entries()) {
       this.#view.setInt32(i * POLL_ENTRY, watched, true);
       this.#view.setInt16(i * POLL_ENTRY + 4, POLLIN, true);
     }
@@ -185,14 +187,16 @@ class Watch {
 
   #next(): void {
     const wait = Math.max(0, Math.ceil(this.#lastLook + PROBE_INTERVAL - performance.now()));
-    this.#poll([addressOf(this.#entries), 2, wait], () => this.#woken());
+    this.#poll([addressOf(this.#entries), 3, wait], () => this.#woken());
   }
 
   #woken(): void {
     let goOn = !this.#ending;
     const events = this.#view.getInt16(6, true);
     this.#view.setInt16(6, 0, true);
-    const due = performance.now() - this.#lastLook >= PROBE_INTERVAL || (events & ~POLLIN) !== 0;
+    const news = this.#view.getInt16(2 * POLL_ENTRY + 6, true) !== 0;
+    if (news) this.#news?.drain();
+    const due = news || performance.now() - this.#lastLook >= PROBE_INTERVAL || (events & ~POLLIN) !== 0;
     if (goOn && due) {
       this.#lastLook = performance.now();
       goOn = this.#watcher.look();
@@ -204,6 +208,7 @@ class Watch {
     }
     this.#ending = true;
     closeSync(this.#bell);
+    this.#news?.close();
     this.#ended();
   }
 }

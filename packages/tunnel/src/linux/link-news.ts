@@ -1,0 +1,44 @@
+/** Tells at once that some link of this network namespace changed (rtnetlink(7)); what changed is asked for elsewhere. */
+import { closeSync } from 'node:fs';
+import { addressOf, foreign } from './foreign.ts';
+
+const AF_NETLINK = 16;
+const SOCK_RAW_CLOEXEC_NONBLOCK = 3 | 0o2004000;
+const NETLINK_ROUTE = 0;
+const RTMGRP_LINK = 1;
+const SOCKADDR_NL_BYTES = 12;
+const DISCARDED_BYTES = 8192;
+
+/** A descriptor that becomes readable with each change; undefined where the system gives none, and then only polling helps. */
+export class LinkNews {
+  readonly fd: number;
+  readonly #discarded = new Uint8Array(new ArrayBuffer(DISCARDED_BYTES));
+  readonly #recv = foreign('long recv(int, uintptr_t, size_t, int)');
+
+  private constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  static open(): LinkNews | undefined {
+    const fd = foreign('int socket(int, int, int)')(AF_NETLINK, SOCK_RAW_CLOEXEC_NONBLOCK, NETLINK_ROUTE);
+    if (fd < 0) return undefined;
+    const address = new Uint8Array(new ArrayBuffer(SOCKADDR_NL_BYTES));
+    const view = new DataView(address.buffer);
+    view.setUint16(0, AF_NETLINK, true);
+    view.setUint32(8, RTMGRP_LINK, true);
+    if (foreign('int bind(int, uintptr_t, int)')(fd, addressOf(address), SOCKADDR_NL_BYTES) === 0) {
+      return new LinkNews(fd);
+    }
+    closeSync(fd);
+    return undefined;
+  }
+
+  /** Empties the queue, so that the descriptor waits for the next change. */
+  drain(): void {
+    while (this.#recv(this.fd, addressOf(this.#discarded), DISCARDED_BYTES, 0) > 0);
+  }
+
+  close(): void {
+    closeSync(this.fd);
+  }
+}
