@@ -1,3 +1,4 @@
+import { fork } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
@@ -39,9 +40,8 @@ describe('two tunnels over loopback', () => {
       peers: [{ publicKey: ends.serverKeys.publicKey, presharedKey: new Uint8Array(32).fill(8) }],
     });
     await ends.client.rekey();
-    await sleep(300);
+    await eventually(async () => (await ends!.client.status()).device.drops['handshake-failed']).toBeGreaterThan(0);
     expect((await ends.client.status()).device.peers[0]?.sessions).toBe(1);
-    expect((await ends.client.status()).device.drops['handshake-failed']).toBeGreaterThan(0);
   });
 
   it('carry a bulk transfer over many rekeys in both roles without losing a packet', async () => {
@@ -198,6 +198,23 @@ describe('two tunnels over loopback', () => {
   });
 });
 
+describe('faults of the network', () => {
+  it('are counted by name, and the tunnel goes on', async () => {
+    ends = await openEnds();
+    const { client, echo, serverKeys } = ends;
+    expect(await echo.ping({ target: SERVER4 })).toBeGreaterThan(0);
+    const { listenPort } = await ends.server.status();
+    const nowhere = { address: new Uint8Array([255, 255, 255, 255]), port: 9, scopeId: 0 };
+    await client.configure({ peers: [{ publicKey: serverKeys.publicKey, updateOnly: true, endpoint: nowhere }] });
+    expect(await echo.ping({ target: SERVER4, timeoutMs: 200 })).toBeUndefined();
+    expect((await client.status()).faults).toEqual({ 'send-failed EACCES': 1 });
+    await client.configure({
+      peers: [{ publicKey: serverKeys.publicKey, updateOnly: true, endpoint: loopback(listenPort) }],
+    });
+    expect(await echo.ping({ target: SERVER4 })).toBeGreaterThan(0);
+  });
+});
+
 describe('a device whose link is down', () => {
   it('keeps sockets closed, and what was due meanwhile is sent once it is up', async () => {
     const wire = createSocket('udp4');
@@ -294,6 +311,14 @@ describe('a closed tunnel', () => {
     });
     expect((await again.status()).listenPort).toBe(listenPort);
     await again.close();
+  });
+
+  it('leaves nothing behind that keeps the process alive', async () => {
+    const child = fork(new URL('./support/open-and-close.mjs', import.meta.url), { execArgv: [] });
+    child.disconnect();
+    const overdue = setTimeout(() => child.kill('SIGKILL'), 15_000);
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    clearTimeout(overdue);
   });
 
   it('closes when its packet device goes away', async () => {
