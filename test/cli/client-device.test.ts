@@ -35,7 +35,10 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
     );
     await host.must('wg', ['setconf', name, file]);
     await host.must('ip', ['link', 'set', 'up', 'dev', name]);
-    await until('the socket to be open', async () => (await host.must('wg', ['show', name, 'listen-port'])) === '51899\n');
+    await until(
+      'the socket to be open',
+      async () => (await host.must('wg', ['show', name, 'listen-port'])) === '51899\n',
+    );
     expect(await host.must('wg', ['show', name, 'public-key'])).toBe(`${own.publicText}\n`);
     expect(await host.must('wg', ['show', name, 'dump'])).toContain(
       `${peer.publicText}\t${presharedKey.privateText}\t127.0.0.1:9\t10.9.0.0/24,fd09::/64\t0\t0\t`,

@@ -32,14 +32,22 @@ const BAD: readonly (readonly [string, string, RegExp])[] = [
   ['a key that is too short', GOOD.replace(/^PublicKey = .../m, 'PublicKey = '), /slbad0\.conf:5: PublicKey: /],
   ['a port out of range', GOOD.replace(':51820', ':70000'), /slbad0\.conf:7: Endpoint: /],
   ['a bad address', GOOD.replace('127.77.0.2/32', '127.77.0.256/32'), /slbad0\.conf:3: Address: /],
-  ['an address twice', GOOD.replace('127.77.0.2/32', '127.77.0.2/32, 127.77.0.2/24'), /slbad0\.conf:3: Address: .*already/],
+  [
+    'an address twice',
+    GOOD.replace('127.77.0.2/32', '127.77.0.2/32, 127.77.0.2/24'),
+    /slbad0\.conf:3: Address: .*already/,
+  ],
   ['an unknown key', GOOD.replace('AllowedIPs', 'AllowedIP'), /slbad0\.conf:6: AllowedIP: .*AllowedIPs/],
   [
     'a prefix of two peers',
     `${GOOD}[Peer]\nPublicKey = ${newKeyPair().publicText}\nAllowedIPs = 127.77.0.0/24\n`,
     /slbad0\.conf:10: AllowedIPs: 127\.77\.0\.0\/24 is already given/,
   ],
-  ['a rekey interval beyond the protocol', GOOD.replace('[Peer]', 'RekeyInterval = 121\n[Peer]'), /slbad0\.conf:4: RekeyInterval: /],
+  [
+    'a rekey interval beyond the protocol',
+    GOOD.replace('[Peer]', 'RekeyInterval = 121\n[Peer]'),
+    /slbad0\.conf:4: RekeyInterval: /,
+  ],
   ['shell words', GOOD.replace('127.77.0.2/32', '$(touch /tmp/x)'), /slbad0\.conf:3: Address: /],
   ['nothing at all', '', /slbad0\.conf: \[Interface\]: is missing/],
 ];
@@ -101,7 +109,11 @@ describe('arguments', () => {
     expectRefused(await sealane(args), 2, message);
   });
 
-  it.each([['status', 'slbad0'], ['down', 'slbad0'], ['rekey', 'slbad0']])('%s %s says that nothing runs', async (...args) => {
+  it.each([
+    ['status', 'slbad0'],
+    ['down', 'slbad0'],
+    ['rekey', 'slbad0'],
+  ])('%s %s says that nothing runs', async (...args) => {
     expectRefused(await sealane(args), 1, /^sealane: no tunnel slbad0 is running here\n$/);
   });
 
@@ -109,11 +121,17 @@ describe('arguments', () => {
     const help = await sealane(['--help']);
     expect(help).toMatchObject({ code: 0, stderr: '' });
     expect(help.stdout).toMatch(/Exit codes:\n {2}0 {4}done\n/);
-    const commands = [...help.stdout.matchAll(/^ {2}([a-z]+) .*/gm)].map(([, name]) => name!).filter((name) => name !== 'help');
+    const commands = [...help.stdout.matchAll(/^ {2}([a-z]+) .*/gm)]
+      .map(([, name]) => name!)
+      .filter((name) => name !== 'help');
     expect(commands.length).toBeGreaterThanOrEqual(9);
     for (const command of commands.filter((name) => name !== 'sealane')) {
       const { code, stdout } = await sealane([command, '--help']);
-      expect({ command, code, examples: /Examples:\n {2}\S/.test(stdout) }).toEqual({ command, code: 0, examples: true });
+      expect({ command, code, examples: /Examples:\n {2}\S/.test(stdout) }).toEqual({
+        command,
+        code: 0,
+        examples: true,
+      });
     }
   });
 

@@ -74,13 +74,16 @@ describe('the key commands', () => {
     });
   });
 
-  it.each(['genkey', 'genpsk'])('%s warns when others may read the file it is written to, and only then', async (command) => {
-    const path = await folder.write('key', '');
-    const open = await into(path, 0o644, command);
-    expect(open.stderr).toBe(
-      'Warning: writing to world accessible file.\nConsider setting the umask to 077 and trying again.\n',
-    );
-    expect(await readFile(path, 'utf8')).toMatch(KEY);
-    expect((await into(path, 0o600, command)).stderr).toBe('');
-  });
+  it.each(['genkey', 'genpsk'])(
+    '%s warns when others may read the file it is written to, and only then',
+    async (command) => {
+      const path = await folder.write('key', '');
+      const open = await into(path, 0o644, command);
+      expect(open.stderr).toBe(
+        'Warning: writing to world accessible file.\nConsider setting the umask to 077 and trying again.\n',
+      );
+      expect(await readFile(path, 'utf8')).toMatch(KEY);
+      expect((await into(path, 0o600, command)).stderr).toBe('');
+    },
+  );
 });

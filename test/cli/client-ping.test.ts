@@ -67,7 +67,9 @@ describe('sealane ping of a server that answers', () => {
     const outcome = await ping(path, '--count', '3');
     expect(outcome.stderr).toBe('');
     expect(outcome.stdout).toMatch(
-      new RegExp(`^handshake with 127\\.0\\.0\\.1:${server.port}: [\\d.]+ ms\necho 1: [\\d.]+ ms\necho 2: .*\necho 3: .*\n3 sent, 3 answered, none lost; round trip `),
+      new RegExp(
+        `^handshake with 127\\.0\\.0\\.1:${server.port}: [\\d.]+ ms\necho 1: [\\d.]+ ms\necho 2: .*\necho 3: .*\n3 sent, 3 answered, none lost; round trip `,
+      ),
     );
     expect(outcome.code).toBe(0);
   });
@@ -100,7 +102,9 @@ describe('sealane ping of a server that answers', () => {
       'wg0.conf',
       clientConfig({ client, serverKey: server.keys.publicText, endpoint: `127.0.0.1:${server.port}` }),
     );
-    const running = start([process.execPath, SEALANE, 'ping', path, '--count', '1000'], { STATE_DIRECTORY: folder.path });
+    const running = start([process.execPath, SEALANE, 'ping', path, '--count', '1000'], {
+      STATE_DIRECTORY: folder.path,
+    });
     while (!running.stdout.includes('echo 2:')) await new Promise((resolve) => setTimeout(resolve, 20));
     running.child.kill('SIGINT');
     const outcome = await running.ended;

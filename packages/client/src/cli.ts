@@ -143,14 +143,16 @@ function laneOption(): Option {
 function wholeNumber(from: number, to: number): (text: string) => number {
   return (text) => {
     const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;
-    if (!(value >= from && value <= to)) throw new InvalidArgumentError(`Expected a whole number from ${from} to ${to}.`);
+    if (!(value >= from && value <= to))
+      throw new InvalidArgumentError(`Expected a whole number from ${from} to ${to}.`);
     return value;
   };
 }
 
 function secondsOption(text: string): number {
   const value = /^[0-9]{1,6}(\.[0-9]{1,3})?$/.test(text) ? Number(text) : Number.NaN;
-  if (!(value > 0 && value <= 86_400)) throw new InvalidArgumentError('Expected seconds, more than 0 and at most 86400.');
+  if (!(value > 0 && value <= 86_400))
+    throw new InvalidArgumentError('Expected seconds, more than 0 and at most 86400.');
   return value;
 }
 

@@ -52,7 +52,8 @@ export async function hostTunnel(options: HostingOptions, stop: Stop, undo: Undo
   const path = await freeControlPath(name);
   const device = await openInterface(name, mtu);
   const folder = await stateFolder();
-  if (folder === undefined) note('sealane: no state folder can be written: a clock that goes back may lock this key out');
+  if (folder === undefined)
+    note('sealane: no state folder can be written: a clock that goes back may lock this key out');
   const tunnel = await openTunnel({
     device,
     lane,
@@ -77,12 +78,12 @@ export async function inForeground(
   undo: UndoStack,
   steps: () => Promise<unknown>,
 ): Promise<ExitCode> {
-  let failure: unknown;
+  let failure: Error | undefined;
   try {
     await steps();
     await stop.requested();
   } catch (error) {
-    if (!(error instanceof Stopped)) failure = error;
+    if (!(error instanceof Stopped)) failure = error instanceof Error ? error : new Error(String(error));
   }
   for (const { what, error } of await undo.run()) note(`sealane: cannot undo ${what}: ${errorLine(error)}`);
   stop.dispose();
@@ -106,8 +107,9 @@ export function eventLine(event: TunnelEvent): string | undefined {
     case 'expired':
     case 'cookie-received':
     case 'closed':
-      return undefined;
+      break;
   }
+  return undefined;
 }
 
 async function openInterface(name: string, mtu: number): Promise<PacketDevice> {

@@ -1,5 +1,12 @@
 import { formatKey, parseKey } from '@sealane/protocol';
-import { ControlError, listControls, readStatus, requestRekey, requestShutdown, type PeerReport } from '@sealane/tunnel';
+import {
+  ControlError,
+  listControls,
+  readStatus,
+  requestRekey,
+  requestShutdown,
+  type PeerReport,
+} from '@sealane/tunnel';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { formatMilliseconds } from '../output/format.ts';
@@ -100,6 +107,7 @@ async function untilRenewed(
 }
 
 function renewedLine({ publicKey, sessions, handshakeMs, session }: PeerReport): string {
-  const took = session?.role === 'initiator' && handshakeMs !== undefined ? ` in ${formatMilliseconds(handshakeMs)}` : '';
+  const took =
+    session?.role === 'initiator' && handshakeMs !== undefined ? ` in ${formatMilliseconds(handshakeMs)}` : '';
   return `${publicKey}: session ${sessions}${took}`;
 }

@@ -23,6 +23,8 @@ export async function device(name: string, { lane }: DeviceOptions): Promise<Exi
       if (line !== undefined) note(`${name}: ${line}`);
     });
     const { crypto } = await tunnel.status();
-    note(`sealane: ${name} is ready (lane ${tunnel.lane}, crypto ${crypto}): configure it with 'wg set ${name}' (${path})`);
+    note(
+      `sealane: ${name} is ready (lane ${tunnel.lane}, crypto ${crypto}): configure it with 'wg set ${name}' (${path})`,
+    );
   });
 }

@@ -26,7 +26,9 @@ export async function pubkey(): Promise<ExitCode> {
   const text = await readInput();
   const privateKey = parseKey(text.trimEnd());
   if (privateKey === undefined) {
-    throw badInput('standard input holds no key of 32 bytes in base64: pipe one in, as in `sealane genkey | sealane pubkey`');
+    throw badInput(
+      'standard input holds no key of 32 bytes in base64: pipe one in, as in `sealane genkey | sealane pubkey`',
+    );
   }
   const publicKey = nobleCrypto.publicKey(privateKey);
   privateKey.fill(0);

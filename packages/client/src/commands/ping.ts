@@ -1,6 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { formatKey, nobleCrypto } from '@sealane/protocol';
-import { ControlError, formatEndpoint, listControls, peerEndpoints, readStatus, type TunnelConfig } from '@sealane/tunnel';
+import {
+  ControlError,
+  formatEndpoint,
+  listControls,
+  peerEndpoints,
+  readStatus,
+  type TunnelConfig,
+} from '@sealane/tunnel';
 import { configPath, readConfig, resolveConfig } from '../config-file.ts';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { identityOf } from '../identity.ts';
@@ -101,7 +108,9 @@ function observerFor(plan: PingPlan, { json }: PingCommandOptions, progress: Pro
     handshake: (milliseconds) =>
       say(`handshake with ${formatEndpoint(plan.endpoint)}: ${style.bold(formatMilliseconds(milliseconds))}`),
     echo: (sequence, milliseconds) =>
-      say(`echo ${sequence}: ${milliseconds === undefined ? style.red('no answer') : formatMilliseconds(milliseconds)}`),
+      say(
+        `echo ${sequence}: ${milliseconds === undefined ? style.red('no answer') : formatMilliseconds(milliseconds)}`,
+      ),
     rekeyed: (sessions) => say(`rekeyed: session ${sessions} stands`),
     bulk: (bytes) => {
       if (json !== true) progress.show(`${formatBytes(bytes)} of ${formatBytes(plan.bulk)}`);

@@ -26,7 +26,8 @@ export async function status(name: string | undefined, options: StatusOptions): 
   try {
     while (stop.reason === undefined) {
       const reports = await collect(name);
-      if (options.json !== true && process.stdout.isTTY) await print(`${HOME_AND_CLEAR}${new Date().toLocaleTimeString()}`);
+      if (options.json !== true && process.stdout.isTTY)
+        await print(`${HOME_AND_CLEAR}${new Date().toLocaleTimeString()}`);
       await show(name, reports, before, options);
       before = reports;
       await stop.sleep(WATCH_INTERVAL);
@@ -66,7 +67,12 @@ async function show(
   const now = Date.now();
   const blocks = reports.map((report) => {
     const earlier = before.find((entry) => entry.name === report.name);
-    return formatStatus(report, style, now, earlier === undefined ? undefined : { report: earlier, ms: WATCH_INTERVAL });
+    return formatStatus(
+      report,
+      style,
+      now,
+      earlier === undefined ? undefined : { report: earlier, ms: WATCH_INTERVAL },
+    );
   });
   if (blocks.length > 0) await print(blocks.join('\n\n'));
 }

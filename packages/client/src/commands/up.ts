@@ -1,4 +1,4 @@
-import { formatPrefix, type LaneKind, type TunnelConfig, type TunnelUpdate } from '@sealane/tunnel';
+import { formatPrefix, type LaneKind, type Tunnel, type TunnelConfig, type TunnelUpdate } from '@sealane/tunnel';
 import { configPath, interfaceNameOf, readConfig, resolveConfig } from '../config-file.ts';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { eventLine, freeControlPath, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
@@ -16,6 +16,8 @@ export interface UpOptions {
 }
 
 const DEFAULT_MTU = 1_420;
+const LINK_TIMEOUT = 10_000;
+const LINK_INTERVAL = 20;
 
 /** Brings a tunnel up as its file says, stays in the foreground, and leaves the system as it was. */
 export async function up(given: string, options: UpOptions): Promise<ExitCode> {
@@ -57,7 +59,7 @@ async function bringUp(
   await ipBatch(plan.commands);
   stop.check();
   await addDefaultRoutes(name, plan.defaults, mark, mark, undo);
-  stop.check();
+  await untilLinkIsSeen(tunnel, stop);
   await tunnel.rekey();
   await announce(name, config, plan, mtu, tunnel.lane, (await tunnel.status()).crypto);
 }
@@ -66,6 +68,16 @@ async function bringUp(
 async function markFor(plan: RoutePlan, config: TunnelConfig): Promise<number> {
   const own = config.interface.fwmark ?? 0;
   return own !== 0 || plan.defaults.length === 0 ? own : freeTable();
+}
+
+/** A lane notices that its interface came up a moment later; a handshake before that would be lost. */
+async function untilLinkIsSeen(tunnel: Tunnel, stop: Stop): Promise<void> {
+  const deadline = performance.now() + LINK_TIMEOUT;
+  while (!(await tunnel.status()).up) {
+    if (performance.now() > deadline) throw new CliError(EXIT.failure, `the interface ${tunnel.name} does not come up`);
+    await stop.sleep(LINK_INTERVAL);
+    stop.check();
+  }
 }
 
 /** A lane that cannot mark its datagrams cannot carry a default route: they would go round in the tunnel. */
@@ -87,7 +99,8 @@ function checkSupported(config: TunnelConfig, path: string): void {
   if (used !== undefined) {
     throw badInput(`${path}: ${used[0]}: commands are not run by 'sealane up': remove the line, or use wg-quick`);
   }
-  if (dns.servers.length + dns.search.length > 0) note(`sealane: ${path}: DNS is not set by 'sealane up': names are resolved as before`);
+  if (dns.servers.length + dns.search.length > 0)
+    note(`sealane: ${path}: DNS is not set by 'sealane up': names are resolved as before`);
   if (saveConfig) note(`sealane: ${path}: SaveConfig is not done by 'sealane up': the file stays as it is`);
 }
 

@@ -16,7 +16,10 @@ export function formatSummary(result: PingResult, plan: PingPlan, style: Style):
   if (bulk !== undefined) {
     const seconds = `${(bulk.elapsedMs / 1_000).toFixed(2)} s`;
     const rate = formatRate(bulk.bytes, bulk.elapsedMs);
-    const content = bulk.lost + bulk.wrong === 0 ? style.green('every byte came back as sent') : style.red(`${bulk.lost} lost, ${bulk.wrong} wrong`);
+    const content =
+      bulk.lost + bulk.wrong === 0
+        ? style.green('every byte came back as sent')
+        : style.red(`${bulk.lost} lost, ${bulk.wrong} wrong`);
     lines.push(`${formatBytes(bulk.bytes)} there and back in ${seconds}, ${rate} each way: ${content}`);
   }
   if (plan.rekey) lines.push(`${result.sessions} sessions, ${Math.max(0, result.sessions - 1)} by rekey`);

@@ -4,7 +4,14 @@ import { EXIT, type ExitCode } from '../errors.ts';
 import { formatDuration } from '../output/format.ts';
 import type { Refusal } from './reachability.ts';
 
-export type FailureKind = Refusal | 'no-answer' | 'wrong-preshared-key' | 'not-wireguard' | 'no-echo' | 'lost' | 'altered';
+export type FailureKind =
+  | Refusal
+  | 'no-answer'
+  | 'wrong-preshared-key'
+  | 'not-wireguard'
+  | 'no-echo'
+  | 'lost'
+  | 'altered';
 
 /** What is wrong, in one sentence, and what a person may check, most likely first. */
 export interface Diagnosis {

@@ -50,7 +50,9 @@ function firstHost(prefix: Prefix, own: readonly Prefix[]): Uint8Array | undefin
   const bits = prefix.address.length * 8;
   const network = maskPrefix(prefix).address;
   const isOurs = (address: Uint8Array): boolean =>
-    own.some((entry) => covers({ address: entry.address, length: entry.address.length * 8 }, { address, length: bits }));
+    own.some((entry) =>
+      covers({ address: entry.address, length: entry.address.length * 8 }, { address, length: bits }),
+    );
   if (prefix.length >= bits - 1) return isOurs(network) ? undefined : network;
   for (const last of [1, 2]) {
     const host = Uint8Array.from(network);
@@ -65,7 +67,8 @@ function ownerOf(config: TunnelConfig, address: Uint8Array): PeerConfig | undefi
   let best: { readonly peer: PeerConfig; readonly length: number } | undefined;
   for (const peer of config.peers) {
     for (const prefix of peer.allowedIps) {
-      if (covers(prefix, host) && (best === undefined || prefix.length > best.length)) best = { peer, length: prefix.length };
+      if (covers(prefix, host) && (best === undefined || prefix.length > best.length))
+        best = { peer, length: prefix.length };
     }
   }
   return best?.peer;
