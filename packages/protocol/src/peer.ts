@@ -127,10 +127,15 @@ export class Peer implements PeerHandle, Scheduled {
     this.#restartPersistentKeepalive(now);
   }
 
-  /** Call when data arrived on `keypair`: renews early enough that a receiver never falls silent (paper section 6.2). */
+  /**
+   * Call when a packet arrived on `keypair`: an initiator that only receives renews early enough that the sender never has to
+   * stop (paper section 6.2). One with a persistent keepalive renews as on sending, because the packet has just put off
+   * the keepalive that would have done it.
+   */
   renewOnReceive(keypair: Keypair, now: number): void {
     if (this.#renewedOnReceive || !keypair.isInitiator || keypair !== this.keypairs.current) return;
-    if (now - keypair.createdAt < REKEY_AFTER_TIME_RECEIVING) return;
+    const due = this.persistentKeepalive > 0 && keypair.needsRenewal(now);
+    if (!due && now - keypair.createdAt < REKEY_AFTER_TIME_RECEIVING) return;
     this.#renewedOnReceive = true;
     this.wantHandshake(now);
   }
