@@ -86,7 +86,6 @@ export class DropCounters {
   /** Every reason with its count, zeros included. */
   snapshot(): Record<DropReason, number> {
     const entries = DROP_REASONS.map((reason, i) => [reason, this.#counts[i]!]);
-    // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- every reason is among the entries
     return Object.fromEntries(entries) as Record<DropReason, number>;
   }
 }
