@@ -109,6 +109,5 @@ interface IperfReport {
 }
 
 async function iperf(host: Host, args: readonly string[]): Promise<IperfReport> {
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- iperf3's own JSON
   return JSON.parse(await host.must('iperf3', ['-J', '-c', INNER.b4, ...args])) as IperfReport;
 }
