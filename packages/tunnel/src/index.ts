@@ -19,6 +19,7 @@ export type { BulkOptions, BulkResult, EchoClientOptions, PingOptions } from './
 export { EchoHost } from './devices/echo-host.ts';
 export type { EchoHostOptions } from './devices/echo-host.ts';
 export { memoryPair } from './devices/memory.ts';
+export { StackDevice, type StackDeviceOptions } from './devices/netstack.ts';
 export type { MemoryPairOptions } from './devices/memory.ts';
 export { openTun, type TunDevice, type TunOptions } from './devices/tun.ts';
 export {
@@ -48,6 +49,21 @@ export { HttpAgent, HttpsAgent, undiciConnector, type UndiciConnector } from './
 export { DnsResolver, type DnsResolverOptions } from './net/dns-resolver.ts';
 export { hostNetwork } from './net/host-network.ts';
 export { connected, openConnection, type OpenConnectionOptions } from './net/open-connection.ts';
+export { openTransparentDevice } from './net/transparent.ts';
+export type {
+  ConnectionRequest,
+  Flow,
+  FlowHandler,
+  FlowRequest,
+  Rejection,
+  StackLimits,
+  TransparentOptions,
+  UnreachableReason,
+} from './net/transparent.ts';
+export type { TunnelDatagramSocket } from './net/tunnel-datagram.ts';
+export { TunnelNetwork, type TunnelNetworkOptions } from './net/tunnel-network.ts';
+export type { TunnelServer } from './net/tunnel-server.ts';
+export type { TunnelSocket } from './net/tunnel-socket.ts';
 export type {
   ConnectOptions,
   DatagramSocket,
@@ -59,6 +75,7 @@ export type {
   StreamServer,
   StreamSocket,
 } from './net/types.ts';
+export { openUserspaceTunnel, type UserspaceOptions, type UserspaceTunnel } from './net/userspace-tunnel.ts';
 export { TimestampFile } from './timestamp-file.ts';
 export { openTunnel, Tunnel } from './tunnel.ts';
 export type { TunnelEventOf, TunnelEventType, TunnelListener, TunnelOptions, TunnelStatus } from './tunnel.ts';

@@ -74,7 +74,7 @@ export function undiciConnector(network: Network, tls: ConnectionOptions = {}): 
           return;
         }
         const name = servername ?? (isIP(host) === 0 ? host : undefined);
-        const secured = connectTls({ ...tls, socket, ...(name !== undefined && { servername: name }) });
+        const secured = connectTls({ ...tls, socket, host, ...(name !== undefined && { servername: name }) });
         const onError = (error: Error): void => callback(error, null);
         secured.once('error', onError);
         secured.once('secureConnect', () => {

@@ -1,0 +1,286 @@
+import { once } from 'node:events';
+import * as net from 'node:net';
+import { buffer } from 'node:stream/consumers';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { hostNetwork, openConnection, TunnelNetwork } from '@sealane/tunnel';
+import type { NetworkStack, StreamServer, StreamSocket } from '@sealane/tunnel';
+import { LEFT, LEFT6, type Pair, RIGHT, RIGHT6, stackOf, stackPair } from '../support/stacks.ts';
+
+let pair: Pair;
+beforeEach(() => {
+  pair = stackPair();
+});
+afterEach(() => pair.close());
+
+async function listening(
+  network: NetworkStack,
+  listener: (socket: StreamSocket) => void,
+  host?: string,
+): Promise<{ server: StreamServer; port: number }> {
+  const server = network.createServer({ allowHalfOpen: true }, listener);
+  server.listen({ port: 0, ...(host !== undefined && { host }) });
+  await once(server, 'listening');
+  return { server, port: (server.address() as { port: number }).port };
+}
+
+/** The same behaviour on the computer's own network and through two stacks. */
+const worlds: readonly (readonly [string, () => { client: NetworkStack; server: NetworkStack; host: string }])[] = [
+  ['node:net', () => ({ client: hostNetwork, server: hostNetwork, host: '127.0.0.1' })],
+  ['the stack', () => ({ client: pair.left, server: pair.right, host: RIGHT })],
+];
+
+describe.each(worlds)('a connection of %s', (_name, world) => {
+  it('tells both addresses and counts bytes', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, (socket) => socket.end('hello'));
+    const socket = client.connect({ host, port: far.port });
+    expect(socket.connecting).toBe(true);
+    await once(socket, 'connect');
+    expect(socket.connecting).toBe(false);
+    expect(socket.remoteAddress).toBe(host);
+    expect(socket.remotePort).toBe(far.port);
+    expect(socket.localPort).toBeGreaterThan(0);
+    socket.write('abc');
+    expect((await buffer(socket)).toString()).toBe('hello');
+    expect(socket.bytesRead).toBe(5);
+    expect(socket.bytesWritten).toBe(3);
+    far.server.close();
+  });
+
+  it('is refused with ECONNREFUSED, the address and the port', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, () => undefined);
+    far.server.close();
+    await once(far.server, 'close');
+    const error = await openConnection(client, { host, port: far.port }).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'ECONNREFUSED', syscall: 'connect', address: host, port: far.port });
+    expect((error as Error).message).toBe(`connect ECONNREFUSED ${host}:${far.port}`);
+  });
+
+  it('carries each direction to its own end', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, (socket) => {
+      let received = 0;
+      socket.on('data', (chunk: Uint8Array) => (received += chunk.length));
+      socket.once('end', () => socket.end(`got ${received}`));
+    });
+    const socket = client.connect({ host, port: far.port, allowHalfOpen: true });
+    socket.write(Buffer.alloc(100_000));
+    socket.end(Buffer.alloc(23));
+    expect((await buffer(socket)).toString()).toBe('got 100023');
+    far.server.close();
+  });
+
+  it('ends by itself when the far side ends, unless it may stay half open', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, (socket) => {
+      socket.end();
+      socket.resume();
+    });
+    const socket = client.connect({ host, port: far.port });
+    socket.resume();
+    await once(socket, 'close');
+    expect(socket.writableFinished).toBe(true);
+    far.server.close();
+  });
+
+  it('delivers what was written before destroy', async () => {
+    const { client, server, host } = world();
+    const sent = randomBytes(60_000);
+    const received = new Promise<Uint8Array>((resolve, reject) => {
+      void listening(server, (socket) => void buffer(socket).then(resolve, reject)).then(async (far) => {
+        const socket = await openConnection(client, { host, port: far.port });
+        socket.write(sent, () => {
+          socket.destroy();
+          far.server.close();
+        });
+      });
+    });
+    expect(Buffer.compare(await received, sent)).toBe(0);
+  });
+
+  it('resets the far side with resetAndDestroy', async () => {
+    const { client, server, host } = world();
+    const failed = new Promise<unknown>((resolve) => {
+      void listening(server, (socket) => {
+        socket.resume();
+        socket.once('error', resolve);
+      }).then(async (far) => {
+        const socket = await openConnection(client, { host, port: far.port });
+        socket.write('x');
+        await sleep(20);
+        socket.resetAndDestroy();
+        far.server.close();
+      });
+    });
+    expect(await failed).toMatchObject({ code: 'ECONNRESET', syscall: 'read' });
+  });
+
+  it('resets the far side when received data was left unread', async () => {
+    const { client, server, host } = world();
+    const failed = new Promise<unknown>((resolve) => {
+      void listening(server, (socket) => {
+        socket.once('error', resolve);
+        socket.resume();
+        socket.write(Buffer.alloc(200_000));
+      }).then(async (far) => {
+        const socket = await openConnection(client, { host, port: far.port });
+        await sleep(50);
+        socket.destroy();
+        far.server.close();
+      });
+    });
+    expect((await failed) as { code: string }).toHaveProperty('code', expect.stringMatching(/^(ECONNRESET|EPIPE)$/));
+  });
+
+  it('holds the writer back while nobody reads', async () => {
+    const { client, server, host } = world();
+    const accepted = new Promise<StreamSocket>((resolve) => {
+      void listening(server, resolve).then(async (far) => {
+        const socket = client.connect({ host, port: far.port });
+        socket.on('error', () => undefined);
+        await once(socket, 'connect');
+        const chunk = Buffer.alloc(65_536);
+        let written = 0;
+        const push = (): void => {
+          while (socket.write(chunk)) written += chunk.length;
+          written += chunk.length;
+          if (written < 2 ** 26) socket.once('drain', push);
+          else socket.end();
+        };
+        push();
+        far.server.close();
+      });
+    });
+    const socket = await accepted;
+    await sleep(200);
+    expect(socket.bytesRead).toBeLessThan(2 ** 25);
+    let total = 0;
+    for await (const chunk of socket) total += (chunk as Uint8Array).length;
+    expect(total).toBeGreaterThanOrEqual(2 ** 26);
+  });
+
+  it('emits timeout when nothing happens and stays open', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, (socket) => socket.resume());
+    const socket = await openConnection(client, { host, port: far.port });
+    socket.setTimeout(30);
+    await once(socket, 'timeout');
+    expect(socket.destroyed).toBe(false);
+    socket.setTimeout(0);
+    socket.destroy();
+    far.server.close();
+  });
+
+  it('refuses a port in use with EADDRINUSE', async () => {
+    const { server } = world();
+    const far = await listening(server, () => undefined);
+    const second = server.createServer({});
+    second.listen({ port: far.port });
+    const [error] = (await once(second, 'error')) as unknown[];
+    expect(error).toMatchObject({ code: 'EADDRINUSE' });
+    far.server.close();
+  });
+
+  it('closes a server only when its connections are over', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, (socket) => {
+      socket.resume();
+      socket.once('end', () => socket.end());
+    });
+    const socket = await openConnection(client, { host, port: far.port });
+    let isClosed = false;
+    far.server.close(() => {
+      isClosed = true;
+    });
+    await sleep(30);
+    expect(isClosed).toBe(false);
+    const closed = once(far.server, 'close');
+    socket.resume();
+    socket.end();
+    await closed;
+    expect(isClosed).toBe(true);
+  });
+
+  it('throws what a listener throws into the process, not into the network', async () => {
+    const { client, server, host } = world();
+    const far = await listening(server, (socket) => socket.end('x'));
+    const socket = client.connect({ host, port: far.port });
+    const listeners = process.listeners('uncaughtException');
+    process.removeAllListeners('uncaughtException');
+    const caught = new Promise<unknown>((resolve) => process.once('uncaughtException', resolve));
+    socket.once('data', () => {
+      throw new Error('of a listener');
+    });
+    expect(await caught).toMatchObject({ message: 'of a listener' });
+    for (const listener of listeners) process.on('uncaughtException', listener);
+    socket.destroy();
+    const next = await openConnection(client, { host, port: far.port });
+    expect((await buffer(next)).toString()).toBe('x');
+    far.server.close();
+  });
+
+  it('exchanges datagrams', async () => {
+    const { client, server, host } = world();
+    const echo = server.createSocket('udp4');
+    echo.bind(0, host);
+    await once(echo, 'listening');
+    echo.on('message', (message: Uint8Array, from: { address: string; port: number }) => {
+      echo.send(Buffer.concat([Buffer.from('re: '), message]), from.port, from.address);
+    });
+    const socket = client.createSocket('udp4');
+    const answered = once(socket, 'message') as Promise<[Uint8Array, { address: string; port: number; size: number }]>;
+    socket.send(Buffer.from('hi'), echo.address().port, host);
+    const [message, from] = await answered;
+    expect(Buffer.from(message).toString()).toBe('re: hi');
+    expect(from).toMatchObject({ address: host, port: echo.address().port, family: 'IPv4', size: 6 });
+    socket.close();
+    echo.close();
+  });
+});
+
+describe('a stack', () => {
+  it('carries IPv6', async () => {
+    const far = await listening(pair.right, (socket) => socket.end(socket.remoteAddress), RIGHT6);
+    const socket = await openConnection(pair.left, { host: RIGHT6, port: far.port });
+    expect((await buffer(socket)).toString()).toBe(LEFT6);
+    expect(net.isIPv6(socket.localAddress ?? '')).toBe(true);
+  });
+
+  it('carries 50 connections at once, each with its own bytes', async () => {
+    const far = await listening(pair.right, (socket) => socket.pipe(socket));
+    await Promise.all(
+      Array.from({ length: 50 }, async () => {
+        const sent = randomBytes(200_000);
+        const socket = pair.left.connect({ host: RIGHT, port: far.port, allowHalfOpen: true });
+        socket.end(sent);
+        expect(Buffer.compare(await buffer(socket), sent)).toBe(0);
+      }),
+    );
+  });
+
+  it('has no network for a family without an address', async () => {
+    const device = stackOf('v4', LEFT);
+    const network = new TunnelNetwork(device, { families: [4] });
+    const error = await openConnection(network, { host: RIGHT6, port: 80 }).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: 'ENETUNREACH', address: RIGHT6, port: 80 });
+    await device.close();
+  });
+
+  it('refuses what is no port and no address', () => {
+    expect(() => pair.left.connect({ host: RIGHT, port: 0 })).toThrow(RangeError);
+    expect(() => pair.left.connect({ host: RIGHT, port: 1, localAddress: 'x' })).toThrow(TypeError);
+    expect(() => pair.left.createSocket('udp4').send(Buffer.from('x'), 70_000, RIGHT)).toThrow(RangeError);
+  });
+
+  it('destroys its sockets when it closes', async () => {
+    const far = await listening(pair.right, () => undefined);
+    const socket = await openConnection(pair.left, { host: RIGHT, port: far.port });
+    const closed = once(socket, 'close');
+    await pair.close();
+    await closed;
+    expect(socket.destroyed).toBe(true);
+  });
+});
