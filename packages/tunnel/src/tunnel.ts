@@ -1,5 +1,6 @@
 import type { Crypto, DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from './crypto/select.ts';
+import { LinuxLane, linuxLaneObstacle } from './lane/linux.ts';
 import { PortableLane } from './lane/portable.ts';
 import type { Lane, LaneKind, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from './model.ts';
 
@@ -110,8 +111,10 @@ export class Tunnel {
 }
 
 async function openLane(kind: LaneKind | 'auto', options: LaneOptions, config: TunnelUpdate): Promise<Lane> {
-  if (kind === 'linux') throw new Error('the Linux lane is not available in this build: use the portable lane');
-  return PortableLane.open(options, config);
+  const obstacle = kind === 'portable' ? undefined : linuxLaneObstacle(options);
+  if (kind === 'linux' && obstacle !== undefined) throw new Error(obstacle);
+  if (kind === 'portable' || obstacle !== undefined) return PortableLane.open(options, config);
+  return LinuxLane.open(options, config);
 }
 
 function isType<T extends TunnelEventType>(event: TunnelEvent, type: T): event is TunnelEventOf<T> {

@@ -36,6 +36,14 @@ export function foreignAsync(prototype: string): (args: readonly number[], done:
   };
 }
 
+/** Closes a descriptor that a foreign call opened: Node keeps books on its own ones. */
+export function closeDescriptor(fd: number): void {
+  close ??= foreign('int close(int)');
+  close(fd);
+}
+
+let close: ForeignFunction | undefined;
+
 /** The error number of the last call that failed. */
 export function errno(): number {
   return library().koffi.errno();

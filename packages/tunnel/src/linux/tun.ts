@@ -1,7 +1,7 @@
 /** TUN interfaces: made, asked for their state, told their MTU (Documentation/networking/tuntap.rst, netdevice(7)). */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { errorCode } from '../os-error.ts';
-import { addressOf, errno, errnoName, foreign, type ForeignFunction } from './foreign.ts';
+import { addressOf, closeDescriptor, errno, errnoName, foreign, type ForeignFunction } from './foreign.ts';
 
 const TUNSETIFF = 0x4004_54ca;
 const TUNGETIFF = 0x8004_54d2;
@@ -100,7 +100,7 @@ export class TunLink {
   }
 
   close(): void {
-    if (this.#socket !== undefined) closeSync(this.#socket);
+    if (this.#socket !== undefined) closeDescriptor(this.#socket);
     this.#socket = undefined;
   }
 
@@ -125,7 +125,7 @@ export class TunLink {
       this.#socket = controlSocketIn(there, namespace);
       this.#namespace = namespace;
     } finally {
-      closeSync(there);
+      closeDescriptor(there);
     }
   }
 }

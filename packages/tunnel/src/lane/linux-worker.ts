@@ -1,0 +1,46 @@
+/** The thread of the Linux lane: runs the packet loop until it is told to end. */
+import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import {
+  packError,
+  type Answer,
+  type FromWorker,
+  type Request,
+  type ToWorker,
+  type WorkerInput,
+} from './linux-messages.ts';
+import { PacketLoop } from './packet-loop.ts';
+
+if (parentPort === null) throw new Error('this module runs as a worker thread only');
+
+const input = workerData as WorkerInput;
+const { port } = input;
+const post = (message: FromWorker): void => port.postMessage(message, []);
+
+const loop = new PacketLoop(input, {
+  onEvent: (event) => post({ type: 'event', event }),
+  onGone: (error) => post({ type: 'gone', error: error === undefined ? undefined : packError(error) }),
+  onBell: answerRequests,
+});
+const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {
+  configure: ({ update }) => void loop.configure(update),
+  status: () => loop.status(),
+  secrets: () => loop.secrets(),
+  rekey: ({ publicKey }) => loop.rekey(publicKey),
+  close: () => void loop.end(),
+};
+
+loop.run();
+port.close();
+
+function answerRequests(): void {
+  for (;;) {
+    const received: { readonly message: ToWorker } | undefined = receiveMessageOnPort(port);
+    if (received === undefined) return;
+    const { id, request } = received.message;
+    try {
+      post({ type: 'answer', id, value: answers[request.type](request as never) });
+    } catch (error) {
+      post({ type: 'refusal', id, error: packError(error) });
+    }
+  }
+}

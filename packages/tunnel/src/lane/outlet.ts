@@ -1,0 +1,294 @@
+/** Where the Linux lane's datagrams leave: both sockets, their port and mark, and what to do when the system refuses to send. */
+import { VERDICT, withoutSource, type Endpoint, type PacketBatch, type PeerHandle } from '@sealane/protocol';
+import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import { errorNumbers, LinuxUdp } from '../linux/udp.ts';
+import type { Faults } from './faults.ts';
+
+/** UDP_MAX_SEGMENTS of the older kernels, and the largest payload of one datagram. */
+const MOST_SEGMENTS = 64;
+const LARGEST_PAYLOAD = 65_507;
+const PORT_ATTEMPTS = 32;
+/** Milliseconds to wait for room in the socket's buffer before a datagram is given up. */
+const LONGEST_BLOCK = 20;
+const POLLOUT = 4;
+const MOST_TARGETS = 4_096;
+
+interface Sockets {
+  readonly port: number;
+  readonly udp4: LinuxUdp | undefined;
+  readonly udp6: LinuxUdp | undefined;
+}
+
+export interface OutletChange {
+  readonly port?: number;
+  readonly mark?: number;
+}
+
+export class Outlet {
+  readonly #base: number;
+  readonly #faults: Faults;
+  readonly #notes: string[];
+  readonly #forgetSource: (peer: PeerHandle) => void;
+  #sockets: Sockets | undefined;
+  #up = false;
+  #wantedPort = 0;
+  #mark = 0;
+  #problem: Error | undefined;
+  readonly #targets = new Set<string>();
+  #known = new WeakSet<Endpoint>();
+  /** Where a route refused trains of datagrams. */
+  #single = new WeakSet<Endpoint>();
+  #saidSingle = false;
+  readonly #errors = errorNumbers('EAGAIN', 'EIO', 'EINVAL', 'EMSGSIZE', 'EOPNOTSUPP');
+  readonly #entry: DataView = new DataView(new ArrayBuffer(8));
+  readonly #entryAt: number = addressOf(new Uint8Array(this.#entry.buffer));
+  readonly #poll: ForeignFunction = foreign('int poll(uintptr_t, unsigned long, int)');
+
+  /** `base` is the address of the packets' memory; `notes` gets what is found out later. */
+  constructor(base: number, faults: Faults, notes: string[], forgetSource: (peer: PeerHandle) => void) {
+    this.#base = base;
+    this.#faults = faults;
+    this.#notes = notes;
+    this.#forgetSource = forgetSource;
+  }
+
+  /** 0 while no socket is open. */
+  get port(): number {
+    return this.#sockets?.port ?? 0;
+  }
+
+  get mark(): number {
+    return this.#mark;
+  }
+
+  get udp4(): LinuxUdp | undefined {
+    return this.#sockets?.udp4;
+  }
+
+  get udp6(): LinuxUdp | undefined {
+    return this.#sockets?.udp6;
+  }
+
+  /** Why no socket is open although the link is up. */
+  get problem(): Error | undefined {
+    return this.#problem;
+  }
+
+  /** What this system lacks, as far as sockets show it. */
+  notes(): readonly string[] {
+    const sockets = this.#sockets;
+    if (sockets === undefined)
+      return this.#problem === undefined ? [] : [`No socket is open: ${this.#problem.message}.`];
+    const any = sockets.udp4 ?? sockets.udp6;
+    return [
+      ...(sockets.udp4 === undefined ? ['This host has no IPv4: peers are reached over IPv6 only.'] : []),
+      ...(sockets.udp6 === undefined ? ['This host has no IPv6: peers are reached over IPv4 only.'] : []),
+      ...(any?.canSegment === false ? ['This kernel sends datagrams one by one (no UDP_SEGMENT).'] : []),
+      ...(any?.canJoin === false ? ['This kernel hands over datagrams one by one (no UDP_GRO).'] : []),
+    ];
+  }
+
+  /** Does what may fail of a change; the caller then applies or abandons it. */
+  prepare(change: OutletChange): { readonly apply: () => void; readonly abandon: () => void } {
+    const mark = change.mark ?? this.#mark;
+    const unbound = this.#up && this.#sockets === undefined;
+    const { port } = change;
+    const rebind = port !== undefined && (port === 0 || port !== this.#wantedPort || unbound);
+    const fresh = rebind && this.#up ? openSockets(port, mark) : undefined;
+    const kept = fresh === undefined ? this.#sockets : undefined;
+    const remark = mark !== this.#mark;
+    if (remark) for (const socket of [kept?.udp4, kept?.udp6]) socket?.setMark(mark);
+    return {
+      apply: () => {
+        this.#mark = mark;
+        if (rebind) this.#wantedPort = fresh?.port ?? port;
+        if (fresh !== undefined) this.#adopt(fresh);
+      },
+      abandon: () => {
+        closeSockets(fresh);
+        if (remark) for (const socket of [kept?.udp4, kept?.udp6]) socket?.setMark(this.#mark);
+      },
+    };
+  }
+
+  /** A downed interface is silent: its sockets are closed. */
+  setUp(up: boolean): void {
+    this.#up = up;
+    if (!up) {
+      closeSockets(this.#sockets);
+      this.#sockets = undefined;
+      return;
+    }
+    try {
+      this.#adopt(openSockets(this.#wantedPort, this.#mark));
+    } catch (error) {
+      this.#problem = error instanceof Error ? error : new Error(String(error));
+    }
+  }
+
+  close(): void {
+    closeSockets(this.#sockets);
+    this.#sockets = undefined;
+  }
+
+  /** True when a datagram went to this address (4 or 16 bytes) and port. */
+  wasSentTo(address: Uint8Array, port: number): boolean {
+    return this.#targets.has(targetKey(address, port));
+  }
+
+  /**
+   * Sends the longest row of datagrams from `first` on that one call may take: one peer, one size (the last may be shorter),
+   * without gaps, with one ECN field. Returns the index behind it.
+   */
+  sendRow(batch: PacketBatch, first: number, ecn: Uint8Array): number {
+    const { offsets, lengths, verdicts, peers } = batch;
+    const peer = peers[first];
+    const endpoint = peer?.endpoint;
+    if (endpoint === undefined) return first + 1;
+    const segment = lengths[first]!;
+    const start = offsets[first]!;
+    let end = first + 1;
+    let total = segment;
+    const most = Math.min(batch.count, first + MOST_SEGMENTS);
+    while (
+      end < most &&
+      verdicts[end] === VERDICT.send &&
+      peers[end] === peer &&
+      offsets[end] === start + total &&
+      lengths[end]! <= segment &&
+      ecn[end] === ecn[first] &&
+      total + lengths[end]! <= LARGEST_PAYLOAD
+    ) {
+      total += lengths[end]!;
+      if (lengths[end++]! < segment) break;
+    }
+    this.#transmit(endpoint, peer, start, total, segment, ecn[first]!);
+    return end;
+  }
+
+  sendOne(
+    endpoint: Endpoint,
+    peer: PeerHandle | undefined,
+    offset: number,
+    length: number,
+    trafficClass: number,
+  ): void {
+    this.#transmit(endpoint, peer, offset, length, length, trafficClass);
+  }
+
+  #transmit(
+    endpoint: Endpoint,
+    peer: PeerHandle | undefined,
+    offset: number,
+    length: number,
+    segment: number,
+    trafficClass: number,
+  ): void {
+    const sockets = this.#sockets;
+    const socket = endpoint.address.length === 4 ? sockets?.udp4 : sockets?.udp6;
+    if (socket === undefined) {
+      this.#faults.add(sockets === undefined ? 'no-socket' : 'send-failed EAFNOSUPPORT');
+      return;
+    }
+    if (!this.#known.has(endpoint)) this.#remember(endpoint);
+    const address = this.#base + offset;
+    const isTrain = length > segment;
+    if (isTrain && (!socket.canSegment || this.#single.has(endpoint))) {
+      this.#sendSingly(socket, endpoint, address, length, segment, trafficClass);
+      return;
+    }
+    let to = endpoint;
+    let code = this.#trySend(socket, to, address, length, segment, trafficClass);
+    if (code !== 0 && to.source !== undefined && code !== this.#errors.EAGAIN) {
+      // The address that the peer spoke to may be gone: let the system choose, at once.
+      if (peer !== undefined) this.#forgetSource(peer);
+      to = withoutSource(to);
+      code = this.#trySend(socket, to, address, length, segment, trafficClass);
+    }
+    if (code === 0) return;
+    const { EIO, EINVAL, EMSGSIZE, EOPNOTSUPP } = this.#errors;
+    if (isTrain && (code === EIO || code === EINVAL || code === EMSGSIZE || code === EOPNOTSUPP)) {
+      this.#single.add(to);
+      if (!this.#saidSingle) this.#notes.push('A route refuses trains of datagrams: they are sent one by one there.');
+      this.#saidSingle = true;
+      this.#sendSingly(socket, to, address, length, segment, trafficClass);
+      return;
+    }
+    this.#faults.add('send-failed', code, Math.ceil(length / segment));
+  }
+
+  #sendSingly(
+    socket: LinuxUdp,
+    endpoint: Endpoint,
+    address: number,
+    length: number,
+    segment: number,
+    trafficClass: number,
+  ): void {
+    for (let at = 0; at < length; at += segment) {
+      const size = Math.min(segment, length - at);
+      const code = this.#trySend(socket, endpoint, address + at, size, size, trafficClass);
+      if (code !== 0) this.#faults.add('send-failed', code);
+    }
+  }
+
+  /** One call; a full socket buffer gets a moment to drain. */
+  #trySend(
+    socket: LinuxUdp,
+    endpoint: Endpoint,
+    address: number,
+    length: number,
+    segment: number,
+    trafficClass: number,
+  ): number {
+    const code = socket.send(endpoint, address, length, segment, trafficClass);
+    if (code !== this.#errors.EAGAIN) return code;
+    this.#entry.setInt32(0, socket.fd, true);
+    this.#entry.setUint32(4, POLLOUT, true);
+    this.#poll(this.#entryAt, 1, LONGEST_BLOCK);
+    return socket.send(endpoint, address, length, segment, trafficClass);
+  }
+
+  #remember(endpoint: Endpoint): void {
+    if (this.#targets.size >= MOST_TARGETS) {
+      this.#targets.clear();
+      this.#known = new WeakSet();
+    }
+    this.#targets.add(targetKey(endpoint.address, endpoint.port));
+    this.#known.add(endpoint);
+  }
+
+  #adopt(sockets: Sockets): void {
+    closeSockets(this.#sockets);
+    this.#sockets = sockets;
+    this.#wantedPort = sockets.port;
+    this.#problem = undefined;
+    this.#single = new WeakSet();
+  }
+}
+
+/** Port 0 takes one that is free in both families. */
+function openSockets(port: number, mark: number): Sockets {
+  for (let attempt = 1; ; attempt++) {
+    const udp4 = LinuxUdp.open({ family: 'ipv4', port, mark });
+    try {
+      const udp6 = LinuxUdp.open({ family: 'ipv6', port: udp4?.port ?? port, mark });
+      const chosen = udp4?.port ?? udp6?.port;
+      if (chosen === undefined) throw new Error('this host has neither IPv4 nor IPv6: no UDP socket can be opened');
+      return { port: chosen, udp4, udp6 };
+    } catch (error) {
+      udp4?.close();
+      const taken = error instanceof Error && error.cause instanceof Error && error.cause.message === 'EADDRINUSE';
+      if (!(port === 0 && udp4 !== undefined && taken && attempt < PORT_ATTEMPTS)) throw error;
+    }
+  }
+}
+
+function closeSockets(sockets: Sockets | undefined): void {
+  sockets?.udp4?.close();
+  sockets?.udp6?.close();
+}
+
+function targetKey(address: Uint8Array, port: number): string {
+  return `${address.join('.')} ${port}`;
+}
