@@ -23,8 +23,9 @@ export function processAck(t: Tcb, segment: Segment, ack: number, windowChanged:
   if (board.sampleRtt !== Infinity) {
     rtt.sample(board.sampleRtt, now);
     cubic.onRtt(board.sampleRtt, ack, t.sndNxt);
-  } else if (advanced && flight > 0 && segment.hasTimestamps) {
-    // Everything acknowledged was sent twice; the echo tells which copy arrived (RFC 7323 §4.1).
+  } else if (advanced && flight > 0 && segment.hasTimestamps && !sawDuplicate) {
+    // Everything acknowledged was sent twice; the echo tells which copy arrived (RFC 7323 §4.1). Not so beside a report of a
+    // duplicate: then the echo is of a copy that arrived long ago, and its acknowledgment got lost.
     const echoed = (t.timestamp(now) - segment.tsEcho) | 0;
     if (echoed >= 0 && echoed < 60_000) rtt.sample(Math.max(echoed, 1), now);
   }
@@ -75,7 +76,7 @@ export function enterLoss(t: Tcb): void {
     t.recovery = 'loss';
   } else {
     t.undoArmed = false;
-    t.board.forgetSacks();
+    if (t.board.isHeadSacked) t.board.forgetSacks();
   }
   t.cubic.onTimeout();
   t.recoveryPoint = t.sndNxt;

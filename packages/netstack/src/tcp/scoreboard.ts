@@ -98,13 +98,13 @@ export class Scoreboard {
       if ((flags & SACKED) !== 0) continue;
       const bytes = this.#ends[i]! - this.#startOf(n);
       if ((flags & LOST) !== 0) this.lostBytes -= bytes;
-      this.#flags[i] = (flags & ~LOST) | SACKED;
       this.sackedBytes += bytes;
       this.sackedSegments++;
       this.deliveredBytes += bytes;
       if (this.#ends[i]! < this.highestSacked && (flags & RETRANSMITTED) === 0) this.reorderingSeen = true;
       if (this.#ends[i]! > this.highestSacked) this.highestSacked = this.#ends[i]!;
       this.#arrived(i, now, minimumRtt);
+      this.#flags[i] = (flags & ~LOST) | SACKED;
     }
   }
 
@@ -162,6 +162,11 @@ export class Scoreboard {
       this.#flags[i] = this.#flags[i]! & ~LOST;
     }
     this.lostBytes = 0;
+  }
+
+  /** A sign of reneging: what is next in order was reported, and still is not acknowledged (RFC 2018 §8). */
+  get isHeadSacked(): boolean {
+    return this.#count > 0 && (this.#flags[this.#head]! & SACKED) !== 0;
   }
 
   /** RFC 2018 §8: the receiver may have dropped what it had acknowledged selectively. */
@@ -243,8 +248,10 @@ export class Scoreboard {
     const sentAt = this.#sentAt[i]!;
     const end = this.#ends[i]!;
     const rtt = now - sentAt;
-    if ((this.#flags[i]! & RETRANSMITTED) === 0) {
-      if (rtt < this.sampleRtt) this.sampleRtt = rtt;
+    const flags = this.#flags[i]!;
+    if ((flags & RETRANSMITTED) === 0) {
+      // What was held for lost may have arrived long ago, and only its acknowledgment have been lost.
+      if ((flags & LOST) === 0 && rtt < this.sampleRtt) this.sampleRtt = rtt;
     } else if (rtt < minimumRtt) {
       // Too soon to be the answer to the retransmission.
       return;

@@ -296,7 +296,7 @@ export class Tcb implements FlowEntry, Timed {
   get sendLimit(): number {
     const { sendBuffer, maxSendBuffer } = this.host.tcpOptions;
     if (this.host.pool.isUnderPressure) return Math.min(sendBuffer, 64 << 10);
-    return Math.min(Math.max(sendBuffer, 2 * this.cubic.cwnd), maxSendBuffer);
+    return Math.min(Math.max(sendBuffer, 2 * Math.floor(this.cubic.cwnd)), maxSendBuffer);
   }
 
   /** Bytes in flight by the best of our knowledge (RFC 6675 §4). */

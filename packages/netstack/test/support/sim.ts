@@ -194,6 +194,12 @@ export function streamByte(seed: number, i: number): number {
   return Math.imul(i + seed, 0x9e3779b1) >>> 24;
 }
 
+function streamBytes(seed: number, from: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = streamByte(seed, from + i);
+  return bytes;
+}
+
 /** Writes `total` bytes of a stream as room allows, then ends its direction. */
 export class Source implements ConnectionHandler {
   sent = 0;
@@ -234,9 +240,7 @@ export class Source implements ConnectionHandler {
   pump(connection: TcpConnection): void {
     while (this.sent < this.total) {
       const from = this.sent;
-      const piece = Uint8Array.from({ length: Math.min(this.chunk, this.total - from) }, (_, i) =>
-        streamByte(this.seed, from + i),
-      );
+      const piece = streamBytes(this.seed, from, Math.min(this.chunk, this.total - from, connection.writableLength + 1));
       const count = connection.write(piece);
       this.sent += count;
       if (count < piece.length) return;

@@ -1,0 +1,185 @@
+/**
+ * Two stacks back to back on one thread, over the built package: node packages/netstack/bench/netstack.mjs [name ...]
+ * Rates are by CPU time, as other work on the machine does not count; those with a delay are by the link's virtual clock.
+ */
+import { randomBytes } from 'node:crypto';
+import { PacketBatch, Stack, parseAddress } from '../dist/index.js';
+
+const MTU = 1420;
+const A = [parseAddress('127.0.0.1'), parseAddress('fd00::1')];
+const B = [parseAddress('127.0.0.2'), parseAddress('fd00::2')];
+
+class Link {
+  constructor(options = {}) {
+    this.loss = options.loss ?? 0;
+    this.delay = options.delay ?? 0;
+    this.flights = [];
+    this.virtual = options.delay === undefined ? undefined : 1;
+    this.ends = [A, B].map((addresses) => {
+      const out = new PacketBatch(256, MTU);
+      return { out, stack: new Stack({ output: out, random: randomBytes, mtu: MTU, addresses, ...options.stack }) };
+    });
+  }
+
+  now() {
+    return this.virtual ?? performance.now();
+  }
+
+  /** One turn: each side flushes and the other receives; false when nothing moved. */
+  turn() {
+    let moved = false;
+    const [a, b] = this.ends;
+    for (const [from, to] of [[a, b], [b, a]]) {
+      const now = this.now();
+      if (from.stack.nextDeadline() <= now) from.stack.tick(now);
+      else from.stack.flush(now);
+      const { out } = from;
+      for (let i = 0; i < out.count; i++) {
+        if (this.loss > 0 && Math.random() < this.loss) continue;
+        if (this.virtual === undefined) to.stack.receive(out.buffer, out.offsets[i], out.lengths[i], now);
+        else {
+          const packet = out.buffer.slice(out.offsets[i], out.offsets[i] + out.lengths[i]);
+          this.flights.push({ at: now + this.delay, packet, to });
+        }
+      }
+      moved ||= out.count > 0;
+      out.clear();
+    }
+    return moved;
+  }
+
+  /** Turns until `done`; with a delay the clock jumps to what comes next. */
+  run(done) {
+    while (!done()) {
+      if (this.turn() || this.virtual === undefined) continue;
+      const next = Math.min(this.flights[0]?.at ?? Infinity, ...this.ends.map(({ stack }) => stack.nextDeadline()));
+      this.virtual = Math.max(this.virtual, next);
+      let n = 0;
+      for (; n < this.flights.length && this.flights[n].at <= this.virtual; n++) {
+        const { packet, to } = this.flights[n];
+        to.stack.receive(packet, 0, packet.length, this.virtual);
+      }
+      this.flights.splice(0, n);
+    }
+  }
+}
+
+/** CPU milliseconds of this process. */
+function cpu() {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
+const chunk = new Uint8Array(randomBytes(65_536));
+const scratch = new Uint8Array(1 << 18);
+
+function bulk(link, connections, bytesEach, family = 0) {
+  const [a, b] = link.ends;
+  let received = 0;
+  let closed = 0;
+  const drain = {
+    onReadable(c) {
+      for (let n = c.readInto(scratch); n > 0; n = c.readInto(scratch)) received += n;
+      if (c.hasEnded) c.end();
+    },
+    onClose(_c, error) {
+      if (error !== undefined) throw new Error(error);
+      closed++;
+    },
+  };
+  b.stack.listen({ port: 80 }, (incoming) => incoming.accept(drain));
+  const startAt = link.now();
+  const cpuStart = cpu();
+  for (let i = 0; i < connections; i++) {
+    let left = bytesEach;
+    const pump = (c) => {
+      while (left > 0) {
+        const length = Math.min(left, chunk.length);
+        const taken = c.write(chunk, 0, length);
+        left -= taken;
+        if (taken < length) return;
+      }
+      c.end();
+    };
+    a.stack.connect({ address: B[family], port: 80 }, { onConnect: pump, onWritable: pump });
+  }
+  link.run(() => closed === connections);
+  const took = link.virtual === undefined ? cpu() - cpuStart : link.now() - startAt;
+  return { rate: received / 1000 / took };
+}
+
+function short(link, count) {
+  const [a, b] = link.ends;
+  let closed = 0;
+  let failed = 0;
+  b.stack.listen({ port: 80 }, (incoming) =>
+    incoming.accept({
+      onReadable(c) {
+        const bytes = c.read();
+        if (bytes !== undefined) c.write(bytes);
+        if (c.hasEnded) c.end();
+      },
+    }),
+  );
+  const start = cpu();
+  let open = 0;
+  let begun = 0;
+  const dial = () => {
+    for (; open < 50 && begun < count; begun++) {
+      open++;
+      a.stack.connect({ address: B[0], port: 80 }, {
+        onConnect(c) {
+          c.write(chunk, 0, 100);
+        },
+        onReadable(c) {
+          if (c.read() !== undefined) c.end();
+        },
+        onClose(_c, error) {
+          closed++;
+          open--;
+          if (error !== undefined) failed++;
+        },
+      });
+    }
+  };
+  link.run(() => {
+    dial();
+    return closed === count;
+  });
+  return { perSecond: (count / (cpu() - start)) * 1000, failed };
+}
+
+function udp(link, count) {
+  const [a, b] = link.ends;
+  let received = 0;
+  b.stack.bindUdp({ port: 53, onMessage: () => received++ });
+  const socket = a.stack.bindUdp({ onMessage() {} });
+  const remote = { address: B[0], port: 53 };
+  const start = cpu();
+  for (let sent = 0; sent < count; sent++) {
+    socket.send(chunk.subarray(0, 1200), remote);
+    if ((sent & 63) === 63) link.turn();
+  }
+  link.turn();
+  return (received / (cpu() - start)).toFixed(0);
+}
+
+const roomy = { stack: { limits: { maxHalfOpen: 1e5, maxHalfOpenPerSource: 1e5 } } };
+const benches = {
+  'bulk4': () => `bulk 200 MB IPv4: ${bulk(new Link(), 1, 200e6).rate.toFixed(0)} MB/s`,
+  'bulk6': () => `bulk 200 MB IPv6: ${bulk(new Link(), 1, 200e6, 1).rate.toFixed(0)} MB/s`,
+  'many1000': () => `1,000 connections x 200 KB: ${bulk(new Link(roomy), 1000, 200e3).rate.toFixed(0)} MB/s`,
+  'many5000': () => `5,000 connections x 20 KB: ${bulk(new Link(roomy), 5000, 20e3).rate.toFixed(0)} MB/s`,
+  'many5000x100': () => `5,000 connections x 100 KB: ${bulk(new Link(roomy), 5000, 100e3).rate.toFixed(0)} MB/s`,
+  'loss0': () => `1 % loss, no delay: ${bulk(new Link({ loss: 0.01 }), 1, 50e6).rate.toFixed(1)} MB/s`,
+  'loss20': () => `1 % loss, RTT 20 ms: ${bulk(new Link({ loss: 0.01, delay: 10 }), 1, 30e6).rate.toFixed(2)} MB/s (virtual clock)`,
+  'rtt20': () => `RTT 20 ms: ${bulk(new Link({ delay: 10 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
+  'rtt100': () => `RTT 100 ms: ${bulk(new Link({ delay: 50 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
+  'short': () => {
+    const { perSecond, failed } = short(new Link(roomy), 20_000);
+    return `20,000 short connections, 50 at a time: ${perSecond.toFixed(0)}/s, ${failed} failed`;
+  },
+  'udp': () => `UDP 1,200 B: ${udp(new Link(), 500_000)} kpps`,
+};
+const wanted = process.argv.slice(2);
+for (const [name, bench] of Object.entries(benches)) if (wanted.length === 0 || wanted.includes(name)) console.log(bench());
