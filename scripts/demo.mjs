@@ -19,6 +19,7 @@ const directory = mkdtempSync(join(tmpdir(), 'sealane-'));
 /** @type {(() => unknown)[]} */
 const undo = [() => rmSync(directory, { recursive: true, force: true }), () => processes.endAll()];
 
+/** @type {Promise<void> | undefined} */
 let ending;
 /** Ends every process and removes every trace, once. */
 function cleanUp() {
@@ -29,7 +30,9 @@ function cleanUp() {
 }
 
 for (const signal of /** @type {const} */ (['SIGINT', 'SIGTERM', 'SIGHUP'])) {
-  process.once(signal, () => {
+  // npm passes on the signal that the terminal has sent already: the second must not cut the clean-up short.
+  process.on(signal, () => {
+    if (ending !== undefined) return;
     display.interrupt();
     const code = options.keep && display.finished ? 0 : 128 + constants.signals[signal];
     void cleanUp().finally(() => process.exit(code));
