@@ -3,8 +3,8 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
-import { nobleCrypto } from '@sealane/protocol';
-import type { PacketBatch, PeerStatus } from '@sealane/protocol';
+import { nobleCrypto, PacketBatch } from '@sealane/protocol';
+import type { PeerStatus } from '@sealane/protocol';
 import { memoryPair, openTunnel } from '@sealane/tunnel';
 import type { PacketDevice, PacketDeviceNotices, TunnelEvent } from '@sealane/tunnel';
 import { CLIENT4, eventually, identity, LOOPBACK, loopback, openEnds, SERVER4, SERVER6 } from './support/tunnels.ts';
@@ -183,6 +183,38 @@ describe('two tunnels over loopback', () => {
     expect((await tunnel.status()).faults).toEqual({ 'routing-loop': 1 });
     await tunnel.close();
     wire.close();
+  });
+
+  it('answer packets that no peer takes with ICMP, at a bounded rate', async () => {
+    const [device, inside] = memoryPair();
+    const tunnel = await openTunnel({ device, crypto: nobleCrypto, config: { privateKey: identity().privateKey } });
+    const answers: Uint8Array[] = [];
+    inside.start({
+      readable: () => {
+        const batch = new PacketBatch(new Uint8Array(65_536), 32);
+        while (inside.read(batch) > 0) {
+          for (let i = 0; i < batch.count; i++) {
+            answers.push(batch.buffer.slice(batch.offsets[i], batch.offsets[i]! + batch.lengths[i]!));
+          }
+          batch.clear();
+        }
+      },
+      link: () => undefined,
+      closed: () => undefined,
+    });
+    const packet = udpPacket(CLIENT4, SERVER4, 1234, 5678);
+    inside.write(packet, 0, packet.length);
+    await eventually(() => answers.length).toBe(1);
+    const [answer] = answers;
+    // Host unreachable, from the address that was not reached, repeating the packet.
+    expect(Array.from(answer!.subarray(20, 22))).toEqual([3, 1]);
+    expect(answer!.subarray(12, 20)).toEqual(Uint8Array.of(...SERVER4, ...CLIENT4));
+    expect(answer!.subarray(28)).toEqual(packet);
+    for (let n = 0; n < 500; n++) inside.write(packet, 0, packet.length);
+    await eventually(async () => (await tunnel.status()).device.drops['no-route']).toBe(501);
+    await nextTurn();
+    expect(answers.length).toBeLessThanOrEqual(200);
+    await tunnel.close();
   });
 
   it('move to another listen port while running', async () => {

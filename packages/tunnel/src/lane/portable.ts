@@ -8,7 +8,7 @@
  * Ticks come after the data of the same turn and the core bounds their work, so that floods of handshakes do not starve
  * established sessions.
  */
-import { Device, keyId, PacketBatch, VERDICT } from '@sealane/protocol';
+import { Device, dropVerdict, keyId, PacketBatch, VERDICT } from '@sealane/protocol';
 import type { DeviceSecrets, Endpoint } from '@sealane/protocol';
 import { DeviceClosedError } from '../model.ts';
 import type { Lane, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from '../model.ts';
@@ -16,6 +16,7 @@ import { TimestampFile } from '../timestamp-file.ts';
 import { EndpointTable } from './endpoint-table.ts';
 import { removeOwnDatagrams } from './loop-guard.ts';
 import { UdpSockets } from './udp-sockets.ts';
+import { UnreachableAnswers } from './unreachable.ts';
 
 const BATCH_PACKETS = 64;
 const BATCH_BYTES = 2 ** 18;
@@ -24,6 +25,8 @@ const BATCHES_PER_TURN = 4;
 const DATAGRAM_BYTES = 2 ** 16;
 /** While more than this waits in the send queue the device is not read: its own queue fills and its writers wait. */
 const ENOUGH_QUEUED_BYTES = 2 ** 19;
+const NO_ROUTE = dropVerdict('no-route');
+const NO_ENDPOINT = dropVerdict('no-endpoint');
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
 
 export class PortableLane implements Lane {
@@ -33,6 +36,7 @@ export class PortableLane implements Lane {
   readonly #onEvent: (event: TunnelEvent) => void;
   readonly #timestamps: TimestampFile | undefined;
   readonly #endpoints = new EndpointTable();
+  readonly #unreachable: UnreachableAnswers;
   readonly #inbound = new PacketBatch(new Uint8Array(DATAGRAM_BYTES), 1);
   #outbound = newOutboundBatch();
   readonly #faults = new Map<string, number>();
@@ -55,6 +59,7 @@ export class PortableLane implements Lane {
 
   private constructor(options: LaneOptions) {
     this.#packets = options.device;
+    this.#unreachable = new UnreachableAnswers(options.device);
     this.#onEvent = options.onEvent;
     this.#mtu = options.device.mtu;
     this.#timestamps = options.timestampFile === undefined ? undefined : TimestampFile.open(options.timestampFile);
@@ -174,11 +179,16 @@ export class PortableLane implements Lane {
     }
     const looped = removeOwnDatagrams(batch, sockets.port, (address, port) => this.#endpoints.wasSentTo(address, port));
     if (looped > 0) this.#fault('routing-loop', looped);
-    this.#core.seal(batch, performance.now());
+    const now = performance.now();
+    this.#core.seal(batch, now);
     for (let i = 0; i < batch.count; i++) {
+      const verdict = batch.verdicts[i]!;
       const endpoint = batch.peers[i]?.endpoint;
-      if (batch.verdicts[i] !== VERDICT.send || endpoint === undefined) continue;
-      sockets.send(batch.buffer, batch.offsets[i]!, batch.lengths[i]!, endpoint);
+      if (verdict === VERDICT.send && endpoint !== undefined) {
+        sockets.send(batch.buffer, batch.offsets[i]!, batch.lengths[i]!, endpoint);
+      } else if (verdict === NO_ROUTE || verdict === NO_ENDPOINT) {
+        this.#unreachable.answer(batch.buffer, batch.offsets[i]!, batch.lengths[i]!, now);
+      }
     }
     // What the kernel did not take at once still lies in this buffer.
     if (sockets.queuedBytes > 0) this.#outbound = newOutboundBatch();
