@@ -5,10 +5,12 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
   clientConfig,
   Folder,
+  must,
   newKeyPair,
   type Outcome,
   sealane,
   SEALANE,
+  SEALANED,
   type Server,
   start,
   startServer,
@@ -94,6 +96,29 @@ describe('sealane ping of a server that answers', () => {
     expect(outcome.code).toBe(0);
     const [peer] = (await server.tunnel.status()).device.peers;
     expect(peer?.sessions).toBe(2);
+  });
+
+  it("carries a real server's own configuration file", async () => {
+    const state = `${folder.path}/server`;
+    const sealaned = [process.execPath, SEALANED];
+    const init = ['init', '--state', state, '--endpoint', '127.0.0.1:51820', '--pool', '127.78.0.0/24'];
+    await must([...sealaned, ...init]);
+    const running = start([...sealaned, 'run', '--state', state, '--userspace', '--listen', '0']);
+    const port = await new Promise<string>((resolve, reject) => {
+      const look = setInterval(() => {
+        const found = /UDP port (\d+)/.exec(running.stdout + running.stderr);
+        if (found !== null) resolve(found[1]!);
+      }, 20);
+      void running.ended.then(({ stderr }) => reject(new Error(`sealaned ended: ${stderr}`)));
+      void running.ended.finally(() => clearInterval(look));
+    });
+    const text = await must([...sealaned, 'peer', 'add', 'laptop', '--state', state]);
+    const path = await folder.write('laptop.conf', text.replace(':51820', `:${port}`));
+    const outcome = await ping(path, '--count', '2', '--json');
+    running.child.kill('SIGTERM');
+    await running.ended;
+    expect(parse(outcome)).toMatchObject({ ok: true, target: '127.78.0.1', sent: 2, received: 2, sessions: 1 });
+    expect(outcome.code).toBe(0);
   });
 
   it('ends with a summary when interrupted', async () => {

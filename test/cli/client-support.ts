@@ -8,6 +8,8 @@ import { EchoHost, memoryPair, openTunnel, parseAddress, parsePrefix, type Tunne
 
 export const SEALANE: string = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
 
+export const SEALANED: string = fileURLToPath(new URL('../../packages/server/bin/sealaned.js', import.meta.url));
+
 export interface Outcome {
   readonly code: number | null;
   readonly stdout: string;

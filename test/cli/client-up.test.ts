@@ -97,7 +97,8 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     expect(address).toContain('inet 10.88.0.2/32');
     expect(address).toContain('inet6 fd08::2/128');
     const routes = (await a.must('ip', ['route'])) + (await a.must('ip', ['-6', 'route']));
-    for (const prefix of ['10.88.0.0/24', '10.99.0.0/16', 'fd08::/64']) expect(routes).toContain(`${prefix} dev ${nameA}`);
+    for (const prefix of ['10.88.0.0/24', '10.99.0.0/16', 'fd08::/64'])
+      expect(routes).toContain(`${prefix} dev ${nameA}`);
     expect(await ping(a, '10.88.0.1', { count: 5 })).toEqual({ sent: 5, received: 5, duplicates: 0 });
     expect(await ping(b, 'fd08::2', { count: 5, size: 1_300 })).toEqual({ sent: 5, received: 5, duplicates: 0 });
 
@@ -123,13 +124,28 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     expect(text).toMatch(/handshake +.* ago, took [\d.]+ ms\n/);
 
     const rekeyed = await sealane(['rekey', name]);
-    expect(rekeyed.stdout).toMatch(new RegExp(`^${server.publicText.replaceAll('+', '\\+')}: session 2 in [\\d.]+ ms\n$`));
+    expect(rekeyed.stdout).toMatch(
+      new RegExp(`^${server.publicText.replaceAll('+', '\\+')}: session 2 in [\\d.]+ ms\n$`),
+    );
     expect(rekeyed.code).toBe(0);
     const status = JSON.parse((await sealane(['status', name, '--json'])).stdout) as { peers: { sessions: number }[] };
     expect(status.peers[0]?.sessions).toBe(2);
 
-    const watch = await a.run('timeout', ['-s', 'INT', '2.5', process.execPath, SEALANE, 'status', name, '--watch', '--json']);
-    const lines = watch.stdout.trim().split('\n').map((line) => (JSON.parse(line) as { name: string }).name);
+    const watch = await a.run('timeout', [
+      '-s',
+      'INT',
+      '2.5',
+      process.execPath,
+      SEALANE,
+      'status',
+      name,
+      '--watch',
+      '--json',
+    ]);
+    const lines = watch.stdout
+      .trim()
+      .split('\n')
+      .map((line) => (JSON.parse(line) as { name: string }).name);
     expect(lines.length).toBeGreaterThanOrEqual(2);
     expect(new Set(lines)).toEqual(new Set([name]));
 
@@ -179,7 +195,9 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     const before = await systemOf(a);
     const file = await lab.file(`${lab.interfaceName('a')}.conf`, clientFile('0.0.0.0/0'));
     const outcome = await a.run(process.execPath, [SEALANE, 'up', file, '--lane', 'portable']);
-    expect(outcome.stderr).toMatch(/^sealane: a default route .* needs marked datagrams, which only the Linux lane sends[^\n]*\n$/);
+    expect(outcome.stderr).toMatch(
+      /^sealane: a default route .* needs marked datagrams, which only the Linux lane sends[^\n]*\n$/,
+    );
     expect(outcome.code).toBe(1);
     expect(await systemOf(a)).toBe(before);
   });

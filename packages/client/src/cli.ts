@@ -108,6 +108,7 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .argument('<name>', 'name of the interface')
     .action(async (name: string) => done(await (await import('./commands/control.ts')).down(name)));
   addPing(add, done);
+  addProxy(add, done);
   return program;
 }
 
@@ -134,6 +135,36 @@ function addPing(add: Add, done: (code: ExitCode) => void): void {
     .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) =>
       done(await (await import('./commands/ping.ts')).ping(config, options)),
     );
+}
+
+function addProxy(add: Add, done: (code: ExitCode) => void): void {
+  add(
+    'proxy',
+    'bring programs into the tunnel through local ports: no root, no interface, no routes',
+    'sealane proxy wg0.conf --socks5 1080 --http 3128',
+    'sealane proxy wg0.conf -L 5432:db.example.org:5432 -L 5353:10.7.0.1:53/udp',
+    'sealane proxy wg0.conf -R 8080:localhost:3000     what others reach at our tunnel address is dialled here',
+    "ssh -o ProxyCommand='sealane proxy wg0.conf --stdio %h:%p' 10.7.0.5",
+    'sealane proxy wg0.conf --socks5 0.0.0.0:1080 --auth users.txt',
+  )
+    .argument('<config>', 'wg-quick style file, or the name of one')
+    .option('--socks5 <[addr:]port|path>', 'SOCKS5 with CONNECT and UDP ASSOCIATE', collect, [])
+    .option('--http <[addr:]port|path>', 'HTTP proxy with CONNECT and plain requests', collect, [])
+    .option('-L, --local <listen:host:port[/udp]>', 'forward a port or path of this computer into the tunnel', collect, [])
+    .option('-R, --remote <port:host:port[/udp]>', 'forward a port of our tunnel address to this computer', collect, [])
+    .option('--stdio <host:port>', "join standard input and output with a connection, for ssh's ProxyCommand")
+    .option('--auth <file>', 'ask clients of --socks5 and --http for a user and password; the file has USER:PASSWORD lines')
+    .option('--login <user>', 'the same with one user, whose password is asked for now')
+    .option('--expose', 'let other computers in without a password')
+    .option('--name <name>', "what 'sealane status' calls it (default: the file name)")
+    .addOption(laneOption())
+    .action(async (config: string, options: Parameters<typeof import('./commands/proxy.ts').proxy>[1]) =>
+      done(await (await import('./commands/proxy.ts')).proxy(config, options)),
+    );
+}
+
+function collect(text: string, before: readonly string[]): readonly string[] {
+  return [...before, text];
 }
 
 function laneOption(): Option {

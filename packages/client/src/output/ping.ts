@@ -28,18 +28,25 @@ export function formatSummary(result: PingResult, plan: PingPlan, style: Style):
 
 /** The result for programs: times in milliseconds, sizes in bytes. */
 export function summaryObject(result: PingResult, plan: PingPlan): Readonly<Record<string, unknown>> {
-  const { endpoint, roundTripsMs, diagnosis, ...rest } = result;
+  const { endpoint, roundTripsMs, handshakeMs, bulk, diagnosis, ...rest } = result;
   return {
     ok: diagnosis === undefined,
     ...rest,
     endpoint: formatEndpoint(endpoint),
     size: plan.size,
+    ...(handshakeMs === undefined ? {} : { handshakeMs: microseconds(handshakeMs) }),
     received: roundTripsMs.length,
-    roundTripsMs,
+    roundTripsMs: roundTripsMs.map(microseconds),
+    ...(bulk === undefined ? {} : { bulk: { ...bulk, elapsedMs: microseconds(bulk.elapsedMs) } }),
     ...(diagnosis === undefined
       ? {}
       : { failure: diagnosis.failure, message: diagnosis.summary, hints: diagnosis.hints }),
   };
+}
+
+/** Milliseconds to three places: what lies beyond is noise. */
+function microseconds(milliseconds: number): number {
+  return Math.round(milliseconds * 1_000) / 1_000;
 }
 
 function spread(roundTrips: readonly number[]): string {

@@ -67,31 +67,22 @@ export async function addDefaultRoutes(
   undo: UndoStack,
 ): Promise<void> {
   for (const family of families) {
-    const own = ['not', 'fwmark', String(mark), 'table', String(table)];
-    const left = await addRule(family, own, undo);
-    await addRule(family, ['table', 'main', 'suppress_prefixlength', '0'], undo, left);
+    const before = (await ip([`-${family}`, 'rule'])).split('\n').map((line) => line.replace(/^\d+:\s*/, '').trim());
+    // Nobody uses the table, so a rule that asks it was left by one that was killed, and the other rule with it.
+    const leftover = before.includes(`not from all fwmark 0x${mark.toString(16)} lookup ${table}`);
+    const suppressed = before.includes('from all lookup main suppress_prefixlength 0');
+    await addRule(family, ['not', 'fwmark', String(mark), 'table', String(table)], leftover, undo);
+    await addRule(family, ['table', 'main', 'suppress_prefixlength', '0'], leftover && suppressed, undo);
     const all = family === 4 ? '0.0.0.0/0' : '::/0';
     await ip([`-${family}`, 'route', 'add', all, 'dev', name, 'table', String(table)]);
     if (family === 4) await validateMarkedSources(undo);
   }
 }
 
-/**
- * Adds a rule unless it stands already. One that stands belongs to another tunnel, or was left by one that was
- * killed: only in the second case (`leftover`) is it ours to remove. Resolves to whether it stood.
- */
-async function addRule(family: Family, words: readonly string[], undo: UndoStack, leftover = true): Promise<boolean> {
-  let stood = false;
-  try {
-    await ip([`-${family}`, 'rule', 'add', ...words]);
-  } catch (error) {
-    if (!(error instanceof Error && error.message.includes('File exists'))) throw error;
-    stood = true;
-  }
-  if (!stood || leftover) {
-    undo.push(`IPv${family} rule ${words.join(' ')}`, () => ip([`-${family}`, 'rule', 'delete', ...words]));
-  }
-  return stood;
+/** Adds a rule, or takes over one that stands already. Each tunnel has its own, even if they read the same. */
+async function addRule(family: Family, words: readonly string[], stands: boolean, undo: UndoStack): Promise<void> {
+  if (!stands) await ip([`-${family}`, 'rule', 'add', ...words]);
+  undo.push(`IPv${family} rule ${words.join(' ')}`, () => ip([`-${family}`, 'rule', 'delete', ...words]));
 }
 
 async function validateMarkedSources(undo: UndoStack): Promise<void> {
