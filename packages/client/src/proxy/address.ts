@@ -22,14 +22,16 @@ const LOOPBACK = '127.0.0.1';
 /** Reads `[ADDR:]PORT` or the path of a Unix socket; CliError naming the option. */
 export function parseListen(text: string, option: string): ListenAddress {
   const listen = readListen(text, LOOPBACK);
-  if (listen === undefined) throw badInput(`${option} ${text}: expected [ADDRESS:]PORT, or a path that begins with / or .`);
+  if (listen === undefined)
+    throw badInput(`${option} ${text}: expected [ADDRESS:]PORT, or a path that begins with / or .`);
   return listen;
 }
 
 /** Reads `HOST:PORT`; CliError naming the option. */
 export function parseTarget(text: string, option: string): Target & { readonly kind: 'port' } {
   const target = readHostPort(text);
-  if (target === undefined) throw badInput(`${option} ${text}: expected HOST:PORT, such as db.example.org:5432 or [fd00::1]:22`);
+  if (target === undefined)
+    throw badInput(`${option} ${text}: expected HOST:PORT, such as db.example.org:5432 or [fd00::1]:22`);
   return target;
 }
 

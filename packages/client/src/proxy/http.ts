@@ -2,7 +2,13 @@
  * An HTTP proxy: CONNECT (RFC 9110 section 9.3.6) and requests with an absolute URI (RFC 9112 section 3.2.2). It answers
  * for the far side only when that has answered or could not be reached; Proxy-Status (RFC 9209) says which it was.
  */
-import { createServer, request as sendRequest, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  request as sendRequest,
+  type IncomingMessage,
+  type Server,
+  type ServerResponse,
+} from 'node:http';
 import type { Duplex } from 'node:stream';
 import { HttpAgent, parsePort, type StreamSocket } from '@sealane/tunnel';
 import { errorCode } from '../errors.ts';

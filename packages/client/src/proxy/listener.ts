@@ -48,7 +48,9 @@ export function listenError(address: ListenAddress, cause: unknown): CliError {
     EADDRNOTAVAIL: 'this computer does not have that address',
     ENOENT: 'its folder does not exist',
   };
-  return new CliError(EXIT.failure, `cannot listen on ${where}: ${why[code ?? ''] ?? code ?? String(cause)}`, { cause });
+  return new CliError(EXIT.failure, `cannot listen on ${where}: ${why[code ?? ''] ?? code ?? String(cause)}`, {
+    cause,
+  });
 }
 
 function bind(server: Server, address: ListenAddress): Promise<void> {

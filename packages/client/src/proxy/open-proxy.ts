@@ -52,7 +52,9 @@ export async function openProxy(plan: ProxyPlan, network: NetworkStack): Promise
   const limits = { ...DEFAULT_LIMITS, ...plan.limits };
   const context: ProxyContext = { network, limits, ...(credentials !== undefined && { credentials }) };
   const steps: readonly (readonly [(where: string) => string, () => Promise<Listener>])[] = [
-    ...socks5.map((address) => [(where: string) => `SOCKS5 on ${where}`, () => listenSocks5(address, context)] as const),
+    ...socks5.map(
+      (address) => [(where: string) => `SOCKS5 on ${where}`, () => listenSocks5(address, context)] as const,
+    ),
     ...http.map((address) => [(where: string) => `HTTP on ${where}`, () => listenHttp(address, context)] as const),
     ...local.map((forward) => {
       const say = (where: string): string => `${where} to ${formatTarget(forward.target)}`;

@@ -142,7 +142,13 @@ function parseDatagram(bytes: Uint8Array): Datagram | undefined {
   if (bytes.length < FIXED_LENGTH + 1 || bytes[2] !== 0) return undefined;
   const isName = bytes[3] === ADDRESS_TYPE.name;
   const start = isName ? FIXED_LENGTH + 1 : FIXED_LENGTH;
-  const length = isName ? bytes[FIXED_LENGTH]! : bytes[3] === ADDRESS_TYPE.v4 ? 4 : bytes[3] === ADDRESS_TYPE.v6 ? 16 : 0;
+  const length = isName
+    ? bytes[FIXED_LENGTH]!
+    : bytes[3] === ADDRESS_TYPE.v4
+      ? 4
+      : bytes[3] === ADDRESS_TYPE.v6
+        ? 16
+        : 0;
   const end = start + length;
   if (length === 0 || bytes.length < end + 2) return undefined;
   const address = bytes.subarray(start, end);

@@ -31,7 +31,6 @@ const REPLY = {
   addressTypeUnsupported: 8,
 } as const;
 
-
 /** Starts a SOCKS5 listener; CliError when it cannot. */
 export function listenSocks5(address: ListenAddress, context: ProxyContext): Promise<Listener> {
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => void serveSocks5(client, context));
