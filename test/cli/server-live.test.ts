@@ -6,7 +6,7 @@ import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync, st
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { Lab, missing } from '../support/lab.ts';
+import { Lab, missing, until } from '../support/lab.ts';
 import {
   connect,
   SEALANED,
@@ -59,7 +59,11 @@ describe('sealaned run', () => {
     const { log } = server;
     expect(log.filter(({ event }) => event === 'ready')).toHaveLength(1);
     const ready = log.find(({ event }) => event === 'ready')!;
-    expect(ready).toMatchObject({ addresses: ['127.77.0.1/24', 'fd77::1/64'], device: 'memory', interface: 'userspace' });
+    expect(ready).toMatchObject({
+      addresses: ['127.77.0.1/24', 'fd77::1/64'],
+      device: 'memory',
+      interface: 'userspace',
+    });
     for (const field of ['crypto', 'lane', 'publicKey']) expect(ready[field]).toMatch(/./);
     expect(config).toContain(`PublicKey = ${String(ready['publicKey'])}`);
 
@@ -92,7 +96,9 @@ describe('sealaned run', () => {
     while (!text.includes('ready:')) await once(child.stdout, 'data');
     child.kill('SIGTERM');
     await once(child, 'close');
-    expect(text).toMatch(/^\S+Z ready: 127\.77\.0\.1\/24 fd77::1\/64, UDP port \d+, public key \S{44}, device memory userspace, crypto .+, lane \w+$/m);
+    expect(text).toMatch(
+      /^\S+Z ready: 127\.77\.0\.1\/24 fd77::1\/64, UDP port \d+, public key \S{44}, device memory userspace, crypto .+, lane \w+$/m,
+    );
     expect(text).not.toContain(readFileSync(join(scratch.state, 'private.key'), 'utf8').trim());
   });
 
@@ -145,12 +151,16 @@ describe('sealaned run', () => {
     void alice.reaches();
     const [bytes] = await initiation;
     const send = (): Promise<void> => new Promise((resolve) => relay.send(bytes, port, '127.0.0.1', () => resolve()));
+    const response = once(relay, 'message');
     await send();
-    await server.logged('session');
+    await response;
     for (let i = 0; i < 3_000; i++) await send();
-    await server.logged('handshake-refused', (line) => line['reason'] === 'stale-timestamp' || line['reason'] === 'initiation-flood');
-    const drops = (await scratch.must('status')).match(/(?:stale-timestamp|initiation-flood) (\d+)/);
-    expect(Number(drops![1])).toBeGreaterThan(100);
+    await server.logged(
+      'handshake-refused',
+      (line) => line['reason'] === 'stale-timestamp' || line['reason'] === 'initiation-flood',
+    );
+    const drops = (await scratch.must('status')).matchAll(/(?:stale-timestamp|initiation-flood) (\d+)/g);
+    expect([...drops].reduce((sum, [, count]) => sum + Number(count), 0)).toBeGreaterThan(50);
     relay.close();
     await server.stop();
     expect(server.log.length).toBeLessThan(60);
@@ -174,12 +184,17 @@ describe('a running server', () => {
     const traffic = bob.echo.bulk({ target: Uint8Array.of(127, 77, 0, 1), bytes: 3_000_000, window: 16 });
     expect(await scratch.must('peer', 'remove', 'alice')).toContain('serves it no more');
     const before = (await alice.status()).device.peers[0]!.rxBytes;
-    const pings = await Promise.all([1, 2, 3].map(() => alice.echo.ping({ target: Uint8Array.of(127, 77, 0, 1), timeoutMs: 700 })));
+    const pings = await Promise.all(
+      [1, 2, 3].map(() => alice.echo.ping({ target: Uint8Array.of(127, 77, 0, 1), timeoutMs: 700 })),
+    );
     expect(pings).toEqual([undefined, undefined, undefined]);
     expect((await alice.status()).device.peers[0]!.rxBytes).toBe(before);
     expect(await alice.tunnel.rekey()).toBe(1);
+    await until('the server to refuse a handshake', async () =>
+      (await scratch.must('status')).includes('unknown-peer 1'),
+    );
     expect((await alice.status()).device.peers[0]!.sessions).toBe(1);
-    expect(await scratch.must('status')).toMatch(/dropped.*unknown-index [3-9]/);
+    expect(Number(/unknown-index (\d+)/.exec(await scratch.must('status'))![1])).toBeGreaterThanOrEqual(3);
 
     expect(await traffic).toMatchObject({ bytes: 3_000_000, lost: 0, wrong: 0 });
     expect((await peer('bob')).live).toMatchObject({ sessions: 1 });
@@ -205,7 +220,9 @@ describe('a running server', () => {
     const clients = await Promise.all(configs.map((config) => joinAs(config, port)));
     expect(await Promise.all(clients.map((client) => client.reaches()))).toEqual(names.map(() => true));
     await Promise.all(names.slice(0, 5).map((name) => scratch.must('peer', 'remove', name)));
-    expect(JSON.parse(await scratch.must('peer', 'list', '--json'))).toMatchObject([{ name: 'peer5', live: { sessions: 1 } }]);
+    expect(JSON.parse(await scratch.must('peer', 'list', '--json'))).toMatchObject([
+      { name: 'peer5', live: { sessions: 1 } },
+    ]);
   });
 
   it('that cannot be told is said to need a restart, and nothing is lost', async () => {
@@ -238,12 +255,17 @@ describe('without permission', () => {
     const state = join(folder, 'state');
     const as = { uid: nobody, env: { HOME: folder }, cwd: folder };
     try {
-      const init = await sealaned(['init', '--endpoint', '127.0.0.1:51820', '--pool', '127.77.0.0/24', '--state', state], as);
+      const init = await sealaned(
+        ['init', '--endpoint', '127.0.0.1:51820', '--pool', '127.77.0.0/24', '--state', state],
+        as,
+      );
       expect([init.code, init.stderr]).toEqual([0, '']);
       const config = (await sealaned(['peer', 'add', 'alice', '--state', state], as)).stdout;
       const tun = await sealaned(['run', '--interface', 'sealane9', '--listen', '0', '--state', state], as);
       expect(tun.code).toBe(1);
-      expect(tun.stderr).toMatch(/^sealaned: no permission to create the TUN interface sealane9: [^\n]+--userspace[^\n]+\n$/);
+      expect(tun.stderr).toMatch(
+        /^sealaned: no permission to create the TUN interface sealane9: [^\n]+--userspace[^\n]+\n$/,
+      );
 
       const { server, ready } = await startServer(state, [], as);
       open.push(server);
@@ -264,7 +286,17 @@ describe('with a TUN interface', () => {
     await using lab = await Lab.open();
     const host = await lab.host('server');
     const name = lab.interfaceName('s');
-    const server = host.start(process.execPath, [SEALANED, 'run', '--json', '--interface', name, '--listen', '0', '--state', scratch.state]);
+    const server = host.start(process.execPath, [
+      SEALANED,
+      'run',
+      '--json',
+      '--interface',
+      name,
+      '--listen',
+      '0',
+      '--state',
+      scratch.state,
+    ]);
     while (!server.stdout.includes('"ready"') && server.child.exitCode === null) {
       await Promise.race([once(server.child.stdout!, 'data'), server.exit]);
     }
@@ -283,7 +315,17 @@ describe('with a TUN interface', () => {
     await using lab = await Lab.open();
     const host = await lab.host('server');
     const name = lab.interfaceName('s');
-    const server = host.start(process.execPath, [SEALANED, 'run', '--json', '--interface', name, '--listen', '0', '--state', scratch.state]);
+    const server = host.start(process.execPath, [
+      SEALANED,
+      'run',
+      '--json',
+      '--interface',
+      name,
+      '--listen',
+      '0',
+      '--state',
+      scratch.state,
+    ]);
     while (!server.stdout.includes('"ready"') && server.child.exitCode === null) {
       await Promise.race([once(server.child.stdout!, 'data'), server.exit]);
     }

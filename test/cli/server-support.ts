@@ -160,7 +160,7 @@ export async function connect(text: string, port: number): Promise<Client> {
   return {
     tunnel,
     echo,
-    reaches: async (target = SERVER_V4) => (await echo.ping({ target, timeoutMs: 3_000 })) !== undefined,
+    reaches: async (target = SERVER_V4) => (await echo.ping({ target, timeoutMs: 12_000 })) !== undefined,
     status: () => tunnel.status(),
     close: async () => {
       await tunnel.close();

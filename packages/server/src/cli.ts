@@ -103,12 +103,16 @@ function addPeerCommands(root: Command): void {
     .helpCommand(false)
     .addHelpText('after', examples('sealaned peer add alice', 'sealaned peer list', 'sealaned peer remove alice'));
 
-  command(peer, 'add', "add a peer and print its configuration, with a QR code on a terminal")
+  command(peer, 'add', 'add a peer and print its configuration, with a QR code on a terminal')
     .argument('<name>', 'what to call it', parse.nameArgument)
     .option('--out <file>', 'write the configuration to a new file that only you can read')
     .option('--public-key <key>', "the peer's own public key: its private key is then never here")
     .option('--no-psk', 'without a preshared key')
-    .option('--allowed-ips <list>', 'what the client sends through the tunnel, if not just the pool', parse.prefixesOption)
+    .option(
+      '--allowed-ips <list>',
+      'what the client sends through the tunnel, if not just the pool',
+      parse.prefixesOption,
+    )
     .option('--keepalive <seconds>', 'how often an idle client sends something, 0 for never', parse.keepaliveOption, 0)
     .addHelpText(
       'after',

@@ -64,7 +64,9 @@ export function interfaceOption(text: string): string {
 
 export function nameArgument(text: string): string {
   if (!isPeerName(text)) {
-    throw new InputError(`the name '${text}' is not one: expected letters, digits, dots, dashes and underscores, at most 63`);
+    throw new InputError(
+      `the name '${text}' is not one: expected letters, digits, dots, dashes and underscores, at most 63`,
+    );
   }
   return text;
 }
@@ -72,7 +74,8 @@ export function nameArgument(text: string): string {
 export function prefixesOption(text: string): readonly string[] {
   const prefixes = list(text).map((part) => {
     const prefix = parsePrefix(part);
-    if (prefix === undefined) throw new InvalidArgumentError(`'${part}' is not an address block like 10.0.0.0/8 or ::/0.`);
+    if (prefix === undefined)
+      throw new InvalidArgumentError(`'${part}' is not an address block like 10.0.0.0/8 or ::/0.`);
     return formatPrefix(prefix);
   });
   if (prefixes.length === 0) throw new InvalidArgumentError('expected at least one address block.');

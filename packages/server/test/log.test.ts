@@ -33,7 +33,12 @@ describe('the log', () => {
 
   it('writes JSON with the same facts', () => {
     const { lines, log } = recorder(true);
-    const event = { type: 'handshake-refused', publicKey: PEER, endpoint: ENDPOINT, reason: 'handshake-failed' } as const;
+    const event = {
+      type: 'handshake-refused',
+      publicKey: PEER,
+      endpoint: ENDPOINT,
+      reason: 'handshake-failed',
+    } as const;
     logEvent(log, event, () => 'alice');
     expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
       {

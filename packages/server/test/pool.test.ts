@@ -88,7 +88,10 @@ describe('a block of the pool', () => {
             peers.delete([...peers][step % peers.size]!);
             continue;
           }
-          const address = nextFree(network, [...peers].map((peer) => parseAddress(peer)!));
+          const address = nextFree(
+            network,
+            [...peers].map((peer) => parseAddress(peer)!),
+          );
           if (address === undefined) {
             expect(BigInt(peers.size)).toBe(network.last - network.first);
             continue;

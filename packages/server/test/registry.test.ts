@@ -112,7 +112,10 @@ describe('parseRegistry', () => {
     };
     fc.assert(fc.property(fc.oneof(fc.string(), fc.json()), one), { seed: 7 });
     const anywhere = fc.constantFrom<Path>(...bad.map(([, path]) => path));
-    fc.assert(fc.property(anywhere, fc.jsonValue(), (path, value) => one(changed(path, value))), { seed: 7 });
+    fc.assert(
+      fc.property(anywhere, fc.jsonValue(), (path, value) => one(changed(path, value))),
+      { seed: 7 },
+    );
   });
 });
 
@@ -143,10 +146,14 @@ describe('the files of a server', () => {
   it('are refused when others can read them, with the remedy', () => {
     writeRegistry(folder, VALID);
     chmodSync(folder.registry, 0o640);
-    expect(() => readRegistry(folder)).toThrow(`${folder.registry} is open to others (mode 0640): close it with 'chmod 0600`);
+    expect(() => readRegistry(folder)).toThrow(
+      `${folder.registry} is open to others (mode 0640): close it with 'chmod 0600`,
+    );
     chmodSync(folder.registry, 0o600);
     chmodSync(folder.path, 0o755);
-    expect(() => readRegistry(folder)).toThrow(`${folder.path} is open to others (mode 0755): close it with 'chmod 0700`);
+    expect(() => readRegistry(folder)).toThrow(
+      `${folder.path} is open to others (mode 0755): close it with 'chmod 0700`,
+    );
     expect(() => createFolder(folder)).toThrow(InputError);
   });
 

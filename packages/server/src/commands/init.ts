@@ -24,7 +24,8 @@ export async function init(options: InitOptions): Promise<void> {
   const folder = stateFolder(options.state);
   createFolder(folder);
   const kept = await whileChanging(folder, () => {
-    if (existsSync(folder.registry)) throw new RefusedError(`${folder.path} holds a server already and is left as it is`);
+    if (existsSync(folder.registry))
+      throw new RefusedError(`${folder.path} holds a server already and is left as it is`);
     const fresh = generatePrivateKey((length) => new Uint8Array(randomBytes(length)));
     const created = createPrivateKey(folder, fresh);
     wipe(fresh);

@@ -51,7 +51,8 @@ function add(folder: StateFolder, name: string, options: PeerAddOptions): AddedP
   const privateKey = options.publicKey === undefined ? generatePrivateKey(random) : undefined;
   const presharedKey = options.psk ? random(32) : undefined;
   try {
-    const publicKey = privateKey === undefined ? ownKey(options.publicKey!, serverKey) : nobleCrypto.publicKey(privateKey);
+    const publicKey =
+      privateKey === undefined ? ownKey(options.publicKey!, serverKey) : nobleCrypto.publicKey(privateKey);
     const serverPublicKey = formatKey(nobleCrypto.publicKey(serverKey));
     const key = formatKey(publicKey);
     const other = registry.peers.find((peer) => peer.publicKey === key);
@@ -95,7 +96,8 @@ function freeAddresses(registry: Registry): readonly string[] {
   const taken = registry.peers.flatMap((peer) => peer.addresses.map((address) => parseAddress(address)!));
   return networksOf(registry).map((network) => {
     const address = nextFree(network, taken);
-    if (address === undefined) throw new RefusedError(`the pool ${network.text} has no free address: remove a peer first`);
+    if (address === undefined)
+      throw new RefusedError(`the pool ${network.text} has no free address: remove a peer first`);
     return formatAddress(address);
   });
 }

@@ -1,12 +1,11 @@
-import { parseKey, type PeerUpdate } from '@sealane/protocol';
+import { KEY_LENGTH, parseKey, type PeerUpdate } from '@sealane/protocol';
 import { parsePrefix } from '@sealane/tunnel';
 import type { RegistryPeer } from '../state/registry.ts';
-
-const NO_PRESHARED_KEY = new Uint8Array(32);
 
 /**
  * What turns a device that serves `before` into one that serves `after`: removals first, so that a freed address can
  * be given away in the same step. Peers that are the same in both are not touched and keep their sessions.
+ * The caller wipes the preshared keys in it.
  */
 export function peerChanges(before: readonly RegistryPeer[], after: readonly RegistryPeer[]): readonly PeerUpdate[] {
   const kept = new Set(after.map((peer) => peer.publicKey));
@@ -22,7 +21,7 @@ export function peerChanges(before: readonly RegistryPeer[], after: readonly Reg
 function peerUpdate(peer: RegistryPeer): PeerUpdate {
   return {
     publicKey: parseKey(peer.publicKey)!,
-    presharedKey: peer.presharedKey === undefined ? NO_PRESHARED_KEY : parseKey(peer.presharedKey)!,
+    presharedKey: peer.presharedKey === undefined ? new Uint8Array(KEY_LENGTH) : parseKey(peer.presharedKey)!,
     replaceAllowedIps: true,
     allowedIps: peer.addresses.map((address) => parsePrefix(address)!),
   };

@@ -46,7 +46,9 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
     }
     case 'cookie-received': {
       const peer = nameOf(event.publicKey);
-      log.limited(`cookies of ${peer}`, 'cookie-received', `${peer} is under load and asks for proof of address`, { peer });
+      log.limited(`cookies of ${peer}`, 'cookie-received', `${peer} is under load and asks for proof of address`, {
+        peer,
+      });
       return;
     }
     case 'handshake-refused': {

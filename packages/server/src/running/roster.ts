@@ -1,4 +1,4 @@
-import { formatKey } from '@sealane/protocol';
+import { formatKey, wipe } from '@sealane/protocol';
 import type { Tunnel } from '@sealane/tunnel';
 import type { StateFolder } from '../state/folder.ts';
 import { readRegistry, type Registry } from '../state/registry.ts';
@@ -43,7 +43,11 @@ export class Roster {
     const next = readRegistry(this.#folder);
     const before = this.#registry;
     const peers = peerChanges(before.peers, next.peers);
-    if (peers.length > 0) await this.#tunnel.configure({ peers });
+    try {
+      if (peers.length > 0) await this.#tunnel.configure({ peers });
+    } finally {
+      wipe(...peers.map(({ presharedKey }) => presharedKey));
+    }
     this.#registry = next;
     const oldNames = this.#names;
     this.#names = namesOf(next);

@@ -1,7 +1,15 @@
 import { formatKey, nobleCrypto, wipe } from '@sealane/protocol';
-import { formatAddress, openTunnel, serveControl, type ControlledTunnel, type LaneKind, type PacketDevice, type Tunnel } from '@sealane/tunnel';
+import {
+  formatAddress,
+  openTunnel,
+  serveControl,
+  type ControlledTunnel,
+  type LaneKind,
+  type PacketDevice,
+  type Tunnel,
+} from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
-import type { StateFolder } from '../state/folder.ts';
+import { requireFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { lockRun } from '../state/lock.ts';
 import { endpointPort } from '../state/names.ts';
@@ -58,35 +66,40 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     for (const closer of closers.splice(0).toReversed()) await closer();
   };
   try {
-    const privateKey = readPrivateKey(folder);
-    closers.push(() => wipe(privateKey));
+    requireFolder(folder);
     const lock = await lockRun(folder);
     closers.push(() => lock.release());
     const registry = readRegistry(folder);
     const { endpoint, mtu } = registry.server;
-    const addresses = networksOf(registry).map((network) => `${formatAddress(serverAddress(network))}/${network.length}`);
+    const addresses = networksOf(registry).map(
+      (network) => `${formatAddress(serverAddress(network))}/${network.length}`,
+    );
 
     const { device, fallback } = await openPacketDevice({ ...options, addresses, mtu });
     closers.push(() => device.close());
     if (fallback !== undefined) log.entry('fallback', `running in userspace: ${fallback}`, { reason: fallback });
 
     const listenPort = options.listenPort ?? endpointPort(endpoint)!;
+    const privateKey = readPrivateKey(folder);
+    const publicKey = formatKey(nobleCrypto.publicKey(privateKey));
     const peers = peerChanges([], registry.peers);
     const tunnel = await openTunnel({
       device,
       config: { privateKey, listenPort, mtu, peers },
       lane: options.lane,
       timestampFile: folder.timestamp,
-    }).catch((error: unknown) => {
-      throw openError(error, listenPort);
-    });
+    })
+      .catch((error: unknown) => {
+        throw openError(error, listenPort);
+      })
+      .finally(() => wipe(privateKey, ...peers.map(({ presharedKey }) => presharedKey)));
     closers.push(() => tunnel.close());
 
     const roster = new Roster(folder, tunnel, registry, log);
     const ended = new Promise<Error | undefined>((resolve) => {
       tunnel.events((event) => {
         if (event.type === 'closed') resolve(event.error);
-        else logEvent(log, event, (publicKey) => roster.nameOf(publicKey));
+        else logEvent(log, event, (key) => roster.nameOf(key));
       });
     });
 
@@ -96,7 +109,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     // A change that was written before the socket was there could not be told.
     await reload();
     const { crypto, listenPort: port, kind: lane, notes } = await tunnel.status();
-    const publicKey = formatKey(nobleCrypto.publicKey(privateKey));
     const facts = { addresses, port, publicKey, device: device.kind, interface: device.name, crypto, lane, notes };
     return { ended, facts, reload, close };
   } catch (error) {

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { closeSync, fsyncSync, linkSync, openSync, renameSync, unlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { errorCode, RefusedError } from '../errors.ts';
@@ -10,7 +11,7 @@ const PRIVATE = 0o600;
  */
 export function replaceFile(path: string, text: string): void {
   const temporary = `${path}.tmp`;
-  writeThrough(temporary, text);
+  writeThrough(temporary, 'w', text);
   renameSync(temporary, path);
   syncFolder(path);
 }
@@ -20,9 +21,10 @@ export function replaceFile(path: string, text: string): void {
  * @throws RefusedError when the path exists already; it is left as it is.
  */
 export function createFile(path: string, text: string): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  // The folder may belong to others: nobody can guess the name and put something there before.
+  const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(8).toString('hex')}.tmp`);
   try {
-    writeThrough(temporary, text);
+    writeThrough(temporary, 'wx', text);
     linkSync(temporary, path);
   } catch (error) {
     if (errorCode(error) === 'EEXIST') throw new RefusedError(`${path} exists already and is not overwritten`);
@@ -42,8 +44,8 @@ export function removeFile(path: string): void {
   }
 }
 
-function writeThrough(path: string, text: string): void {
-  const file = openSync(path, 'w', PRIVATE);
+function writeThrough(path: string, flags: 'w' | 'wx', text: string): void {
+  const file = openSync(path, flags, PRIVATE);
   try {
     writeFileSync(file, text);
     fsyncSync(file);

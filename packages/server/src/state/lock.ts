@@ -24,7 +24,9 @@ export async function whileChanging<T>(folder: StateFolder, change: () => T): Pr
       }
     }
     if (performance.now() > until) {
-      throw new RefusedError(`${folder.path} is being changed by another process for ${PATIENCE_MS / 1_000} s: try again`);
+      throw new RefusedError(
+        `${folder.path} is being changed by another process for ${PATIENCE_MS / 1_000} s: try again`,
+      );
     }
     await sleep(RETRY_MS);
   }

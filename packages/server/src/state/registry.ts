@@ -44,10 +44,7 @@ const Key = v.pipe(
 /** Addresses are kept in their canonical spelling: equal text is equal address. */
 const Address = v.pipe(v.string(), v.check(isCanonicalAddress, 'expected an IPv4 or IPv6 address'));
 
-const Block = v.pipe(
-  v.string(),
-  v.check(isNetwork, 'expected an address block like 10.7.0.0/24 or fd07::/64'),
-);
+const Block = v.pipe(v.string(), v.check(isNetwork, 'expected an address block like 10.7.0.0/24 or fd07::/64'));
 
 const PeerSchema = v.strictObject({
   name: v.pipe(
