@@ -166,7 +166,7 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     await a.must('ip', ['route', 'add', '10.99.0.0/16', 'dev', 'va']);
     const before = await systemOf(a);
     const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24, 10.99.0.0/16'));
-    const outcome = await a.run(process.execPath, [SEALANE, 'up', file]);
+    const outcome = await a.run('env', [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE, 'up', file]);
     expect(outcome.stderr).toBe(`sealane: 'ip route add 10.99.0.0/16 dev ${name}' failed: File exists\n`);
     expect(outcome.code).toBe(1);
     expect(await systemOf(a)).toBe(before);
@@ -194,7 +194,15 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
     const file = await lab.file(`${lab.interfaceName('a')}.conf`, clientFile('0.0.0.0/0'));
-    const outcome = await a.run(process.execPath, [SEALANE, 'up', file, '--lane', 'portable']);
+    const outcome = await a.run('env', [
+      `STATE_DIRECTORY=${lab.folder}`,
+      process.execPath,
+      SEALANE,
+      'up',
+      file,
+      '--lane',
+      'portable',
+    ]);
     expect(outcome.stderr).toMatch(
       /^sealane: a default route .* needs marked datagrams, which only the Linux lane sends[^\n]*\n$/,
     );
