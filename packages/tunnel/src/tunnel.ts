@@ -3,6 +3,7 @@ import { selectCrypto } from './crypto/select.ts';
 import { LinuxLane, linuxLaneObstacle } from './lane/linux.ts';
 import { PortableLane } from './lane/portable.ts';
 import type { Lane, LaneKind, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from './model.ts';
+import { errorMessage } from './os-error.ts';
 
 export interface TunnelOptions {
   /** Where inner packets come from and go to; the tunnel owns it from here on, also when opening fails. */
@@ -114,7 +115,15 @@ async function openLane(kind: LaneKind | 'auto', options: LaneOptions, config: T
   const obstacle = kind === 'portable' ? undefined : linuxLaneObstacle(options);
   if (kind === 'linux' && obstacle !== undefined) throw new Error(obstacle);
   if (kind === 'portable' || obstacle !== undefined) return PortableLane.open(options, config);
-  return LinuxLane.open(options, config);
+  try {
+    return await LinuxLane.open(options, config);
+  } catch (error) {
+    if (kind === 'linux' || error instanceof TypeError || error instanceof RangeError) throw error;
+    const note = `The Linux lane could not start (${errorMessage(error)}): the portable lane runs, which is slower.`;
+    return PortableLane.open(options, config, [note]).catch(() => {
+      throw error;
+    });
+  }
 }
 
 function isType<T extends TunnelEventType>(event: TunnelEvent, type: T): event is TunnelEventOf<T> {

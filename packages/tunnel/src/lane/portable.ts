@@ -40,6 +40,7 @@ export class PortableLane implements Lane {
   readonly #inbound = new PacketBatch(new Uint8Array(DATAGRAM_BYTES), 1);
   #outbound = newOutboundBatch();
   readonly #faults = new Map<string, number>();
+  readonly #notes: readonly string[];
 
   #sockets: UdpSockets | undefined;
   /** 0 until one was given or chosen. */
@@ -57,7 +58,8 @@ export class PortableLane implements Lane {
   #timerAt = Infinity;
   #closing: Promise<void> | undefined;
 
-  private constructor(options: LaneOptions) {
+  private constructor(options: LaneOptions, notes: readonly string[]) {
+    this.#notes = notes;
     this.#packets = options.device;
     this.#unreachable = new UnreachableAnswers(options.device);
     this.#onEvent = options.onEvent;
@@ -71,9 +73,16 @@ export class PortableLane implements Lane {
     });
   }
 
-  /** Opens the lane with its first configuration; on an error nothing stays open but the packet device. */
-  static async open(options: LaneOptions, config: TunnelUpdate = {}): Promise<PortableLane> {
-    const lane = new PortableLane(options);
+  /**
+   * Opens the lane with its first configuration; on an error nothing stays open but the packet device.
+   * `notes` are for status: why this lane runs.
+   */
+  static async open(
+    options: LaneOptions,
+    config: TunnelUpdate = {},
+    notes: readonly string[] = [],
+  ): Promise<PortableLane> {
+    const lane = new PortableLane(options, notes);
     try {
       await lane.configure({ mtu: options.device.mtu, ...config });
       options.device.start({
@@ -120,6 +129,7 @@ export class PortableLane implements Lane {
       mtu: this.#mtu,
       up: this.#up,
       notes: [
+        ...this.#notes,
         ...(this.#sockets?.notes ?? []),
         ...(this.#socketProblem === undefined ? [] : [`No socket is open: ${this.#socketProblem.message}.`]),
       ],
