@@ -67,7 +67,8 @@ export function ms(value) {
 }
 
 export function megabits(bytes, elapsedMs) {
-  return `${((bytes * 8) / elapsedMs / 1000).toFixed(0)} Mbit/s`;
+  const rate = (bytes * 8) / elapsedMs / 1000;
+  return `${rate.toFixed(rate < 10 ? 2 : 0)} Mbit/s`;
 }
 
 export function mebibytes(bytes) {

@@ -1,6 +1,10 @@
 // Preloaded into the demonstration's processes: ends them, with their own clean-up, when the one that started them is gone.
-process.stdin.resume();
-process.stdin.once('end', () => {
-  process.kill(process.pid, 'SIGTERM');
-});
-process.stdin.unref();
+import { isMainThread } from 'node:worker_threads';
+
+if (isMainThread) {
+  process.stdin.resume();
+  process.stdin.once('end', () => {
+    process.kill(process.pid, 'SIGTERM');
+  });
+  process.stdin.unref();
+}
