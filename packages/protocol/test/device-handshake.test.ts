@@ -6,7 +6,7 @@ import { generator } from '../../../test/sim/random.ts';
 import { World, outer, peerOf, statusOf } from '../../../test/sim/world.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { concat, hex, isZero } from './support/bytes.ts';
-import { insideOf, memoised } from './support/lab.ts';
+import { insideOf, memoised, recording } from './support/lab.ts';
 import * as paper from './support/paper.ts';
 import { DAY, HOUR, REKEY_AFTER_TIME, SECOND } from './support/spec.ts';
 
@@ -174,6 +174,34 @@ describe('a handshake', () => {
     world.run(0);
     expect(sessions(a, b)).toBe(1);
     expect(a.device.status(a.now).drops['unknown-index']).toBe(2);
+  });
+});
+
+describe('an initiation that waits', () => {
+  it('is dropped with its keys when the other side made the session meanwhile', () => {
+    const world = new World({ seed: 8 });
+    const seen = recording(nobleCrypto);
+    const a = world.add('a', { crypto: seen.crypto });
+    const b = world.add('b');
+    world.connect(a, b);
+    let late: Uint8Array | undefined;
+    world.network.filter = ({ kind, from, bytes }) => {
+      if (kind !== 'response' || from !== 'b') return true;
+      late = bytes.slice();
+      return false;
+    };
+    a.rekey();
+    world.run(SECOND);
+    world.network.filter = () => true;
+    b.rekey();
+    world.run(SECOND);
+    expect(statusOf(a, b).session?.role).toBe('responder');
+    // Ours and the shared secret stay; no ephemeral key and no chaining key does.
+    expect(new Set(seen.secrets.filter(({ array }) => !isZero(array)).map(({ value }) => value)).size).toBe(2);
+    a.accept(late!, b.endpoint);
+    world.run(REKEY_AFTER_TIME);
+    expect(a.device.status(a.now).drops['unknown-index']).toBe(1);
+    expect(sessions(a, b)).toBe(1);
   });
 });
 
@@ -492,6 +520,22 @@ describe('timestamps', () => {
     expect(new Set(seen).size).toBe(21);
     expect(hex(floor!)).toBe(seen.at(-1));
     expect(sessions(b, a)).toBe(21);
+  });
+
+  it('to keep are the highest of all peers, not the last', () => {
+    const world = new World({ seed: 42 });
+    const [a, b] = world.pair();
+    const c = world.add('c');
+    a.configure({ peers: [peerOf(c)] });
+    a.rekey(b.publicKey);
+    world.run(0);
+    const highest = hex(a.device.timestamp!);
+    expect(highest).toBe(hex(paper.tai64n(a.unixMs)));
+    a.step({ wallMs: -HOUR });
+    a.rekey(c.publicKey);
+    world.run(0);
+    expect(world.log.count('a', 'initiation')).toBe(2);
+    expect(hex(a.device.timestamp!)).toBe(highest);
   });
 
   it('a clock reset without the floor is what locks a client out, and the server is told why', () => {
