@@ -1,12 +1,11 @@
 /** One port here for one target there (`-L`), or the other way round (`-R`). */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import type { NetworkStack, StreamSocket } from '@sealane/tunnel';
+import { abortConnection, joinConnections, type NetworkStack, type StreamSocket } from '@sealane/tunnel';
 import { formatTarget, type Forward, type Target } from './address.ts';
 import type { ProxyContext, ProxyLimits } from './context.ts';
 import { dial } from './dial.ts';
 import { listen, listenError, type Listener } from './listener.ts';
-import { abort, join } from './relay.ts';
 
 /** Listens on this computer and connects through the context's network. CliError when it cannot listen. */
 export function forwardLocalTcp({ listen: address, target }: Forward, context: ProxyContext): Promise<Listener> {
@@ -27,7 +26,7 @@ export async function forwardRemoteTcp(
   const clients = new Set<StreamSocket>();
   const server = tunnel.createServer({ allowHalfOpen: true }, (client) => {
     if (clients.size >= limits.maxClients) {
-      abort(client);
+      abortConnection(client);
       return;
     }
     clients.add(client);
@@ -55,9 +54,9 @@ async function carry(client: StreamSocket, network: NetworkStack, target: Target
   client.on('error', () => undefined);
   try {
     const far = await dial(network, target, limits.connectMs, client);
-    join(client, far);
+    joinConnections(client, far);
   } catch {
     // A reset is all that a forward can say of a refusal.
-    abort(client);
+    abortConnection(client);
   }
 }

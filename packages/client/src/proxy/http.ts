@@ -10,13 +10,12 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { HttpAgent, parsePort, type StreamSocket } from '@sealane/tunnel';
+import { abortConnection, HttpAgent, joinConnections, parsePort, type StreamSocket } from '@sealane/tunnel';
 import { errorCode } from '../errors.ts';
 import { formatTarget, type ListenAddress, type Target } from './address.ts';
 import type { ProxyContext } from './context.ts';
 import { dial } from './dial.ts';
 import { listen, type Listener } from './listener.ts';
-import { abort, join } from './relay.ts';
 
 const AGENT = 'sealane';
 const KEEP_ALIVE_MS = 60_000;
@@ -37,7 +36,11 @@ const HOP_BY_HOP = new Set([
 
 /** Starts an HTTP proxy; CliError when it cannot. */
 export async function listenHttp(address: ListenAddress, context: ProxyContext): Promise<Listener> {
-  const agent = new HttpAgent(context.network, { keepAlive: true, timeout: UPSTREAM_IDLE_MS });
+  const agent = new HttpAgent(context.network, {
+    keepAlive: true,
+    timeout: UPSTREAM_IDLE_MS,
+    connectTimeoutMs: context.limits.connectMs,
+  });
   const server = createHttpProxy(context, agent);
   const listener = await listen(server, address, context.limits.maxClients);
   const close = async (): Promise<void> => {
@@ -64,7 +67,7 @@ function createHttpProxy(context: ProxyContext, agent: HttpAgent): Server {
     }
     const target = absoluteTarget(request);
     if (target === undefined) refuse(response, BAD_REQUEST);
-    else forward(request, response, target, context, agent);
+    else forward(request, response, target, agent);
   });
   server.on('connect', (request: IncomingMessage, duplex: Duplex, head: Uint8Array) => {
     const client = duplex as unknown as StreamSocket;
@@ -106,11 +109,11 @@ async function serveConnect(
   try {
     const far = await dial(context.network, target, context.limits.connectMs, client);
     if (client.destroyed) {
-      abort(far);
+      abortConnection(far);
       return;
     }
     client.write('HTTP/1.1 200 Connection established\r\n\r\n');
-    join(client, far);
+    joinConnections(client, far);
   } catch (error) {
     if (!client.destroyed) end(client, refusalFor(error, formatTarget(target)));
   }
@@ -150,11 +153,10 @@ function forward(
   request: IncomingMessage,
   response: ServerResponse,
   target: HttpTarget,
-  context: ProxyContext,
   agent: HttpAgent,
   isRetry = false,
 ): void {
-  const upstream = requestUpstream(request, target, agent, context, []);
+  const upstream = requestUpstream(request, target, agent, []);
   upstream.once('response', (answer) => {
     response.writeHead(answer.statusCode!, answer.statusMessage, passedOn(answer.rawHeaders));
     answer.pipe(response);
@@ -167,7 +169,7 @@ function forward(
     }
     // The far side may close an idle connection at the moment it is used again.
     if (upstream.reusedSocket && !isRetry && errorCode(error) === 'ECONNRESET' && !hasBody(request)) {
-      forward(request, response, target, context, agent, true);
+      forward(request, response, target, agent, true);
       return;
     }
     refuse(response, refusalFor(error, target.authority));
@@ -181,10 +183,9 @@ function requestUpstream(
   request: IncomingMessage,
   { host, port, path, authority }: HttpTarget,
   agent: HttpAgent,
-  context: ProxyContext,
   extraHeaders: readonly string[],
 ): ReturnType<typeof sendRequest> {
-  const upstream = sendRequest({
+  return sendRequest({
     agent,
     host,
     port,
@@ -193,15 +194,6 @@ function requestUpstream(
     setHost: false,
     headers: [...requestHeaders(request, authority), ...extraHeaders],
   });
-  // No time-out once the far side has answered.
-  const timer = setTimeout(
-    () => upstream.destroy(Object.assign(new Error('connect ETIMEDOUT'), { code: 'ETIMEDOUT' })),
-    context.limits.connectMs,
-  );
-  const stop = (): void => clearTimeout(timer);
-  upstream.once('socket', stop);
-  upstream.once('close', stop);
-  return upstream;
 }
 
 /** RFC 9112 §3.2.2: the Host header is that of the URI, whatever the client sent. */
@@ -246,6 +238,7 @@ function serveUpgrade(
   agent: HttpAgent,
 ): void {
   client.on('error', () => undefined);
+  if (head.length > 0) client.unshift(head);
   if (!isAllowed(request, context)) {
     end(client, AUTHENTICATION_REQUIRED);
     return;
@@ -255,7 +248,7 @@ function serveUpgrade(
     end(client, BAD_REQUEST);
     return;
   }
-  const upstream = requestUpstream(request, target, agent, context, [
+  const upstream = requestUpstream(request, target, agent, [
     'Connection',
     'Upgrade',
     'Upgrade',
@@ -265,13 +258,12 @@ function serveUpgrade(
   upstream.once('upgrade', (answer, socket, early) => {
     const far = socket as unknown as StreamSocket;
     if (client.destroyed) {
-      abort(far);
+      abortConnection(far);
       return;
     }
     if (early.length > 0) far.unshift(early);
-    if (head.length > 0) client.unshift(head);
     client.write(headOf(answer, ['Connection', 'Upgrade', 'Upgrade', answer.headers.upgrade ?? '']));
-    join(client, far);
+    joinConnections(client, far);
   });
   upstream.once('response', (answer) => {
     client.write(headOf(answer, ['Connection', 'close']));

@@ -3,14 +3,13 @@
  * sent only when the far side has answered.
  */
 import { createServer } from 'node:net';
-import { formatAddress, parseAddress, type StreamSocket } from '@sealane/tunnel';
+import { abortConnection, formatAddress, joinConnections, parseAddress, type StreamSocket } from '@sealane/tunnel';
 import { errorCode } from '../errors.ts';
 import type { ListenAddress } from './address.ts';
 import type { ProxyContext } from './context.ts';
 import { dial } from './dial.ts';
 import { HandshakeError, HandshakeReader } from './handshake.ts';
 import { listen, type Listener } from './listener.ts';
-import { abort, join } from './relay.ts';
 import { ADDRESS_TYPE, associate } from './socks5-udp.ts';
 
 const VERSION = 5;
@@ -50,7 +49,7 @@ async function serveSocks5(client: StreamSocket, context: ProxyContext): Promise
       client.end(replyOf(error.reply));
       closeSoon(client);
     } else if (error instanceof HandshakeError) {
-      abort(client);
+      abortConnection(client);
     } else {
       throw error;
     }
@@ -141,11 +140,11 @@ async function answer(client: StreamSocket, request: Request, context: ProxyCont
     },
   );
   if (client.destroyed) {
-    abort(far);
+    abortConnection(far);
     return;
   }
   client.write(replyOf(REPLY.succeeded, far.localAddress, far.localPort));
-  join(client, far);
+  joinConnections(client, far);
 }
 
 function replyFor(error: unknown): number {

@@ -1,6 +1,5 @@
 import { finished } from 'node:stream/promises';
-import { abort } from './relay.ts';
-import { openConnection, type NetworkStack } from '@sealane/tunnel';
+import { abortConnection, openConnection, type NetworkStack } from '@sealane/tunnel';
 
 /**
  * Joins standard input and output with a connection, as ssh's ProxyCommand wants it; resolves when both directions have
@@ -15,7 +14,7 @@ export async function carryStdio(
 ): Promise<void> {
   const { host, port } = target;
   const socket = await openConnection(network, { host, port, allowHalfOpen: true, timeoutMs, signal });
-  const onAbort = (): void => abort(socket);
+  const onAbort = (): void => abortConnection(socket);
   signal.addEventListener('abort', onAbort, { once: true });
   try {
     socket.setNoDelay(true);

@@ -8,6 +8,12 @@ import { openConnection } from './open-connection.ts';
 import type { NetworkStack, StreamSocket } from './types.ts';
 
 type Network = Pick<NetworkStack, 'connect'>;
+/** What both agents take beside what node's own take. */
+interface ConnectTimeout {
+  /** How long the far side may take to answer, in milliseconds. */
+  readonly connectTimeoutMs?: number;
+}
+
 type Created = (error: Error | null, socket: Duplex) => void;
 
 /**
@@ -16,15 +22,18 @@ type Created = (error: Error | null, socket: Duplex) => void;
  */
 export class HttpAgent extends HttpAgentBase {
   readonly #network: Network;
+  readonly #timeout: { readonly timeoutMs?: number };
 
-  constructor(network: Network, options?: HttpAgentOptions) {
-    super(options);
+  constructor(network: Network, options: HttpAgentOptions & ConnectTimeout = {}) {
+    const { connectTimeoutMs, ...rest } = options;
+    super(rest);
     this.#network = network;
+    this.#timeout = connectTimeoutMs === undefined ? {} : { timeoutMs: connectTimeoutMs };
   }
 
   /** @internal Called by node:http. */
   override createConnection(options: object, created?: Created): undefined {
-    openConnection(this.#network, destinationOf(options)).then(
+    openConnection(this.#network, { ...destinationOf(options), ...this.#timeout }).then(
       (socket) => created?.(null, socket),
       (error: unknown) => fail(created, error),
     );
@@ -35,15 +44,18 @@ export class HttpAgent extends HttpAgentBase {
 /** Carries `https:` requests through a network; as with `HttpAgent`, every request has to name it. */
 export class HttpsAgent extends HttpsAgentBase {
   readonly #network: Network;
+  readonly #timeout: { readonly timeoutMs?: number };
 
-  constructor(network: Network, options?: HttpsAgentOptions) {
-    super(options);
+  constructor(network: Network, options: HttpsAgentOptions & ConnectTimeout = {}) {
+    const { connectTimeoutMs, ...rest } = options;
+    super(rest);
     this.#network = network;
+    this.#timeout = connectTimeoutMs === undefined ? {} : { timeoutMs: connectTimeoutMs };
   }
 
   /** @internal Called by node:https. */
   override createConnection(options: object, created?: Created): undefined {
-    openConnection(this.#network, destinationOf(options)).then(
+    openConnection(this.#network, { ...destinationOf(options), ...this.#timeout }).then(
       (socket) => created?.(null, secure(options, socket)),
       (error: unknown) => fail(created, error),
     );
