@@ -253,7 +253,7 @@ describe('the registry', () => {
           : ['peer', 'add', name, '--out', scratch.path(`${name}.conf`)];
       // Killed at one of the moments at which something in the folders changes.
       const child = launch([...args, '--state', scratch.state]);
-      let left = round % 6;
+      let left = round % 8;
       const onChange = (): void => {
         if (left-- === 0) child.kill('SIGKILL');
       };
