@@ -51,7 +51,7 @@ class Link {
   /** Turns until `done`; with a delay the clock jumps to what comes next. */
   run(done) {
     while (!done()) {
-      if (this.turn() || this.virtual === undefined) continue;
+      if (this.turn() || this.virtual === undefined || done()) continue;
       const next = Math.min(this.flights[0]?.at ?? Infinity, ...this.ends.map(({ stack }) => stack.nextDeadline()));
       this.virtual = Math.max(this.virtual, next);
       let n = 0;

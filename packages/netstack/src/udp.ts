@@ -31,7 +31,7 @@ export interface UdpSocketOptions {
 
 export interface UdpFlowHandler {
   /** `data` is a view into the packet and only good during the call. */
-  onMessage(data: Uint8Array): void;
+  onMessage(data: Uint8Array, flow: UdpFlow): void;
   /** The flow was idle for `idleMs` and is gone. */
   onClose?(): void;
 }
@@ -234,7 +234,7 @@ export class UdpLayer {
     const flow = this.#flows.size > 0 ? this.#flows.find(d0, d1, d2, d3, localPort, s0, s1, s2, s3, remotePort) : undefined;
     if (flow !== undefined) {
       flow.touch();
-      flow.handler.onMessage(data);
+      flow.handler.onMessage(data, flow);
       return;
     }
     const local = { address: new IpAddress(d0, d1, d2, d3), port: localPort };
@@ -311,7 +311,7 @@ export class UdpLayer {
     this.#flows.add(flow);
     this.#sources.add(flow.source);
     timers.update(flow);
-    handler.onMessage(data);
+    handler.onMessage(data, flow);
     return flow;
   }
 

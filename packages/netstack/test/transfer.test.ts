@@ -135,7 +135,7 @@ describe('congestion control', () => {
     const source = new Source(4, 60_000_000);
     sim.b.stack.listen({ port: 80 }, (incoming) => incoming.accept(drain));
     const connection = sim.a.stack.connect({ address: B4, port: 80 }, source);
-    sim.run(60_000, () => connection.congestionWindow > 200_000);
+    sim.run(60_000, () => connection.congestionWindow > 50_000);
     let dropNext = 1;
     sim.a.faults.drop = (packet) => packet.length > 1000 && dropNext-- > 0;
     sim.run(300);

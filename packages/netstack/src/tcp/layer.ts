@@ -188,21 +188,25 @@ export class TcpLayer implements TcpHost, IncomingHost {
     const awake = this.#awake;
     let fits = true;
     let i = 0;
-    for (; i < awake.length && fits; i++) {
-      const tcb = awake[i]!;
-      tcb.isAwake = false;
-      const { events } = tcb;
-      tcb.events = 0;
-      if (events !== 0) tcb.onEvents?.(events);
-      fits = output(tcb, now);
-      if (!fits && !tcb.isAwake) {
-        tcb.isAwake = true;
-        awake.push(tcb);
+    try {
+      while (i < awake.length && fits) {
+        const tcb = awake[i++]!;
+        tcb.isAwake = false;
+        const { events } = tcb;
+        tcb.events = 0;
+        if (events !== 0) tcb.onEvents?.(events);
+        fits = output(tcb, now);
+        if (!fits && !tcb.isAwake) {
+          tcb.isAwake = true;
+          awake.push(tcb);
+        }
       }
+    } finally {
+      // An owner's callback may throw; the others keep their turn.
+      if (i === awake.length) awake.length = 0;
+      else this.#awake = awake.slice(i);
+      this.#isFlushing = false;
     }
-    if (i === awake.length) awake.length = 0;
-    else this.#awake = awake.slice(i);
-    this.#isFlushing = false;
     return fits;
   }
 

@@ -1,0 +1,342 @@
+import { describe, expect, it } from 'vitest';
+import { type ConnectionError, IpAddress, type Stack, type StackOptions, type TcpConnection } from '../src/index.ts';
+import { type TcpFields, icmp, ip, parse, tcp, udpPayload } from './support/packets.ts';
+import { Dice } from './support/random.ts';
+import { A4, A6, B4, B6, Drain, Node, Sim, Source } from './support/sim.ts';
+
+const PACKETS = Number(process.env['SEALANE_FUZZ_PACKETS'] ?? 20_000);
+
+/** One stack, spoken to with packets made by hand. */
+class Probe {
+  readonly node: Node;
+  now = 1000;
+
+  constructor(options: Partial<StackOptions> = {}) {
+    this.node = new Node(new Dice(1), [B4, B6], options);
+  }
+
+  get stack(): Stack {
+    return this.node.stack;
+  }
+
+  /** Sends packets in one batch and returns the answers. */
+  say(...packets: readonly Uint8Array[]): ReturnType<typeof parse>[] {
+    for (const packet of packets) this.stack.receive(packet, 0, packet.length, this.now);
+    return this.answers();
+  }
+
+  tcp(fields: Partial<TcpFields>): ReturnType<typeof parse>[] {
+    return this.say(tcp({ from: A4, fromPort: 4000, to: B4, toPort: 80, seq: 0, flags: 'a', ...fields }));
+  }
+
+  wait(ms: number): ReturnType<typeof parse>[] {
+    const end = this.now + ms;
+    const seen: ReturnType<typeof parse>[] = [];
+    for (;;) {
+      const next = this.stack.nextDeadline();
+      this.now = Math.min(Math.max(next, this.now), end);
+      seen.push(...this.answers());
+      if (next > end) return seen;
+    }
+  }
+
+  answers(): ReturnType<typeof parse>[] {
+    this.stack.tick(this.now);
+    const { out } = this.node;
+    const seen = Array.from({ length: out.count }, (_, i) =>
+      parse(out.buffer.slice(out.offsets[i], out.offsets[i]! + out.lengths[i]!)),
+    );
+    out.clear();
+    return seen;
+  }
+}
+
+/** A connection to port 80, made by hand. */
+function establish(probe: Probe, window = 65_535) {
+  let connection: TcpConnection | undefined;
+  let closed: { error: ConnectionError | undefined } | undefined;
+  const listener = probe.stack.listen({ port: 80 }, (incoming) => {
+    connection = incoming.accept({ onClose: (_c, error) => (closed = { error }) });
+  });
+  const [synAck] = probe.tcp({ seq: 1000, flags: 's' });
+  expect(synAck!.flags).toBe('sa');
+  const theirs = (synAck!.seq + 1) | 0;
+  probe.tcp({ seq: 1001, ack: theirs, flags: 'a', window });
+  expect(connection!.state).toBe('established');
+  listener.close();
+  return { connection: connection!, theirs, closed: () => closed };
+}
+
+describe('a fuzzed stack', () => {
+  it('never throws, stays within its limits, and serves afterwards', () => {
+    // Invariant: any bytes are taken or counted as dropped; tables and memory stay within limits; the stack still works after.
+    const limits = { maxConnections: 200, maxHalfOpen: 50, maxUdpFlows: 50, maxTimeWait: 50, maxBufferBytes: 8 << 20 };
+    const dice = new Dice(99);
+    const sim = new Sim(5, {}, {}, {
+      anyDestination: true,
+      limits,
+      onIncoming: (incoming) => (dice.below(4) === 0 ? incoming.reject('host-unreachable') : incoming.accept({})),
+      onUdp: (request) => (dice.below(4) === 0 ? request.reject('prohibited') : request.accept({ onMessage() {} })),
+    });
+    const corpus: Uint8Array[] = [];
+    sim.a.tap = (packet) => corpus.push(packet);
+    const drain = new Drain(5);
+    sim.b.stack.listen({ port: 80 }, (incoming) => incoming.accept(drain));
+    sim.a.stack.connect({ address: B4, port: 80 }, new Source(5, 20_000));
+    sim.a.stack.connect({ address: B6, port: 80 }, new Source(5, 20_000));
+    sim.a.stack.connect({ address: B6, port: 81 }, new Source(5, 2000));
+    sim.a.stack.bindUdp({ port: 9, onMessage() {} }).send(dice.bytes(5000), { address: B6, port: 9 });
+    sim.a.stack.ping(B4, 1, 1, dice.bytes(64));
+    sim.run(10_000);
+    corpus.push(icmp(A4, B4, 3, 4, 600, corpus[0]!), icmp(A6, B6, 2, 0, 1280, corpus[0]!));
+    sim.a.tap = undefined;
+    const stack = sim.b.stack;
+    for (let i = 0; i < PACKETS; i++) {
+      const packet = mutate(dice, corpus[dice.below(corpus.length)]!);
+      stack.receive(packet, 0, packet.length, sim.now + i);
+      if (i % 16 === 0) {
+        stack.tick(sim.now + i);
+        sim.b.out.clear();
+      }
+    }
+    const status = stack.status();
+    expect(status.connections).toBeLessThanOrEqual(limits.maxConnections);
+    expect(status.halfOpen).toBeLessThanOrEqual(limits.maxHalfOpen);
+    expect(status.udpFlows).toBeLessThanOrEqual(limits.maxUdpFlows);
+    expect(status.timeWaits).toBeLessThanOrEqual(limits.maxTimeWait);
+    expect(status.bufferBytes).toBeLessThanOrEqual(limits.maxBufferBytes);
+    sim.now += PACKETS;
+    const after = new Drain(6);
+    stack.listen({ port: 7777 }, (incoming) => incoming.accept(after));
+    sim.a.stack.connect({ address: B6, port: 7777 }, new Source(6, 100_000));
+    expect(sim.run(60_000, () => after.closed)).toBe(true);
+    expect([after.received, after.wrongAt]).toEqual([100_000, -1]);
+  });
+});
+
+/** Flips, cuts, splices and repairs checksums, so that some get past them. */
+function mutate(dice: Dice, original: Uint8Array): Uint8Array {
+  if (dice.below(20) === 0) return dice.bytes(dice.below(120));
+  const packet = original.slice(0, dice.below(10) === 0 ? dice.below(original.length + 1) : original.length);
+  for (let n = dice.below(6); n > 0 && packet.length > 0; n--) {
+    packet[dice.below(Math.min(packet.length, dice.below(4) === 0 ? 1420 : 64))] = dice.below(256);
+  }
+  if (dice.below(4) === 0 || packet.length < 40) return packet;
+  const isV4 = packet[0]! >>> 4 === 4;
+  const at = isV4 ? 20 : 40;
+  if (packet.length < at + 20) return packet;
+  const from = new DataView(packet.buffer);
+  const word = (i: number): number => from.getInt32(i);
+  const address = (i: number): IpAddress =>
+    isV4 ? new IpAddress(0, 0, 0xffff, word(i)) : new IpAddress(word(i), word(i + 4), word(i + 8), word(i + 12));
+  const protocol = packet[isV4 ? 9 : 6]!;
+  const payload = packet.slice(at);
+  const field = { 6: 16, 17: 6, 1: 2, 58: 2 }[protocol];
+  if (field === undefined) return ip(address(isV4 ? 12 : 8), address(isV4 ? 16 : 24), protocol, payload);
+  payload[field] = 0;
+  payload[field + 1] = 0;
+  const rebuilt = ip(address(isV4 ? 12 : 8), address(isV4 ? 16 : 24), protocol, payload);
+  const pseudo = protocol === 1 ? [] : [...rebuilt.subarray(isV4 ? 12 : 8, at), 0, protocol, payload.length >>> 8, payload.length & 255];
+  let sum = 0;
+  const all = [...pseudo, ...payload];
+  for (let i = 0; i < all.length; i += 2) sum += (all[i]! << 8) | (all[i + 1] ?? 0);
+  while (sum > 0xffff) sum = (sum & 0xffff) + Math.floor(sum / 65_536);
+  rebuilt[at + field] = (~sum >>> 8) & 255;
+  rebuilt[at + field + 1] = ~sum & 255;
+  return rebuilt;
+}
+
+describe('floods', () => {
+  it('of SYNs are bounded by backlog and by source, and forgotten', () => {
+    const probe = new Probe({ limits: { maxHalfOpen: 100, maxHalfOpenPerSource: 30 } });
+    probe.stack.listen({ port: 80 }, (incoming) => incoming.accept({}));
+    for (let i = 0; i < 1000; i++) probe.tcp({ fromPort: 1000 + i, flags: 's', seq: i });
+    expect(probe.stack.status().halfOpen).toBe(30);
+    for (let i = 0; i < 1000; i++) {
+      probe.tcp({ from: new IpAddress(0, 0, 0xffff, 0x7f010000 + i), flags: 's', seq: i });
+    }
+    expect(probe.stack.status().halfOpen).toBe(100);
+    expect(probe.stack.drops['limit-source'] + probe.stack.drops['limit-half-open']).toBe(1900);
+    probe.wait(80_000);
+    const { connections, halfOpen, sources, timers } = probe.stack.status();
+    expect({ connections, halfOpen, sources, timers }).toEqual({ connections: 0, halfOpen: 0, sources: 0, timers: 0 });
+  });
+
+  it('of fragments are bounded and forgotten', () => {
+    const probe = new Probe();
+    const piece = new Uint8Array(1024);
+    for (let i = 0; i < 20_000; i++) {
+      const from = new IpAddress(0, 0, 0xffff, 0x7f010000 + (i % 500));
+      probe.say(ip(from, B4, 17, piece, { id: i, offset: 8, more: true }));
+    }
+    expect(probe.stack.status().reassemblies).toBeLessThanOrEqual(256);
+    expect(probe.stack.drops['fragment-limit']).toBeGreaterThan(19_000);
+    probe.wait(31_000);
+    expect(probe.stack.status().reassemblies).toBe(0);
+  });
+
+  it('of early segments with gaps keep to the window', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe);
+    for (let i = 0; i < 5000; i++) probe.tcp({ seq: 1001 + 2 + i * 3, ack: theirs, data: Uint8Array.of(1) });
+    expect(connection.readableLength).toBe(0);
+    expect(probe.stack.status().bufferBytes).toBeLessThanOrEqual(512 << 10);
+  });
+});
+
+describe('vanished peers', () => {
+  it('time out while data is under way', () => {
+    const sim = new Sim(1, { delay: 10, rate: 1000 });
+    const source = new Source(1, 10_000_000);
+    sim.b.stack.listen({ port: 80 }, (incoming) => incoming.accept({}));
+    sim.a.stack.connect({ address: B4, port: 80 }, source);
+    sim.run(200);
+    sim.a.faults.blackHole = true;
+    sim.b.faults.blackHole = true;
+    sim.run(400_000, () => source.closed);
+    expect(source.error).toBe('ETIMEDOUT');
+    expect(sim.a.stack.status()).toMatchObject({ connections: 0, bufferBytes: 0, timers: 0 });
+  });
+
+  it('are found by keepalive when idle, and live ones are not hurt', () => {
+    const sim = new Sim(1, { delay: 10 });
+    const source = new Source(1, 10, 'stay');
+    sim.b.stack.listen({ port: 80 }, (incoming) => incoming.accept(new Drain(1)));
+    const connection = sim.a.stack.connect({ address: B4, port: 80 }, source);
+    connection.setKeepAlive(10_000, 1000, 3);
+    sim.run(300_000);
+    expect(connection.state).toBe('established');
+    sim.b.faults.blackHole = true;
+    sim.run(20_000);
+    expect(source.error).toBe('ETIMEDOUT');
+  });
+
+  it('leave no orphan behind: window shut for ever', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe, 0);
+    connection.write(new Uint8Array(1000));
+    connection.close();
+    // It answers every probe, and never opens its window.
+    for (let i = 0; i < 200 && probe.stack.status().connections > 0; i++) {
+      for (const answer of probe.wait(1000)) if (answer.flags === 'a') probe.tcp({ seq: 1001, ack: theirs, window: 0 });
+    }
+    expect(probe.stack.status()).toMatchObject({ connections: 0, bufferBytes: 0, timers: 0 });
+    expect(probe.now).toBeLessThan(130_000);
+  });
+
+  it('leave no orphan behind: never ends its direction', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe);
+    connection.close();
+    const [fin] = probe.answers();
+    expect(fin!.flags).toBe('fa');
+    probe.tcp({ seq: 1001, ack: theirs + 1 });
+    expect(connection.state).toBe('fin-wait-2');
+    probe.wait(61_000);
+    expect(probe.stack.status()).toMatchObject({ connections: 0, timers: 0 });
+  });
+});
+
+describe('blind attacks (RFC 5961)', () => {
+  it('a reset counts only at the exact sequence number; within the window it is challenged', () => {
+    const probe = new Probe();
+    const { connection, theirs, closed } = establish(probe);
+    expect(probe.tcp({ seq: 2000, flags: 'r' }).map(({ flags }) => flags)).toEqual(['a']);
+    expect(probe.tcp({ seq: 900_000_000, flags: 'r' })).toEqual([]);
+    expect(connection.state).toBe('established');
+    expect(probe.tcp({ seq: 1001, ack: theirs, flags: 'ra' })).toEqual([]);
+    expect(closed()).toEqual({ error: 'ECONNRESET' });
+  });
+
+  it('a SYN in a connection is challenged, wherever it lies', () => {
+    const probe = new Probe();
+    const { connection } = establish(probe);
+    expect(probe.tcp({ seq: 5000, flags: 's' }).map(({ flags }) => flags)).toEqual(['a']);
+    expect(probe.tcp({ seq: 1001, flags: 's' }).map(({ flags }) => flags)).toEqual(['a']);
+    expect(connection.state).toBe('established');
+  });
+
+  it('data with an acknowledgment out of range is not taken', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe);
+    probe.tcp({ seq: 1001, ack: theirs + 100_000, data: Uint8Array.of(1, 2, 3) });
+    probe.tcp({ seq: 1001, ack: theirs - 1_000_000, data: Uint8Array.of(1, 2, 3) });
+    expect(connection.readableLength).toBe(0);
+    probe.tcp({ seq: 1001, ack: theirs, data: Uint8Array.of(1, 2, 3) });
+    expect(connection.read()).toEqual(Uint8Array.of(1, 2, 3));
+  });
+
+  it('challenges are rationed', () => {
+    const probe = new Probe();
+    establish(probe);
+    let answers = 0;
+    for (let i = 0; i < 1000; i++) answers += probe.tcp({ seq: 3000, flags: 'r' }).length;
+    expect(answers).toBe(10);
+  });
+
+  it('initial sequence numbers differ by four-tuple and move with time (RFC 6528)', () => {
+    const probe = new Probe();
+    probe.stack.listen({ port: 80 }, (incoming) => incoming.accept({}));
+    const first = probe.tcp({ fromPort: 1, flags: 's' })[0]!.seq;
+    const second = probe.tcp({ fromPort: 2, flags: 's' })[0]!.seq;
+    expect(Math.abs((first - second) | 0)).toBeGreaterThan(10_000);
+  });
+});
+
+describe('fragments', () => {
+  for (const [from, to] of [
+    [A4, B4],
+    [A6, B6],
+  ] as const) {
+    it(`of a datagram come together in any order; overlaps drop it whole: ${from}`, () => {
+      const probe = new Probe();
+      const got: Uint8Array[] = [];
+      probe.stack.bindUdp({ port: 9, onMessage: (data) => got.push(data.slice()) });
+      const dice = new Dice(3);
+      const data = dice.bytes(4000);
+      const payload = udpPayload(from, 5, to, 9, data);
+      const piece = (id: number, start: number, end: number): Uint8Array =>
+        ip(from, to, 17, payload.slice(start, end), { id, offset: start, more: end < payload.length });
+      probe.say(piece(1, 2400, 4008), piece(1, 0, 1200), piece(1, 0, 1200), piece(1, 1200, 2400));
+      expect(got).toEqual([data]);
+      probe.say(piece(2, 0, 1200), piece(2, 800, 2400), piece(2, 1200, 2400), piece(2, 2400, 4008));
+      expect(got).toHaveLength(1);
+      expect(probe.stack.drops['fragment-overlap']).toBe(3);
+    });
+  }
+});
+
+describe('path MTU (RFC 1191, RFC 8201)', () => {
+  const links = [
+    { name: 'IPv4', to: B4, from: A4, mtu: 1000, type: 3, code: 4 },
+    { name: 'IPv6', to: B6, from: A6, mtu: 1300, type: 2, code: 0 },
+  ] as const;
+  for (const { name, to, from, mtu, type, code } of links) {
+    it(`is learnt from the router, and the transfer goes on: ${name}`, () => {
+      const sim = new Sim(1, { delay: 5 });
+      const drain = new Drain(1);
+      const source = new Source(1, 200_000);
+      sim.a.faults.drop = (packet) => {
+        if (packet.length <= mtu) return false;
+        const error = icmp(to, from, type, code, mtu, packet.slice(0, 100));
+        sim.a.stack.receive(error, 0, error.length, sim.now);
+        return true;
+      };
+      sim.b.stack.listen({ port: 80 }, (incoming) => incoming.accept(drain));
+      sim.a.stack.connect({ address: to, port: 80 }, source);
+      expect(sim.run(5000, () => drain.closed)).toBe(true);
+      expect([drain.received, drain.wrongAt]).toEqual([200_000, -1]);
+    });
+  }
+
+  it('claims that quote nothing in flight are ignored', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe);
+    connection.write(new Uint8Array(3000));
+    const sent = probe.answers();
+    expect(sent[0]!.data.length).toBe(536);
+    const quote = tcp({ from: B4, fromPort: 80, to: A4, toPort: 4000, seq: theirs - 5_000_000, flags: 'a' });
+    probe.say(icmp(A4, B4, 3, 4, 600, quote));
+    expect(probe.stack.drops['icmp-ignored']).toBe(1);
+  });
+});
