@@ -61,7 +61,7 @@ describe('sealaned run', () => {
     const ready = log.find(({ event }) => event === 'ready')!;
     expect(ready).toMatchObject({
       addresses: ['127.77.0.1/24', 'fd77::1/64'],
-      device: 'memory',
+      device: 'netstack',
       interface: 'userspace',
     });
     for (const field of ['crypto', 'lane', 'publicKey']) expect(ready[field]).toMatch(/./);
@@ -97,7 +97,7 @@ describe('sealaned run', () => {
     child.kill('SIGTERM');
     await once(child, 'close');
     expect(text).toMatch(
-      /^\S+Z ready: 127\.77\.0\.1\/24 fd77::1\/64, UDP port \d+, public key \S{44}, device memory userspace, crypto .+, lane \w+$/m,
+      /^\S+Z ready: 127\.77\.0\.1\/24 fd77::1\/64, UDP port \d+, public key \S{44}, device (?:memory|netstack) \S+, crypto .+, lane \w+$/m,
     );
     expect(text).not.toContain(readFileSync(join(scratch.state, 'private.key'), 'utf8').trim());
   });
@@ -270,7 +270,7 @@ describe('without permission', () => {
       const { server, ready } = await startServer(state, [], as);
       open.push(server);
       expect(server.log[0]).toMatchObject({ event: 'fallback' });
-      expect(ready).toMatchObject({ device: 'memory' });
+      expect(ready).toMatchObject({ device: 'netstack' });
       const alice = await joinAs(config, ready.port);
       expect(await alice.reaches()).toBe(true);
     } finally {

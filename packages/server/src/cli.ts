@@ -73,10 +73,12 @@ function program(): Command {
     .option('--interface <name>', "name of the TUN interface, 'sealane0' if not given", parse.interfaceOption)
     .option('--lane <kind>', 'how packets are moved: portable, linux or auto', parse.laneOption, 'auto' as const)
     .option('--listen <port>', "UDP port, the endpoint's if not given; 0 takes any free one", parse.portOption)
+    .option('--allow <cidr[:ports]>', 'in userspace, peers reach nothing but what is allowed; may be repeated', parse.ruleOption, [])
+    .option('--deny <cidr[:ports]>', 'in userspace, peers do not reach this; the narrower rule decides', parse.ruleOption, [])
     .option('--json', 'log lines as JSON', false)
     .addHelpText(
       'after',
-      examples('sealaned run', 'sealaned run --userspace --json', 'sealaned run --interface wg0 --listen 51820'),
+      examples('sealaned run', 'sealaned run --userspace --json', 'sealaned run --userspace --allow 192.168.0.0/16 --allow 127.0.0.1/32:8080', 'sealaned run --interface wg0 --listen 51820'),
     )
     .action(async (options: RunOptions, self: Command) => {
       if (options.userspace && options.interface !== undefined) {

@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { InputError } from './errors.ts';
 import { endpointPort, isDnsServer, isPeerName } from './state/names.ts';
 import { parseNetwork, type Network } from './state/pool.ts';
+import { parseRule, type Rule } from './userspace/policy.ts';
 
 export function endpointOption(text: string): string {
   if (endpointPort(text) === undefined) {
@@ -80,6 +81,15 @@ export function prefixesOption(text: string): readonly string[] {
   });
   if (prefixes.length === 0) throw new InvalidArgumentError('expected at least one address block.');
   return prefixes;
+}
+
+/** One more rule of `--allow` or `--deny`. */
+export function ruleOption(text: string, before: readonly Rule[]): readonly Rule[] {
+  const rule = parseRule(text);
+  if (rule === undefined) {
+    throw new InvalidArgumentError('expected CIDR[:PORTS], such as 10.0.0.0/8, 192.0.2.7:80,8000-8100 or [fd00::/8]:443.');
+  }
+  return [...before, rule];
 }
 
 function wholeNumber(text: string, from: number, to: number): number {

@@ -3,6 +3,7 @@ import { errorLine, RefusedError } from '../errors.ts';
 import { createLog, type Log } from '../running/log.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
 import { stateFolder } from '../state/folder.ts';
+import type { Rule } from '../userspace/policy.ts';
 
 export interface RunOptions {
   readonly state: string;
@@ -11,6 +12,9 @@ export interface RunOptions {
   readonly interface?: string;
   readonly lane: LaneKind | 'auto';
   readonly listen?: number;
+  /** Where peers may and may not go; in userspace only. */
+  readonly allow: readonly Rule[];
+  readonly deny: readonly Rule[];
   readonly json: boolean;
 }
 
@@ -28,6 +32,8 @@ export async function run(options: RunOptions): Promise<void> {
     mode: options.userspace ? 'userspace' : options.interface === undefined ? 'auto' : 'tun',
     interfaceName: options.interface ?? DEFAULT_INTERFACE,
     lane: options.lane,
+    allow: options.allow,
+    deny: options.deny,
     ...(options.listen === undefined ? {} : { listenPort: options.listen }),
     log,
   });

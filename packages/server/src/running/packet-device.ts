@@ -1,5 +1,7 @@
-import { parseAddress, EchoHost, memoryPair, openTun, type PacketDevice } from '@sealane/tunnel';
+import { openTun, type PacketDevice } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import { startUserspaceGateway } from '../userspace/gateway.ts';
+import type { Rule } from '../userspace/policy.ts';
 import { configureInterface } from './interface.ts';
 
 export interface PacketDeviceOptions {
@@ -9,6 +11,9 @@ export interface PacketDeviceOptions {
   /** The server's addresses with the length of their block. */
   readonly addresses: readonly string[];
   readonly mtu: number;
+  /** Where peers may and may not go; in userspace only. */
+  readonly allow?: readonly Rule[];
+  readonly deny?: readonly Rule[];
 }
 
 export interface OpenedDevice {
@@ -22,14 +27,14 @@ export interface OpenedDevice {
  * @throws RefusedError when `tun` cannot be had, naming the way that needs no permission.
  */
 export async function openPacketDevice(options: PacketDeviceOptions): Promise<OpenedDevice> {
-  if (options.mode === 'userspace') return { device: userspaceDevice(options) };
+  if (options.mode === 'userspace') return { device: startUserspaceGateway(options) };
   let device: PacketDevice;
   try {
     device = openTun({ name: options.interfaceName, mtu: options.mtu });
   } catch (error) {
     if (options.mode === 'auto' && isUnavailable(error)) {
       // What follows the semicolon recommends what is done here.
-      return { device: userspaceDevice(options), fallback: errorLine(error).split('; ')[0]! };
+      return { device: startUserspaceGateway(options), fallback: errorLine(error).split('; ')[0]! };
     }
     throw new RefusedError(errorLine(error), { cause: error });
   }
@@ -40,14 +45,6 @@ export async function openPacketDevice(options: PacketDeviceOptions): Promise<Op
     throw error;
   }
   return { device };
-}
-
-/** A host inside this process that answers echo requests to the server's addresses. */
-function userspaceDevice(options: PacketDeviceOptions): PacketDevice {
-  const [ours, far] = memoryPair({ mtu: options.mtu, name: 'userspace' });
-  const addresses = options.addresses.map((address) => parseAddress(address.slice(0, address.indexOf('/')))!);
-  new EchoHost({ device: far, addresses });
-  return ours;
 }
 
 /** No permission, no such device here, or no TUN on this system: nothing that trying again would change. */

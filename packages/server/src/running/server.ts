@@ -15,6 +15,7 @@ import { lockRun } from '../state/lock.ts';
 import { endpointPort } from '../state/names.ts';
 import { serverAddress } from '../state/pool.ts';
 import { networksOf, readRegistry } from '../state/registry.ts';
+import type { Rule } from '../userspace/policy.ts';
 import { peerChanges } from './changes.ts';
 import { logEvent } from './events.ts';
 import type { Log } from './log.ts';
@@ -28,6 +29,9 @@ export interface ServerOptions {
   readonly lane: LaneKind | 'auto';
   /** The UDP port: that of the endpoint when absent, any free one when 0. */
   readonly listenPort?: number;
+  /** Where peers may and may not go; in userspace only. */
+  readonly allow?: readonly Rule[];
+  readonly deny?: readonly Rule[];
   readonly log: Log;
 }
 
