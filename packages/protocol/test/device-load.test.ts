@@ -3,6 +3,8 @@ import { describe, expect, it } from 'vitest';
 import type { Node } from '../../../test/sim/node.ts';
 import { generator } from '../../../test/sim/random.ts';
 import { World, outer, outer6, peerOf, statusOf } from '../../../test/sim/world.ts';
+import { PacketBatch } from '../src/batch.ts';
+import { Device } from '../src/device.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { hex, isZero } from './support/bytes.ts';
 import { junkInitiation, memoised } from './support/lab.ts';
@@ -196,6 +198,35 @@ describe('under load', () => {
     expect(replies.length).toBe(UNDER_LOAD + 20 + 200);
     expect(replies.every(({ bytes }) => bytes.length <= 0.7 * 92)).toBe(true);
     expect(b.device.status(b.now).drops['bad-mac1']).toBe(200);
+  });
+});
+
+describe('the cookie secret', () => {
+  it('is drawn for the first reply and zero after close', () => {
+    const drawn: Uint8Array[] = [];
+    const device = new Device({
+      crypto: quick,
+      random(length) {
+        const bytes = random.bytes(length);
+        drawn.push(bytes);
+        return bytes;
+      },
+    });
+    const privateKey = random.bytes(32);
+    device.configure({ privateKey }, 0);
+    const publicKey = device.status(0).publicKey!;
+    const batch = new PacketBatch(new Uint8Array(148 * UNDER_LOAD), UNDER_LOAD);
+    for (let i = 0; i < UNDER_LOAD; i++) {
+      batch.buffer.set(junkInitiation(publicKey, random), 148 * i);
+      batch.push(148 * i, 148, outer(i));
+    }
+    device.open(batch, 0);
+    expect(drawn.filter(({ length }) => length === 32)).toEqual([]);
+    device.tick(0, 0);
+    const secrets = drawn.filter(({ length }) => length === 32);
+    expect(secrets.map((secret) => isZero(secret))).toEqual([false]);
+    device.close();
+    expect(secrets.map((secret) => isZero(secret))).toEqual([true]);
   });
 });
 
