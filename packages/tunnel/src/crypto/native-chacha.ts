@@ -145,8 +145,8 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
 /** Writes the padding and the two lengths that end Poly1305's input; returns how many bytes that is. */
 function endBlocks(bytes: Uint8Array, at: number, length: number): number {
   const padding = -length & 15;
-  bytes.fill(0, at, at + padding + 16);
   const end = at + padding + 8;
+  for (let i = at; i < end + 8; i++) bytes[i] = 0;
   bytes[end] = length & 0xff;
   bytes[end + 1] = (length >> 8) & 0xff;
   bytes[end + 2] = length >> 16;

@@ -22,11 +22,17 @@ const loop = new PacketLoop(input, {
   onBell: answerRequests,
 });
 const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {
-  configure: ({ update }) => void loop.configure(update),
+  configure: ({ update }) => {
+    loop.configure(update);
+    return undefined;
+  },
   status: () => loop.status(),
   secrets: () => loop.secrets(),
   rekey: ({ publicKey }) => loop.rekey(publicKey),
-  close: () => void loop.end(),
+  close: () => {
+    loop.end();
+    return undefined;
+  },
 };
 
 loop.run();

@@ -113,6 +113,8 @@ export class PacketLoop {
     if (!offloads.tcp) this.#notes.push('This kernel hands over TCP packets one by one: throughput is lower.');
     else if (!offloads.udp) this.#notes.push('This kernel hands over UDP packets one by one (it is older than 6.2).');
     this.#outlet = new Outlet(this.#base, this.#faults, this.#notes, (peer) => this.#core.forgetSource(peer));
+    this.#entries.setInt32(0, input.bell, true);
+    this.#entries.setInt32(POLL_ENTRY, input.tun, true);
     this.#sending = new SendBuffer(this.#memory, SEND, SEND + SEND_ROOM, () => this.#send());
     this.#merger = new Merger(this.#memory, { udp: offloads.udp }, (pieces) => this.#deliver(pieces));
   }
@@ -201,11 +203,9 @@ export class PacketLoop {
   #wait(milliseconds: number): number {
     const { udp4, udp6 } = this.#outlet;
     const entries = this.#entries;
-    const watched = [this.#bell, this.#tun, udp4?.fd ?? -1, udp6?.fd ?? -1];
-    for (let i = 0; i < 4; i++) {
-      entries.setInt32(i * POLL_ENTRY, watched[i]!, true);
-      entries.setUint32(i * POLL_ENTRY + 4, POLLIN, true);
-    }
+    entries.setInt32(2 * POLL_ENTRY, udp4?.fd ?? -1, true);
+    entries.setInt32(3 * POLL_ENTRY, udp6?.fd ?? -1, true);
+    for (let i = 0; i < 4; i++) entries.setUint32(i * POLL_ENTRY + 4, POLLIN, true);
     return this.#poll(this.#entriesAt, 4, milliseconds);
   }
 

@@ -61,7 +61,7 @@ export function errnoOf(name: string): number {
 }
 
 const memories = new WeakMap<ArrayBufferLike, Memory>();
-let lastBuffer: ArrayBufferLike | undefined;
+let lastBytes: Uint8Array | undefined;
 let lastMemory: Memory | undefined;
 
 /**
@@ -69,17 +69,16 @@ let lastMemory: Memory | undefined;
  * so the caller keeps it reachable for as long as C may touch it.
  */
 export function memoryOf(bytes: Uint8Array): Memory {
-  const buffer = bytes.buffer;
-  if (buffer === lastBuffer) return lastMemory!;
+  // Asking a typed array for its buffer is a call: the array itself tells as much.
+  if (bytes === lastBytes) return lastMemory!;
+  const { buffer } = bytes;
   let memory = memories.get(buffer);
   if (memory === undefined) {
-    memory = {
-      address: Number(library().koffi.address(buffer)),
-      words: new Uint32Array(buffer, 0, buffer.byteLength >> 2),
-    };
+    const address = Number(library().koffi.address(buffer));
+    memory = { address, words: new Uint32Array(buffer, 0, buffer.byteLength >> 2) };
     memories.set(buffer, memory);
   }
-  lastBuffer = buffer;
+  lastBytes = bytes;
   lastMemory = memory;
   return memory;
 }

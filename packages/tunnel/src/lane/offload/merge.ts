@@ -62,14 +62,14 @@ export class Merger {
    */
   add(packet: number, length: number): void {
     const { bytes, view } = this.#memory;
-    if ((packet & 3) !== 0) return this.#alone(packet, length);
+    if ((packet & 3) !== 0) return this.#behindAll(packet, length);
     const isIpv4 = bytes[packet]! >>> 4 === 4;
     let protocol: number;
     let ipHeader: number;
     if (isIpv4) {
-      // No options, no fragments.
+      // Options or a fragment.
       if (bytes[packet] !== 0x45 || (view.getUint16(packet + IPV4.fragment) & 0x3fff) !== 0) {
-        return this.#alone(packet, length);
+        return this.#behindAll(packet, length);
       }
       protocol = bytes[packet + IPV4.protocol]!;
       ipHeader = IPV4.length;
@@ -80,7 +80,7 @@ export class Merger {
     }
     if (protocol === PROTOCOL.tcp) return this.#addTcp(packet, length, isIpv4, ipHeader);
     if (protocol === PROTOCOL.udp && this.#udp) return this.#addUdp(packet, length, isIpv4, ipHeader);
-    return this.#alone(packet, length);
+    return this.#behindAll(packet, length);
   }
 
   /** Writes everything that is held. */
@@ -168,9 +168,10 @@ export class Merger {
   #isIntact(packet: number, length: number, isIpv4: boolean, ipHeader: number, protocol: number): boolean {
     const memory = this.#memory;
     if (isIpv4 && fold(sum(memory, packet, ipHeader)) !== 0) return false;
-    const addresses = isIpv4 ? sum(memory, packet + IPV4.addresses, 8) : sum(memory, packet + IPV6.addresses, 32);
-    const size = length - ipHeader;
-    return fold(sum(memory, packet + ipHeader, size) + addresses + (protocol << 8) + swapped(size)) === 0;
+    // Without options the addresses lie right before the transport header: one sum takes both.
+    const addresses = isIpv4 ? IPV4.addresses : IPV6.addresses;
+    const total = sum(memory, packet + addresses, length - addresses);
+    return fold(total + (protocol << 8) + swapped(length - ipHeader)) === 0;
   }
 
   /** Whether the packet's IP header and size let it come behind the flow's last. */
@@ -249,7 +250,7 @@ export class Merger {
     const { packet, ipHeader, isIpv4, isTcp, total } = flow;
     const header = packet - VNET.length;
     if (flow.count === 1) {
-      bytes.fill(0, header, packet);
+      clearHeader(bytes, header);
     } else {
       const field = isTcp ? TCP.checksum : UDP.checksum;
       bytes[header + VNET.flags] = NEEDS_CHECKSUM;
@@ -278,13 +279,23 @@ export class Merger {
     flow.count = 0;
   }
 
+  /** A packet whose flow is not looked for: what is held may be of the same one and goes first. */
+  #behindAll(packet: number, length: number): void {
+    this.flush();
+    this.#alone(packet, length);
+  }
+
   readonly #single = { offsets: new Uint32Array(1), lengths: new Uint32Array(1), count: 1 };
 
   #alone(packet: number, length: number): void {
     const { bytes } = this.#memory;
-    bytes.fill(0, packet - VNET.length, packet);
+    clearHeader(bytes, packet - VNET.length);
     this.#single.offsets[0] = packet - VNET.length;
     this.#single.lengths[0] = VNET.length + length;
     this.#write(this.#single);
   }
+}
+
+function clearHeader(bytes: Uint8Array, header: number): void {
+  for (let i = 0; i < VNET.length; i++) bytes[header + i] = 0;
 }
