@@ -29,7 +29,10 @@ class Link {
   turn() {
     let moved = false;
     const [a, b] = this.ends;
-    for (const [from, to] of [[a, b], [b, a]]) {
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+    ]) {
       const now = this.now();
       if (from.stack.nextDeadline() <= now) from.stack.tick(now);
       else from.stack.flush(now);
@@ -127,19 +130,22 @@ function short(link, count) {
   const dial = () => {
     for (; open < 50 && begun < count; begun++) {
       open++;
-      a.stack.connect({ address: B[0], port: 80 }, {
-        onConnect(c) {
-          c.write(chunk, 0, 100);
+      a.stack.connect(
+        { address: B[0], port: 80 },
+        {
+          onConnect(c) {
+            c.write(chunk, 0, 100);
+          },
+          onReadable(c) {
+            if (c.read() !== undefined) c.end();
+          },
+          onClose(_c, error) {
+            closed++;
+            open--;
+            if (error !== undefined) failed++;
+          },
         },
-        onReadable(c) {
-          if (c.read() !== undefined) c.end();
-        },
-        onClose(_c, error) {
-          closed++;
-          open--;
-          if (error !== undefined) failed++;
-        },
-      });
+      );
     }
   };
   link.run(() => {
@@ -164,22 +170,44 @@ function udp(link, count) {
   return (received / (cpu() - start)).toFixed(0);
 }
 
+/** Connections that have spoken once and then say nothing for an hour. */
+function idle(link, count) {
+  const [a, b] = link.ends;
+  let greeted = 0;
+  b.stack.listen({ port: 80 }, (incoming) => incoming.accept({ onReadable: (c) => c.read() && greeted++ }));
+  globalThis.gc?.();
+  const before = process.memoryUsage();
+  for (let i = 0; i < count; i++) {
+    a.stack.connect({ address: B[0], port: 80 }, { onConnect: (c) => c.write(chunk, 0, 100) });
+  }
+  link.run(() => greeted === count);
+  const settled = link.now() + 10_000;
+  link.run(() => link.now() >= settled || link.ends.every(({ stack }) => stack.nextDeadline() === Infinity));
+  globalThis.gc?.();
+  const after = process.memoryUsage();
+  const bytes = after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers;
+  return `${(bytes / count / 1000).toFixed(1)} KB for both ends of each, timers pending: ${a.stack.status().timers + b.stack.status().timers}`;
+}
+
 const roomy = { stack: { limits: { maxHalfOpen: 1e5, maxHalfOpenPerSource: 1e5 } } };
 const benches = {
-  'bulk4': () => `bulk 200 MB IPv4: ${bulk(new Link(), 1, 200e6).rate.toFixed(0)} MB/s`,
-  'bulk6': () => `bulk 200 MB IPv6: ${bulk(new Link(), 1, 200e6, 1).rate.toFixed(0)} MB/s`,
-  'many1000': () => `1,000 connections x 200 KB: ${bulk(new Link(roomy), 1000, 200e3).rate.toFixed(0)} MB/s`,
-  'many5000': () => `5,000 connections x 20 KB: ${bulk(new Link(roomy), 5000, 20e3).rate.toFixed(0)} MB/s`,
-  'many5000x100': () => `5,000 connections x 100 KB: ${bulk(new Link(roomy), 5000, 100e3).rate.toFixed(0)} MB/s`,
-  'loss0': () => `1 % loss, no delay: ${bulk(new Link({ loss: 0.01 }), 1, 50e6).rate.toFixed(1)} MB/s`,
-  'loss20': () => `1 % loss, RTT 20 ms: ${bulk(new Link({ loss: 0.01, delay: 10 }), 1, 30e6).rate.toFixed(2)} MB/s (virtual clock)`,
-  'rtt20': () => `RTT 20 ms: ${bulk(new Link({ delay: 10 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
-  'rtt100': () => `RTT 100 ms: ${bulk(new Link({ delay: 50 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
-  'short': () => {
+  bulk4: () => `bulk 200 MB IPv4: ${bulk(new Link(), 1, 200e6).rate.toFixed(0)} MB/s`,
+  bulk6: () => `bulk 200 MB IPv6: ${bulk(new Link(), 1, 200e6, 1).rate.toFixed(0)} MB/s`,
+  many1000: () => `1,000 connections x 200 KB: ${bulk(new Link(roomy), 1000, 200e3).rate.toFixed(0)} MB/s`,
+  many5000: () => `5,000 connections x 20 KB: ${bulk(new Link(roomy), 5000, 20e3).rate.toFixed(0)} MB/s`,
+  many5000x100: () => `5,000 connections x 100 KB: ${bulk(new Link(roomy), 5000, 100e3).rate.toFixed(0)} MB/s`,
+  loss0: () => `1 % loss, no delay: ${bulk(new Link({ loss: 0.01 }), 1, 50e6).rate.toFixed(1)} MB/s`,
+  loss20: () =>
+    `1 % loss, RTT 20 ms: ${bulk(new Link({ loss: 0.01, delay: 10 }), 1, 30e6).rate.toFixed(2)} MB/s (virtual clock)`,
+  rtt20: () => `RTT 20 ms: ${bulk(new Link({ delay: 10 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
+  rtt100: () => `RTT 100 ms: ${bulk(new Link({ delay: 50 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
+  idle: () => `10,000 idle connections: ${idle(new Link({ ...roomy, delay: 0.1 }), 10_000)}`,
+  short: () => {
     const { perSecond, failed } = short(new Link(roomy), 20_000);
     return `20,000 short connections, 50 at a time: ${perSecond.toFixed(0)}/s, ${failed} failed`;
   },
-  'udp': () => `UDP 1,200 B: ${udp(new Link(), 500_000)} kpps`,
+  udp: () => `UDP 1,200 B: ${udp(new Link(), 500_000)} kpps`,
 };
 const wanted = process.argv.slice(2);
-for (const [name, bench] of Object.entries(benches)) if (wanted.length === 0 || wanted.includes(name)) console.log(bench());
+for (const [name, bench] of Object.entries(benches))
+  if (wanted.length === 0 || wanted.includes(name)) console.log(bench());

@@ -2,12 +2,14 @@
 
 const SMALLEST_ORDER = 11;
 const LARGEST_ORDER = 26;
-const KEPT_BYTES_PER_ORDER = 4 << 20;
+/** Free buffers kept for the next taker, all sizes together. */
+const MAX_KEPT_BYTES = 32 << 20;
 
 export class BufferPool {
   /** Bytes in use by rings. */
   used = 0;
   readonly limit: number;
+  #kept = 0;
   readonly #free: Uint8Array[][] = Array.from({ length: LARGEST_ORDER + 1 }, () => []);
 
   constructor(limit: number) {
@@ -25,13 +27,17 @@ export class BufferPool {
     while (1 << order < size) order++;
     if (order > LARGEST_ORDER || this.used + (1 << order) > this.limit) return undefined;
     this.used += 1 << order;
-    return this.#free[order]!.pop() ?? new Uint8Array(1 << order);
+    const kept = this.#free[order]!.pop();
+    if (kept === undefined) return new Uint8Array(1 << order);
+    this.#kept -= kept.length;
+    return kept;
   }
 
   give(buffer: Uint8Array): void {
     this.used -= buffer.length;
-    const free = this.#free[31 - Math.clz32(buffer.length)]!;
-    if (free.length * buffer.length < KEPT_BYTES_PER_ORDER) free.push(buffer);
+    if (this.#kept + buffer.length > MAX_KEPT_BYTES) return;
+    this.#kept += buffer.length;
+    this.#free[31 - Math.clz32(buffer.length)]!.push(buffer);
   }
 }
 

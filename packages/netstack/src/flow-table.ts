@@ -124,7 +124,7 @@ export class FlowTable<T extends FlowEntry> {
 
   *[Symbol.iterator](): Generator<T, undefined> {
     for (const first of this.#slots) {
-      for (let entry: FlowEntry | undefined = first; entry !== undefined; ) {
+      for (let entry: FlowEntry | undefined = first; entry !== undefined;) {
         const next: FlowEntry | undefined = entry.nextInSlot;
         yield entry as T;
         entry = next;

@@ -9,4 +9,11 @@ export { type ConnectionHandler, TcpConnection } from './tcp/connection.ts';
 export { IncomingConnection, type Rejection } from './tcp/incoming.ts';
 export type { IncomingHandler, TcpListener } from './tcp/layer.ts';
 export type { ConnectionError, TcpOptions, TcpState } from './tcp/tcb.ts';
-export { type DatagramHandler, UdpFlow, type UdpFlowHandler, type UdpRequest, UdpSocket, type UdpSocketOptions } from './udp.ts';
+export {
+  type DatagramHandler,
+  UdpFlow,
+  type UdpFlowHandler,
+  type UdpRequest,
+  UdpSocket,
+  type UdpSocketOptions,
+} from './udp.ts';

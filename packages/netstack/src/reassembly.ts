@@ -122,7 +122,8 @@ export class Reassembler {
 
   #open(key: string, source: string, now: number): Datagram | undefined {
     const held = this.#perSource.get(source) ?? 0;
-    if (this.#datagrams.size >= this.#limits.maxDatagrams || held >= this.#limits.maxDatagramsPerSource) return undefined;
+    if (this.#datagrams.size >= this.#limits.maxDatagrams || held >= this.#limits.maxDatagramsPerSource)
+      return undefined;
     const datagram: Datagram = {
       source,
       until: now + TIMEOUT_MS,

@@ -27,10 +27,12 @@ export class SipHash {
     let i = 0;
     for (; i + 2 <= length; i += 2) compress(v, words[i]!, words[i + 1]!);
     compress(v, i < length ? words[i]! : 0, (length * 4) << 24);
-    v[4] = v[4]! ^ 0xff;
+    v[4] ^= 0xff;
     for (let round = 0; round < 4; round++) sipRound(v);
-    out[0] = v[0]! ^ v[2]! ^ v[4]! ^ v[6]!;
-    out[1] = v[1]! ^ v[3]! ^ v[5]! ^ v[7]!;
+    xor(v, 0, 2);
+    xor(v, 4, 6);
+    xor(v, 0, 4);
+    out.set(v.subarray(0, 2));
   }
 }
 

@@ -29,7 +29,7 @@ import { type IncomingHandler, TcpLayer, type TcpLayerHost, type TcpListener } f
 import { DEFAULT_TCP_OPTIONS, type TcpOptions } from './tcp/tcb.ts';
 import { TimerHeap } from './timer-heap.ts';
 import { TokenBucket } from './token-bucket.ts';
-import { type UdpHost, UdpLayer, type UdpRequest, UdpSocket, type UdpSocketOptions } from './udp.ts';
+import { type UdpHost, UdpLayer, type UdpRequest, type UdpSocket, type UdpSocketOptions } from './udp.ts';
 
 export interface StackOptions {
   /** Where packets are written to. */
@@ -88,6 +88,8 @@ export interface StackStatus {
 }
 
 const ICMP_ERRORS_PER_SECOND = 100;
+/** Drawn at once, as a draw of a few bytes costs as much. */
+const RANDOM_BYTES = 256;
 
 export class Stack {
   readonly drops: DropCounters = createDropCounters();
@@ -106,12 +108,15 @@ export class Stack {
   readonly #packet = new IpPacket();
   #now = 0;
   #isPending = false;
+  #randomWords: DataView = new DataView(new ArrayBuffer(0));
+  #randomAt = 0;
   #packetsIn = 0;
 
   /** Throws RangeError when `mtu` is too small for the addresses. */
   constructor(options: StackOptions) {
     const smallest = options.addresses.some(({ family }) => family === 6) ? 1280 : 576;
-    if (!(options.mtu >= smallest && options.mtu <= 65_535)) throw new RangeError(`mtu: must lie in ${smallest}..65535`);
+    if (!(options.mtu >= smallest && options.mtu <= 65_535))
+      throw new RangeError(`mtu: must lie in ${smallest}..65535`);
     this.#options = options;
     this.#addresses = [...options.addresses];
     this.#writer = new PacketWriter(options.output);
@@ -345,12 +350,7 @@ export class Stack {
     const addresses = this.#addresses;
     for (let i = 0; i < addresses.length; i++) {
       const address = addresses[i]!;
-      if (
-        address.d === packet.d3 &&
-        address.c === packet.d2 &&
-        address.b === packet.d1 &&
-        address.a === packet.d0
-      ) {
+      if (address.d === packet.d3 && address.c === packet.d2 && address.b === packet.d1 && address.a === packet.d0) {
         return true;
       }
     }
@@ -368,8 +368,12 @@ export class Stack {
   }
 
   #random32(): number {
-    const bytes = this.#options.random(4);
-    return viewOf(bytes).getInt32(0);
+    if (this.#randomAt === this.#randomWords.byteLength) {
+      this.#randomWords = viewOf(this.#options.random(RANDOM_BYTES));
+      this.#randomAt = 0;
+    }
+    this.#randomAt += 4;
+    return this.#randomWords.getInt32(this.#randomAt - 4);
   }
 
   #layerHost(limits: StackLimits): TcpLayerHost & UdpHost {

@@ -48,11 +48,15 @@ export class TimerHeap {
   /** Calls everything that is due. */
   expire(now: number): void {
     for (let top = this.#heap[0]; top !== undefined && top.heapTime <= now; top = this.#heap[0]) {
-      this.remove(top);
-      if (top.deadline <= now) {
-        top.deadline = Infinity;
-        top.onDeadline(now);
+      if (top.deadline > now && top.deadline < Infinity) {
+        top.heapTime = top.deadline;
+        this.#down(0, top);
+        continue;
       }
+      this.remove(top);
+      if (top.deadline > now) continue;
+      top.deadline = Infinity;
+      top.onDeadline(now);
       this.update(top);
     }
   }

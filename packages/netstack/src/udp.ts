@@ -231,7 +231,8 @@ export class UdpLayer {
     }
     const data = packet.buffer.subarray(at + UDP_HEADER_LENGTH, at + length);
     const { s0, s1, s2, s3, d0, d1, d2, d3 } = packet;
-    const flow = this.#flows.size > 0 ? this.#flows.find(d0, d1, d2, d3, localPort, s0, s1, s2, s3, remotePort) : undefined;
+    const flow =
+      this.#flows.size > 0 ? this.#flows.find(d0, d1, d2, d3, localPort, s0, s1, s2, s3, remotePort) : undefined;
     if (flow !== undefined) {
       flow.touch();
       flow.handler.onMessage(data, flow);

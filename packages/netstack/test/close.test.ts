@@ -120,18 +120,21 @@ describe('closing', () => {
       }),
     );
     const total = 20_000;
-    for (let begun = 0; begun < total; ) {
+    for (let begun = 0; begun < total;) {
       for (let i = 0; i < 100; i++, begun++) {
-        sim.a.stack.connect({ address: B4, port: 80 }, {
-          onConnect: (c) => c.write(Uint8Array.of(1, 2, 3)),
-          onReadable: (c) => {
-            if (c.read() !== undefined) c.end();
+        sim.a.stack.connect(
+          { address: B4, port: 80 },
+          {
+            onConnect: (c) => c.write(Uint8Array.of(1, 2, 3)),
+            onReadable: (c) => {
+              if (c.read() !== undefined) c.end();
+            },
+            onClose(_c, error) {
+              done++;
+              if (error !== undefined) failed++;
+            },
           },
-          onClose(_c, error) {
-            done++;
-            if (error !== undefined) failed++;
-          },
-        });
+        );
       }
       const target = begun;
       sim.run(2000, () => done === target);
@@ -216,12 +219,17 @@ describe('the transparent mode', () => {
 
   it('carries UDP flows to any destination, until idle', () => {
     const got: string[] = [];
-    const sim = new Sim(1, { delay: 5 }, {}, {
-      anyDestination: true,
-      onUdp: (request) => {
-        request.accept({ onMessage: (data, flow) => flow.send(data), onClose: () => got.push('closed') });
+    const sim = new Sim(
+      1,
+      { delay: 5 },
+      {},
+      {
+        anyDestination: true,
+        onUdp: (request) => {
+          request.accept({ onMessage: (data, flow) => flow.send(data), onClose: () => got.push('closed') });
+        },
       },
-    });
+    );
     const socket = sim.a.stack.bindUdp({
       onMessage: (data, remote) => got.push(`${data.join()} from ${String(remote.address)}:${remote.port}`),
     });
@@ -247,7 +255,11 @@ describe('UDP and ICMP', () => {
       });
       const socket = sim.a.stack.bindUdp({ onMessage() {} });
       const sizes = [0, 1, 1372, 1392, 1393, 5000, 65_507];
-      for (const size of sizes) socket.send(Uint8Array.from({ length: size }, (_, i) => i & 255), { address: to, port: 9 });
+      for (const size of sizes)
+        socket.send(
+          Uint8Array.from({ length: size }, (_, i) => i & 255),
+          { address: to, port: 9 },
+        );
       sim.run(1000);
       expect(got.toSorted((x, y) => x - y)).toEqual(sizes);
     }
@@ -257,9 +269,13 @@ describe('UDP and ICMP', () => {
     for (const to of [B4, B6]) {
       const sim = new Sim(1, { delay: 5 });
       const reports: string[] = [];
-      const socket = sim.a.stack.bindUdp({ onMessage() {}, onUnreachable: (remote, reason) => reports.push(`${String(remote.address)} ${reason}`) });
+      const socket = sim.a.stack.bindUdp({
+        onMessage() {},
+        onUnreachable: (remote, reason) => reports.push(`${String(remote.address)} ${reason}`),
+      });
       socket.send(Uint8Array.of(1), { address: to, port: 99 });
-      sim.a.stack.onEchoReply = (reply) => reports.push(`${String(reply.remote)} ${reply.id} ${reply.sequence} ${reply.data.join()}`);
+      sim.a.stack.onEchoReply = (reply) =>
+        reports.push(`${String(reply.remote)} ${reply.id} ${reply.sequence} ${reply.data.join()}`);
       sim.a.stack.ping(to, 7, 8, Uint8Array.of(1, 2, 3));
       sim.run(100);
       expect(reports).toEqual([`${String(to)} port-unreachable`, `${String(to)} 7 8 1,2,3`]);

@@ -49,8 +49,8 @@ export class Cubic {
     return this.cwnd < this.ssthresh;
   }
 
-  /** A round trip was measured; `acked` and `sent` are stream offsets that delimit rounds. */
-  onRtt(rtt: number, acked: number, sent: number): void {
+  /** A round trip was measured by an ACK of `bytes`; `acked` and `sent` are stream offsets that delimit rounds. */
+  onRtt(rtt: number, bytes: number, acked: number, sent: number): void {
     if (!this.inSlowStart) return;
     if (acked > this.#roundEnd) {
       this.#roundEnd = sent;
@@ -62,7 +62,8 @@ export class Cubic {
         return;
       }
     }
-    this.#samples++;
+    // An ACK that answers a batch stands for several, but never alone for a whole round.
+    this.#samples += Math.min(Math.max(1, Math.floor(bytes / this.#mss)), RTT_SAMPLES / 2);
     if (rtt < this.#roundMin) this.#roundMin = rtt;
     if (this.#samples < RTT_SAMPLES) return;
     if (this.#inCss) {

@@ -43,7 +43,8 @@ export function processSegment(t: Tcb, segment: Segment, packet: IpPacket, now: 
     drops['tcp-outside-window']++;
     if (segment.dataLength > 0 && end <= t.rcvNxt) noteDuplicate(t, start, end);
     // Its acknowledgment may still be news (RFC 9293 §3.10.7.4: the window may be zero).
-    if ((flags & (SYN | ACK)) === ACK && t.state !== 'syn-received' && start <= t.rcvEdge) takeAck(t, segment, start, now);
+    if ((flags & (SYN | ACK)) === ACK && t.state !== 'syn-received' && start <= t.rcvEdge)
+      takeAck(t, segment, start, now);
     if (segment.dataLength > 0) {
       t.ackNow = true;
       t.host.wake(t);
@@ -257,7 +258,10 @@ function advanceState(t: Tcb, now: number): void {
         return;
       }
       break;
-    default:
+    case 'close-wait':
+    case 'closed':
+    case 'syn-received':
+    case 'syn-sent':
       break;
   }
   updateDeadline(t);

@@ -225,7 +225,13 @@ export class TcpLayer implements TcpHost, IncomingHost {
   }
 
   /** The connection that a quoted segment belongs to, if its sequence number is one in flight. */
-  findQuoted(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number, sequence: number): Tcb | undefined {
+  findQuoted(
+    local: IpAddress,
+    localPort: number,
+    remote: IpAddress,
+    remotePort: number,
+    sequence: number,
+  ): Tcb | undefined {
     const entry = this.#table.findKey({ local, localPort, remote, remotePort });
     if (entry?.kind !== 'connection') return undefined;
     const offset = entry.sndUna + ((sequence - (entry.iss + entry.sndUna)) | 0);

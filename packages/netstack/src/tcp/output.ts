@@ -161,7 +161,13 @@ export function armRetransmit(t: Tcb, now: number): void {
   if (t.reorderWait > 0) {
     t.retransmitKind = 'reorder';
     t.retransmitAt = Math.min(rtoAt, now + t.reorderWait);
-  } else if (t.recovery === 'open' && t.sackEnabled && t.tlpEnd === 0 && t.board.sackedSegments === 0 && t.rtt.srtt > 0) {
+  } else if (
+    t.recovery === 'open' &&
+    t.sackEnabled &&
+    t.tlpEnd === 0 &&
+    t.board.sackedSegments === 0 &&
+    t.rtt.srtt > 0
+  ) {
     const lone = t.board.count === 1 ? WORST_DELAYED_ACK_MS : 0;
     const probeAt = t.probeStart + Math.max(2 * t.rtt.srtt + lone, MINIMUM_PROBE_TIMEOUT_MS);
     if (probeAt < rtoAt) {
@@ -252,7 +258,9 @@ function opensWindow(t: Tcb): boolean {
   if (t.finReceived) return false;
   const left = t.rcvEdge - t.rcvNxt;
   const gain = t.rcvNxt + freeWindow(t) - t.rcvEdge;
-  return gain > 0 && (gain >= t.rcvLimit / 4 || (left < 2 * t.rcvMss && gain >= Math.min(2 * t.rcvMss, t.rcvLimit / 2)));
+  return (
+    gain > 0 && (gain >= t.rcvLimit / 4 || (left < 2 * t.rcvMss && gain >= Math.min(2 * t.rcvMss, t.rcvLimit / 2)))
+  );
 }
 
 function freeWindow(t: Tcb): number {

@@ -22,7 +22,7 @@ export function processAck(t: Tcb, segment: Segment, ack: number, windowChanged:
   const delivered = board.deliveredBytes;
   if (board.sampleRtt !== Infinity) {
     rtt.sample(board.sampleRtt, now);
-    cubic.onRtt(board.sampleRtt, ack, t.sndNxt);
+    cubic.onRtt(board.sampleRtt, delivered, ack, t.sndNxt);
   } else if (advanced && flight > 0 && segment.hasTimestamps && !sawDuplicate) {
     // Everything acknowledged was sent twice; the echo tells which copy arrived (RFC 7323 §4.1). Not so beside a report of a
     // duplicate: then the echo is of a copy that arrived long ago, and its acknowledgment got lost.

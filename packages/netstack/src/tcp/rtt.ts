@@ -11,16 +11,13 @@ export class RttEstimator {
   /** Milliseconds; 0 before the first sample. */
   srtt = 0;
   rttvar = 0;
+  /** The timeout in force, back-off included. */
+  rto: number = INITIAL_RTO_MS;
   #base = INITIAL_RTO_MS;
   #backoff = 0;
   #currentMin = Infinity;
   #previousMin = Infinity;
   #windowStart = -Infinity;
-
-  /** The timeout in force, back-off included. */
-  get rto(): number {
-    return Math.min(this.#base * 2 ** this.#backoff, MAXIMUM_RTO_MS);
-  }
 
   get backoff(): number {
     return this.#backoff;
@@ -41,6 +38,7 @@ export class RttEstimator {
       this.srtt = Math.max(this.srtt + (rtt - this.srtt) / 8, 0.001);
     }
     this.#base = Math.max(this.srtt + Math.max(1, 4 * this.rttvar), MINIMUM_RTO_MS);
+    this.#update();
     if (now - this.#windowStart > MIN_RTT_WINDOW_MS) {
       this.#previousMin = this.#currentMin;
       this.#currentMin = rtt;
@@ -53,10 +51,17 @@ export class RttEstimator {
   /** RFC 6298 §5.5. */
   backOff(): void {
     if (this.#backoff < 16) this.#backoff++;
+    this.#update();
   }
 
   /** New data was acknowledged: the path works again. */
   recovered(): void {
+    if (this.#backoff === 0) return;
     this.#backoff = 0;
+    this.#update();
+  }
+
+  #update(): void {
+    this.rto = Math.min(this.#base * 2 ** this.#backoff, MAXIMUM_RTO_MS);
   }
 }

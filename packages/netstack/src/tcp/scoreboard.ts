@@ -7,14 +7,16 @@ const SACKED = 1;
 const LOST = 2;
 const RETRANSMITTED = 4;
 const INITIAL_CAPACITY = 16;
+const NO_OFFSETS = new Float64Array(0);
+const NO_FLAGS = new Uint8Array(0);
 /** RFC 8985 §6.2 step 4. */
 const DUPLICATE_THRESHOLD = 3;
 
 export class Scoreboard {
   /** Records in a ring; sequence offsets of each end. */
-  #ends = new Float64Array(INITIAL_CAPACITY);
-  #sentAt = new Float64Array(INITIAL_CAPACITY);
-  #flags = new Uint8Array(INITIAL_CAPACITY);
+  #ends = NO_OFFSETS;
+  #sentAt = NO_OFFSETS;
+  #flags = NO_FLAGS;
   #head = 0;
   #count = 0;
   /** Everything below is acknowledged. */
@@ -86,6 +88,7 @@ export class Scoreboard {
       if (this.#lostHint > 0) this.#lostHint--;
     }
     if (una > this.#una) this.#una = una;
+    if (this.#count === 0 && this.#ends.length > INITIAL_CAPACITY) this.#shrink();
   }
 
   /** The segments wholly within a SACK block arrived. */
@@ -281,11 +284,20 @@ export class Scoreboard {
     return low === this.#count ? low : low + 1;
   }
 
+  /** Nothing is in flight: an idle connection holds no records. */
+  #shrink(): void {
+    this.#ends = NO_OFFSETS;
+    this.#sentAt = NO_OFFSETS;
+    this.#flags = NO_FLAGS;
+    this.#head = 0;
+  }
+
   #grow(): void {
     const size = this.#ends.length;
-    const ends = new Float64Array(size * 2);
-    const sentAt = new Float64Array(size * 2);
-    const flags = new Uint8Array(size * 2);
+    const grown = Math.max(size * 2, INITIAL_CAPACITY);
+    const ends = new Float64Array(grown);
+    const sentAt = new Float64Array(grown);
+    const flags = new Uint8Array(grown);
     for (let n = 0; n < this.#count; n++) {
       const i = (this.#head + n) & (size - 1);
       ends[n] = this.#ends[i]!;

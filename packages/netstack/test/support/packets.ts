@@ -60,7 +60,13 @@ export interface IpFields {
 }
 
 /** An IP packet around `payload`; with `fields`, a fragment. */
-export function ip(from: IpAddress, to: IpAddress, protocol: number, payload: Uint8Array, fields?: IpFields): Uint8Array {
+export function ip(
+  from: IpAddress,
+  to: IpAddress,
+  protocol: number,
+  payload: Uint8Array,
+  fields?: IpFields,
+): Uint8Array {
   const { id = 0, offset = 0, more = false } = fields ?? {};
   if (from.family === 4) {
     const packet = new Uint8Array(20 + payload.length);
@@ -105,7 +111,7 @@ export function tcp(fields: TcpFields): Uint8Array {
   view.setInt32(4, fields.seq | 0);
   view.setInt32(8, (fields.ack ?? 0) | 0);
   payload[12] = (headerLength / 4) << 4;
-  payload[13] = [...fields.flags].reduce((bits, letter) => bits | (1 << LETTERS.indexOf(letter)), 0);
+  payload[13] = Array.from(fields.flags).reduce((bits, letter) => bits | (1 << LETTERS.indexOf(letter)), 0);
   view.setUint16(14, fields.window ?? 65_535);
   payload.set(options, 20);
   payload.set(data, headerLength);
@@ -134,7 +140,14 @@ export function udpPayload(
   return payload;
 }
 
-export function icmp(from: IpAddress, to: IpAddress, type: number, code: number, rest: number, data: Uint8Array): Uint8Array {
+export function icmp(
+  from: IpAddress,
+  to: IpAddress,
+  type: number,
+  code: number,
+  rest: number,
+  data: Uint8Array,
+): Uint8Array {
   const payload = new Uint8Array(8 + data.length);
   const view = new DataView(payload.buffer);
   payload[0] = type;
@@ -163,7 +176,9 @@ export function parse(packet: Uint8Array): Parsed {
     toPort: view.getUint16(2),
     seq: isTcp ? view.getInt32(4) : 0,
     ack: isTcp ? view.getInt32(8) : 0,
-    flags: [...LETTERS].filter((_, i) => (bits & (1 << i)) !== 0).join(''),
+    flags: Array.from(LETTERS)
+      .filter((_, i) => (bits & (1 << i)) !== 0)
+      .join(''),
     window: isTcp ? view.getUint16(14) : 0,
     options: isTcp ? payload.slice(20, headerLength) : new Uint8Array(0),
     data: payload.slice(headerLength),

@@ -2,11 +2,11 @@
 import {
   type ConnectionError,
   type ConnectionHandler,
-  IpAddress,
+  type IpAddress,
   PacketBatch,
   Stack,
   type StackOptions,
-  TcpConnection,
+  type TcpConnection,
   parseAddress,
 } from '../../src/index.ts';
 import { Dice } from './random.ts';
@@ -74,7 +74,7 @@ export class Sim {
   readonly dice: Dice;
   readonly a: Node;
   readonly b: Node;
-  #flying: Flying[] = [];
+  readonly #flying: Flying[] = [];
   #order = 0;
   packets = 0;
 
@@ -90,7 +90,7 @@ export class Sim {
   /** Lets every node say what it has to say now. */
   settle(): void {
     for (const node of [this.a, this.b]) {
-      for (let fits = false; !fits; ) {
+      for (let fits = false; !fits;) {
         fits = node.stack.tick(this.now);
         this.#collect(node);
       }
@@ -127,10 +127,11 @@ export class Sim {
   #collect(node: Node): void {
     const { out, faults } = node;
     for (let i = 0; i < out.count; i++) {
-      const packet = out.buffer.slice(out.offsets[i]!, out.offsets[i]! + out.lengths[i]!);
+      const packet = out.buffer.slice(out.offsets[i], out.offsets[i]! + out.lengths[i]!);
       node.tap?.(packet);
       this.packets++;
-      if (faults.blackHole === true || this.dice.next() < (faults.loss ?? 0) || faults.drop?.(packet) === true) continue;
+      if (faults.blackHole === true || this.dice.next() < (faults.loss ?? 0) || faults.drop?.(packet) === true)
+        continue;
       const copies = this.dice.next() < (faults.duplicate ?? 0) ? 2 : 1;
       for (let copy = 0; copy < copies; copy++) this.#send(node, packet.slice());
     }
@@ -240,7 +241,11 @@ export class Source implements ConnectionHandler {
   pump(connection: TcpConnection): void {
     while (this.sent < this.total) {
       const from = this.sent;
-      const piece = streamBytes(this.seed, from, Math.min(this.chunk, this.total - from, connection.writableLength + 1));
+      const piece = streamBytes(
+        this.seed,
+        from,
+        Math.min(this.chunk, this.total - from, connection.writableLength + 1),
+      );
       const count = connection.write(piece);
       this.sent += count;
       if (count < piece.length) return;
