@@ -18,6 +18,7 @@ const PAIRS: readonly (readonly [Implementation, Implementation])[] = [
 describe.skipIf(reason !== undefined)(`rekey by time (${reason ?? 'all programs are here'})`, () => {
   it.concurrent.for(PAIRS)(
     '%s begins, %s answers: no packet is lost in four minutes',
+    { timeout: 420_000 },
     async ([begins, answers]) => {
       await using lab = await Lab.open();
       const { a, b } = await wireguardPair(lab, [begins, answers]);
@@ -29,6 +30,5 @@ describe.skipIf(reason !== undefined)(`rekey by time (${reason ?? 'all programs 
       expect(last - first).toBeGreaterThanOrEqual(115);
       expect(Math.abs((await b.latestHandshake()) - last)).toBeLessThanOrEqual(2);
     },
-    420_000,
   );
 });

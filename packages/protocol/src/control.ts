@@ -70,11 +70,9 @@ function receiveInitiation(
   const found = identify(context, identity, message);
   if (found === undefined) return 'handshake-failed';
   const { opened, suite } = found;
-  const refuse = (reason: DropReason, peer?: Peer): DropReason => {
+  const refuse = (reason: DropReason): DropReason => {
     opened.state.wipe();
-    if (peer !== undefined) {
-      out.events.push({ type: 'handshake-refused', publicKey: peer.publicKey, endpoint: source, reason });
-    }
+    out.events.push({ type: 'handshake-refused', publicKey: opened.remoteStatic, endpoint: source, reason });
     return reason;
   };
 
@@ -84,9 +82,9 @@ function receiveInitiation(
   if (staticShared === undefined) return refuse('handshake-failed');
   const timestamp = authenticateInitiation(opened, staticShared, message);
   if (timestamp === undefined) return refuse('handshake-failed');
-  if (suite !== peer.cipherSuite) return refuse('cipher-mismatch', peer);
+  if (suite !== peer.cipherSuite) return refuse('cipher-mismatch');
   if (peer.lastTimestamp !== undefined && !isAfter(timestamp, peer.lastTimestamp)) {
-    return refuse('stale-timestamp', peer);
+    return refuse('stale-timestamp');
   }
   if (out.now - peer.lastInitiationAt < HANDSHAKE_INITIATION_INTERVAL) return refuse('initiation-flood');
 
@@ -101,7 +99,7 @@ function receiveInitiation(
 
   const entry: IndexEntry = { peer, keypair: undefined };
   const local = context.indexes.insert(entry);
-  peer.beginSession(answer.keys, entry, { local, remote: message.sender }, false, Infinity, out.now);
+  peer.beginSession(answer.keys, entry, { local, remote: message.sender }, false, false, out.now);
   const response = encodeResponse({ sender: local, receiver: message.sender, ...answer.message });
   peer.cookies.addMacs(response, out.now);
   out.datagrams.push({ endpoint: source, bytes: response, kind: 'handshake', peer });
@@ -156,18 +154,17 @@ function receiveResponse(
   peer.heardFrom(source, out.now);
   peer.rxBytes += RESPONSE.length;
   peer.packetReceived(out.now, false);
-  const renewAt = yields(pending.crossed, identity, peer) ? Infinity : out.now + peer.rekeyInterval;
-  peer.beginSession(keys, entry, { local: message.receiver, remote: message.sender }, true, renewAt, out.now);
+  const yields = pending.crossed && hasLargerKey(identity, peer);
+  peer.beginSession(keys, entry, { local: message.receiver, remote: message.sender }, true, yields, out.now);
   peer.initiatedSession(pending.sentAt, out);
   return undefined;
 }
 
 /**
  * When both sides began at the same moment both are initiators, and would renew at the same moment for ever: the one with
- * the larger static key leaves renewal on sending to the other, and keeps only the later rule for receiving.
+ * the larger static key leaves that to the other.
  */
-function yields(crossed: boolean, identity: LocalIdentity, peer: Peer): boolean {
-  if (!crossed) return false;
+function hasLargerKey(identity: LocalIdentity, peer: Peer): boolean {
   const i = identity.publicKey.findIndex((byte, at) => byte !== peer.publicKey[at]);
   return i >= 0 && identity.publicKey[i]! > peer.publicKey[i]!;
 }

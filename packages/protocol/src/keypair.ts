@@ -16,6 +16,8 @@ export interface KeypairInput {
   readonly createdAt: number;
   /** When this side renews the session on sending; Infinity for a responder. */
   readonly renewAt: number;
+  /** Two handshakes crossed, and of the two initiators this one leaves renewal to the other. */
+  readonly yields: boolean;
 }
 
 /**
@@ -30,6 +32,7 @@ export class Keypair {
   readonly localIndex: number;
   readonly remoteIndex: number;
   readonly createdAt: number;
+  readonly yields: boolean;
   renewAt: number;
   /** The counter that the next packet gets. */
   counterLow = 0;
@@ -44,6 +47,7 @@ export class Keypair {
     this.remoteIndex = input.remoteIndex;
     this.createdAt = input.createdAt;
     this.renewAt = input.renewAt;
+    this.yields = input.yields;
   }
 
   get expiresAt(): number {

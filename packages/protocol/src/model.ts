@@ -104,11 +104,12 @@ export type DeviceEvent =
   | { readonly type: 'unanswered'; readonly publicKey: Uint8Array; readonly initiations: number }
   /** The responder is under load and asked for proof of address. */
   | { readonly type: 'cookie-received'; readonly publicKey: Uint8Array }
-  /** A handshake of a known peer was refused: the cause is for the log, never for the peer. */
+  /** A handshake that opened with our key was refused: the cause is for the log, never for the sender, who may be unknown. */
   | {
       readonly type: 'handshake-refused';
-      readonly publicKey?: Uint8Array;
-      readonly endpoint?: Endpoint;
+      /** The static key that the sender states. */
+      readonly publicKey: Uint8Array;
+      readonly endpoint: Endpoint;
       readonly reason: DropReason;
     };
 

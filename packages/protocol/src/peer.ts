@@ -79,7 +79,6 @@ export class Peer implements PeerHandle, Scheduled {
   #forceInitiation = false;
   #cookieRetried = false;
   #needAnotherKeepalive = false;
-  #renewedOnReceive = false;
   #confirmed = false;
   #roamed = false;
 
@@ -130,14 +129,18 @@ export class Peer implements PeerHandle, Scheduled {
   /**
    * Call when a packet arrived on `keypair`: an initiator that only receives renews early enough that the sender never has to
    * stop (paper section 6.2). One with a persistent keepalive renews as on sending, because the packet has just put off
-   * the keepalive that would have done it.
+   * the keepalive that would have done it. A packet on the peer's own session of a crossed handshake shows that the peer
+   * renews that one; then we need not.
    */
   renewOnReceive(keypair: Keypair, now: number): void {
-    if (this.#renewedOnReceive || !keypair.isInitiator || keypair !== this.keypairs.current) return;
+    const { current } = this.keypairs;
+    if (keypair !== current) {
+      if (current?.yields === true && !keypair.isInitiator) current.renewAt = Infinity;
+      return;
+    }
+    if (!keypair.isInitiator) return;
     const due = this.persistentKeepalive > 0 && keypair.needsRenewal(now);
-    if (!due && now - keypair.createdAt < REKEY_AFTER_TIME_RECEIVING) return;
-    this.#renewedOnReceive = true;
-    this.wantHandshake(now);
+    if (due || now - keypair.createdAt >= REKEY_AFTER_TIME_RECEIVING) this.wantHandshake(now);
   }
 
   /** Call when the first packet on `next` arrived and made it `current`. */
@@ -189,7 +192,7 @@ export class Peer implements PeerHandle, Scheduled {
     entry: IndexEntry,
     indexes: { readonly local: number; readonly remote: number },
     isInitiator: boolean,
-    renewAt: number,
+    yields: boolean,
     now: number,
   ): void {
     const aead = this.#context.crypto.aead(this.cipherSuite);
@@ -200,7 +203,8 @@ export class Peer implements PeerHandle, Scheduled {
       localIndex: indexes.local,
       remoteIndex: indexes.remote,
       createdAt: now,
-      renewAt,
+      renewAt: isInitiator ? now + this.rekeyInterval : Infinity,
+      yields,
     });
     wipe(keys.send, keys.receive);
     entry.keypair = keypair;
@@ -393,7 +397,6 @@ export class Peer implements PeerHandle, Scheduled {
     this.timers.clear(TIMER['retransmit-handshake']);
     this.timers.clear(TIMER.initiate);
     this.#attempts = 0;
-    this.#renewedOnReceive = false;
   }
 
   /** Seals what waited; true when there was something. Without a usable session it goes on waiting for one. */

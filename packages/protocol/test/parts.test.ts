@@ -57,6 +57,7 @@ describe('Keypairs', () => {
       remoteIndex: 1,
       createdAt,
       renewAt: Infinity,
+      yields: false,
     });
   }
 
@@ -143,6 +144,7 @@ describe('Keypair counters', () => {
       remoteIndex: 2,
       createdAt: 0,
       renewAt: 120_000,
+      yields: false,
     });
   const at = (counter: bigint): Keypair => {
     const pair = make();

@@ -1,4 +1,3 @@
-import { formatKey, type DropReason } from '@sealane/protocol';
 import { describe, expect, it } from 'vitest';
 import { logEvent } from '../src/running/events.ts';
 import { createLog, type Log } from '../src/running/log.ts';
@@ -14,7 +13,7 @@ function recorder(json: boolean): { readonly lines: string[]; readonly clock: { 
 
 function refuse(log: Log, reason: DropReason, count: number): void {
   for (let i = 0; i < count; i++) {
-    logEvent(log, { type: 'handshake-refused', endpoint: ENDPOINT, reason }, formatKey);
+    logEvent(log, { type: 'handshake-refused', publicKey: PEER, endpoint: ENDPOINT, reason }, () => 'stranger');
   }
 }
 
@@ -27,7 +26,7 @@ describe('the log', () => {
     expect(lines).toEqual([
       '2026-01-31T00:00:00.000Z session 1 with alice (responder)',
       '2026-01-31T00:00:00.000Z alice is at 127.0.0.9:4000',
-      '2026-01-31T00:00:00.000Z refused a handshake from 127.0.0.9:4000: its key is none of the peers',
+      '2026-01-31T00:00:00.000Z refused a handshake of stranger from 127.0.0.9:4000: its key is none of the peers',
     ]);
   });
 

@@ -53,10 +53,9 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
     }
     case 'handshake-refused': {
       const { reason } = event;
-      const peer = event.publicKey === undefined ? undefined : nameOf(event.publicKey);
-      const endpoint = event.endpoint === undefined ? undefined : formatEndpoint(event.endpoint);
-      const sender = `${peer === undefined ? '' : ` of ${peer}`}${endpoint === undefined ? '' : ` from ${endpoint}`}`;
-      const message = `refused a handshake${sender}: ${CAUSES[reason] ?? reason}`;
+      const peer = nameOf(event.publicKey);
+      const endpoint = formatEndpoint(event.endpoint);
+      const message = `refused a handshake of ${peer} from ${endpoint}: ${CAUSES[reason] ?? reason}`;
       log.limited(`handshakes refused as ${reason}`, 'handshake-refused', message, { reason, peer, endpoint });
       return;
     }
