@@ -1,3 +1,4 @@
+import type { DropReason } from '@sealane/protocol';
 import { describe, expect, it } from 'vitest';
 import { logEvent } from '../src/running/events.ts';
 import { createLog, type Log } from '../src/running/log.ts';
