@@ -21,8 +21,8 @@ export interface PolicyOptions {
 }
 
 /**
- * What is only for this computer, for its link or for no host at all, and where clouds keep credentials. A rule that
- * names something inside opens it; one that merely includes it does not.
+ * What is only for this computer, for its link or for no host at all, and where clouds keep credentials. A rule for it or
+ * for something inside opens it; one that merely includes it does not.
  */
 const PROTECTED: readonly string[] = [
   '0.0.0.0/8',
@@ -66,13 +66,15 @@ export class Policy {
 
   constructor({ allow = [], deny = [], peerNetworks = [] }: PolicyOptions = {}) {
     const protectedPrefixes = [...PROTECTED.map((text) => parsePrefix(text)!), ...peerNetworks.map(maskPrefix)];
-    const weigh = ({ prefix, ports }: Rule, isAllowed: boolean): number =>
-      prefix.length * 4 + (ports.length > 0 ? 2 : 0) + (isAllowed ? 0 : 1);
+    // A rule that someone wrote goes before one of ours for the same addresses.
+    const weigh = ({ prefix, ports }: Rule, kind: 'built-in' | 'allow' | 'deny'): number =>
+      prefix.length * 8 + (ports.length > 0 ? 4 : 0) + ['built-in', 'allow', 'deny'].indexOf(kind);
     const builtIn = protectedPrefixes.map((prefix) => ({ prefix, ports: [] }));
     this.#rules = [
-      ...[...builtIn, ...deny].map((rule) => ({ ...rule, isAllowed: false, weight: weigh(rule, false) })),
-      ...allow.map((rule) => ({ ...rule, isAllowed: true, weight: weigh(rule, true) })),
-    ].toSorted((a, b) => b.weight - a.weight);
+      ...builtIn.map((rule) => ({ ...rule, isAllowed: false, weight: weigh(rule, 'built-in') })),
+      ...deny.map((rule) => ({ ...rule, isAllowed: false, weight: weigh(rule, 'deny') })),
+      ...allow.map((rule) => ({ ...rule, isAllowed: true, weight: weigh(rule, 'allow') })),
+    ].toSorted((one, other) => other.weight - one.weight);
     // Who names what may be reached means that the rest may not; opening something protected says nothing of the rest.
     this.#allowsOthers = allow.every(({ prefix }) =>
       protectedPrefixes.some((wide) => wide.length <= prefix.length && contains(wide, prefix.address)),

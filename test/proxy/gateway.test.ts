@@ -1,0 +1,226 @@
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
+import * as net from 'node:net';
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type IpAddress, parseAddress as parseIpAddress } from '@sealane/netstack';
+import { PacketBatch } from '@sealane/protocol';
+import { openConnection, type PacketDevice, parseAddress, StackDevice, TunnelNetwork } from '@sealane/tunnel';
+import { afterEach, describe, expect, it } from 'vitest';
+import { type GatewayOptions, startUserspaceGateway } from '../../packages/server/src/userspace/gateway.ts';
+import { parseRule, type Rule } from '../../packages/server/src/userspace/policy.ts';
+
+/** The peers' network lies in the loopback range too: a slip stays on this computer. */
+const SERVER = '127.77.0.1';
+const PEER = '127.77.0.2';
+
+let closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.toReversed()) await close();
+  closers = [];
+});
+
+interface World {
+  readonly peer: TunnelNetwork;
+  readonly peerDevice: StackDevice;
+  readonly gateway: PacketDevice;
+}
+
+/** A peer's stack wired to a gateway; `allow` has to name loopback for anything to be reached. */
+function world(options: Partial<GatewayOptions> = {}): World {
+  const gateway = startUserspaceGateway({ addresses: [`${SERVER}/24`], mtu: 1420, allow: rules('127.0.0.0/8', '::1/128'), ...options });
+  const peerDevice = new StackDevice({ name: 'peer', mtu: 1420, addresses: [PEER, 'fd77::2'].map((text) => parseAddress(text)!) });
+  wire(gateway, peerDevice);
+  closers.push(() => Promise.all([gateway.close(), peerDevice.close()]));
+  return { peer: new TunnelNetwork(peerDevice, { families: [4, 6] }), peerDevice, gateway };
+}
+
+function rules(...texts: readonly string[]): readonly Rule[] {
+  return texts.map((text) => parseRule(text)!);
+}
+
+function ipAddress(text: string): IpAddress {
+  return parseIpAddress(text)!;
+}
+
+function wire(a: PacketDevice, b: PacketDevice): void {
+  for (const [from, to] of [
+    [a, b],
+    [b, a],
+  ] as const) {
+    const batch = new PacketBatch(new Uint8Array(128 * 1_600), 128);
+    from.start({
+      readable: () => {
+        for (;;) {
+          batch.clear();
+          if (from.read(batch) === 0) return;
+          for (let i = 0; i < batch.count; i++) to.write(batch.buffer, batch.offsets[i]!, batch.lengths[i]!);
+        }
+      },
+      link: () => undefined,
+      closed: () => undefined,
+    });
+  }
+}
+
+async function serve(listener: (socket: net.Socket) => void, host = '127.0.0.1'): Promise<number> {
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.on('error', () => undefined);
+    listener(socket);
+  });
+  server.listen(0, host);
+  await once(server, 'listening');
+  closers.push(() => server.close());
+  return (server.address() as net.AddressInfo).port;
+}
+
+async function closedPort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+async function udpEcho(): Promise<Socket> {
+  const echo = createSocket('udp4');
+  echo.on('message', (message, from) => echo.send(message, from.port, from.address));
+  echo.bind(0, '127.0.0.1');
+  await once(echo, 'listening');
+  closers.push(() => echo.close());
+  return echo;
+}
+
+describe('the gateway', () => {
+  it('carries connections of both families with their half-closes', async () => {
+    const { peer } = world();
+    for (const host of ['127.0.0.1', '::1']) {
+      const port = await serve((socket) => {
+        let length = 0;
+        socket.on('data', (chunk: Buffer) => (length += chunk.length));
+        socket.once('end', () => socket.end(`got ${length}`));
+      }, host);
+      const socket = await openConnection(peer, { host, port, allowHalfOpen: true });
+      socket.end(randomBytes(1_000_000));
+      let answer = '';
+      for await (const chunk of socket) answer += String(chunk);
+      expect(answer).toBe('got 1000000');
+    }
+  });
+
+  it('refuses with what the destination said, after it has', async () => {
+    const { peer } = world();
+    await expect(openConnection(peer, { host: '127.0.0.1', port: await closedPort() })).rejects.toMatchObject({
+      code: 'ECONNREFUSED',
+    });
+    // A link-local address without its link: the system knows no way, and nothing leaves this computer.
+    const linked = world({ allow: rules('fe80::/10') });
+    await expect(openConnection(linked.peer, { host: 'fe80::1', port: 80 })).rejects.toMatchObject({ code: 'EHOSTUNREACH' });
+  });
+
+  it('keeps peers from what the policy does not allow, and from each other', async () => {
+    const port = await serve((socket) => socket.end('secret'));
+    const { peer } = world({ allow: [] });
+    for (const host of ['127.0.0.1', '::1', '169.254.169.254', '127.77.0.9']) {
+      await expect(openConnection(peer, { host, port })).rejects.toMatchObject({ code: 'EACCES' });
+    }
+    await expect(openConnection(peer, { host: SERVER, port })).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+  });
+
+  it('answers echo requests to the server alone', async () => {
+    const { peerDevice } = world();
+    const replies: string[] = [];
+    peerDevice.stack.onEchoReply = ({ remote }) => replies.push(remote.toString());
+    for (const text of [SERVER, '127.0.0.1']) peerDevice.stack.ping(ipAddress(text), 1, 1, Buffer.from('hello'));
+    await sleep(100);
+    expect(replies).toEqual([SERVER]);
+  });
+
+  it('carries datagrams, each flow through a socket of its own', async () => {
+    const echo = await udpEcho();
+    const senders = new Set<number>();
+    echo.on('message', (_message, from) => senders.add(from.port));
+    const { peer } = world();
+    for (let i = 0; i < 3; i++) {
+      const socket = peer.createSocket('udp4');
+      const reply = once(socket, 'message') as Promise<[Uint8Array]>;
+      socket.send(Buffer.from(`flow ${i}`), echo.address().port, '127.0.0.1');
+      expect(Buffer.from((await reply)[0]).toString()).toBe(`flow ${i}`);
+      socket.close();
+    }
+    expect(senders.size).toBe(3);
+  });
+
+  it('tells by ICMP that a port is closed once the system has said so', async () => {
+    const { peerDevice } = world();
+    const told: string[] = [];
+    const socket = peerDevice.stack.bindUdp({ onMessage: () => undefined, onUnreachable: (_remote, reason) => told.push(reason) });
+    const remote = { address: ipAddress('127.0.0.1'), port: await closedPort() };
+    socket.send(Buffer.from('x'), remote);
+    for (let i = 0; i < 100 && told.length === 0; i++) await sleep(10);
+    expect(told).toEqual(['port-unreachable']);
+  });
+
+  it('bounds the connections and flows of one peer', async () => {
+    const port = await serve((socket) => socket.resume());
+    const echo = await udpEcho();
+    const { peer } = world({ limits: { maxConnectionsPerSource: 3, maxUdpFlowsPerSource: 2 } });
+    const standing = await Promise.all(Array.from({ length: 3 }, () => openConnection(peer, { host: '127.0.0.1', port })));
+    await expect(openConnection(peer, { host: '127.0.0.1', port, timeoutMs: 300 })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    const ended = standing.map((socket) => once(socket, 'close'));
+    for (const socket of standing) socket.resetAndDestroy();
+    await Promise.all(ended);
+    (await openConnection(peer, { host: '127.0.0.1', port, timeoutMs: 5_000 })).destroy();
+    let answers = 0;
+    for (let i = 0; i < 4; i++) {
+      const socket = peer.createSocket('udp4');
+      socket.on('message', () => answers++);
+      socket.send(Buffer.from('x'), echo.address().port, '127.0.0.1');
+    }
+    await sleep(150);
+    expect(answers).toBe(2);
+  });
+
+  it('lets a destination go when the peer resets, and the peer when the destination does', async () => {
+    const gone = new Promise<unknown>((resolve) => {
+      void serve((socket) => {
+        socket.resume();
+        socket.once('error', resolve);
+      }).then(async (port) => {
+        const { peer } = world();
+        const socket = await openConnection(peer, { host: '127.0.0.1', port });
+        socket.write('x');
+        await sleep(50);
+        socket.resetAndDestroy();
+      });
+    });
+    expect(await gone).toMatchObject({ code: 'ECONNRESET' });
+    const port = await serve((socket) => socket.resetAndDestroy());
+    const socket = await openConnection(world().peer, { host: '127.0.0.1', port }).catch((error: unknown) => error);
+    if (socket instanceof Error) expect(socket).toMatchObject({ code: 'ECONNREFUSED' });
+    else {
+      const stream = socket as net.Socket;
+      stream.resume();
+      const [error] = (await once(stream, 'error')) as unknown[];
+      expect(error).toMatchObject({ code: 'ECONNRESET' });
+    }
+  });
+
+  it('ends everything when it closes', async () => {
+    const echo = await udpEcho();
+    let ended = 0;
+    const port = await serve((socket) => {
+      socket.resume();
+      socket.once('end', () => ended++);
+    });
+    const { peer, gateway } = world();
+    await openConnection(peer, { host: '127.0.0.1', port });
+    const flow = peer.createSocket('udp4');
+    flow.send(Buffer.from('x'), echo.address().port, '127.0.0.1');
+    await once(flow, 'message');
+    await gateway.close();
+    for (let i = 0; i < 100 && ended === 0; i++) await sleep(10);
+    expect(ended).toBe(1);
+  });
+});
