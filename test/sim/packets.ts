@@ -33,10 +33,3 @@ export function packetId(packet: Uint8Array): number {
   const header = packet[0]! >>> 4 === 4 ? HEADER4 : HEADER6;
   return new DataView(packet.buffer, packet.byteOffset).getUint32(header);
 }
-
-/** The packet that goes back: addresses swapped, same number and length. */
-export function replyTo(packet: Uint8Array): Uint8Array {
-  return packet[0]! >>> 4 === 4
-    ? ipPacket(packet.subarray(16, 20), packet.subarray(12, 16), packetId(packet), packet.length)
-    : ipPacket(packet.subarray(24, 40), packet.subarray(8, 24), packetId(packet), packet.length);
-}

@@ -13,7 +13,6 @@ export const ZERO_KEYS_AFTER = 540_000;
 export const REKEY_AFTER_MESSAGES = 2n ** 60n;
 export const REJECT_AFTER_MESSAGES = 2n ** 64n - 2n ** 13n - 1n;
 export const COOKIE_LIFETIME = 120_000;
-export const INITIATION_INTERVAL = 20;
 export const UNDER_LOAD = 128;
 export const STAGED_PACKETS = 128;
 
