@@ -16,37 +16,43 @@ const input = workerData as WorkerInput;
 const { port } = input;
 const post = (message: FromWorker): void => port.postMessage(message, []);
 
-const loop = new PacketLoop(input, {
-  onEvent: (event) => post({ type: 'event', event }),
-  onGone: (error) => post({ type: 'gone', error: error === undefined ? undefined : packError(error) }),
-  onBell: answerRequests,
-});
-const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {
-  configure: ({ update }) => {
-    loop.configure(update);
-    return undefined;
-  },
-  status: () => loop.status(),
-  secrets: () => loop.secrets(),
-  rekey: ({ publicKey }) => loop.rekey(publicKey),
-  close: () => {
-    loop.end();
-    return undefined;
-  },
+const gone = (error: Error | undefined): void => {
+  post({ type: 'gone', error: error === undefined ? undefined : packError(error) });
 };
 
-loop.run();
+try {
+  run(new PacketLoop(input, { onEvent: (event) => post({ type: 'event', event }), onGone: gone }));
+} catch (error) {
+  gone(error instanceof Error ? error : new Error(String(error)));
+}
 port.close();
 
-function answerRequests(): void {
-  for (;;) {
-    const received: { readonly message: ToWorker } | undefined = receiveMessageOnPort(port);
-    if (received === undefined) return;
-    const { id, request } = received.message;
-    try {
-      post({ type: 'answer', id, value: answers[request.type](request as never) });
-    } catch (error) {
-      post({ type: 'refusal', id, error: packError(error) });
+function run(loop: PacketLoop): void {
+  const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {
+    configure: ({ update }) => {
+      loop.configure(update);
+      return undefined;
+    },
+    status: () => loop.status(),
+    secrets: () => loop.secrets(),
+    rekey: ({ publicKey }) => loop.rekey(publicKey),
+    close: () => {
+      loop.end();
+      return undefined;
+    },
+  };
+
+  const answerRequests = (): void => {
+    for (;;) {
+      const received: { readonly message: ToWorker } | undefined = receiveMessageOnPort(port);
+      if (received === undefined) return;
+      const { id, request } = received.message;
+      try {
+        post({ type: 'answer', id, value: answers[request.type](request as never) });
+      } catch (error) {
+        post({ type: 'refusal', id, error: packError(error) });
+      }
     }
-  }
+  };
+  loop.run(answerRequests);
 }

@@ -3,7 +3,7 @@
  * by an eventfd that its poll(2) watches, and answers and events come back as messages.
  */
 import { setTimeout } from 'node:timers/promises';
-import { MessageChannel, Worker, type MessagePort } from 'node:worker_threads';
+import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from 'node:worker_threads';
 import type { DeviceSecrets } from '@sealane/protocol';
 import { CRYPTO_KINDS, type CryptoKind } from '../crypto/select.ts';
 import { TunDevice } from '../devices/tun.ts';
@@ -50,6 +50,7 @@ export class LinuxLane implements Lane {
   readonly #worker: Worker;
   readonly #port: MessagePort;
   readonly #bell: Bell;
+  readonly #exit: Promise<unknown>;
   readonly #waiting = new Map<number, Waiting>();
   #lastId = 0;
   #shutting: Promise<void> | undefined;
@@ -70,14 +71,22 @@ export class LinuxLane implements Lane {
         timestampFile: options.timestampFile,
       },
       transferList: [channel.port2],
+      // Flags that change how this process finds modules must not reach the built ones.
+      execArgv: [],
       name: `sealane ${device.name}`,
     });
     this.#port.on('message', (message: FromWorker) => this.#receive(message));
-    this.#worker.on('error', (error) => void this.#shut(new Error('the packet thread failed', { cause: error })));
+    this.#worker.on('error', (error) => {
+      const failure = new Error('the packet thread failed', { cause: error });
+      this.#refuseAll(failure);
+      void this.#shut(failure);
+    });
+    this.#exit = new Promise((resolve) => this.#worker.once('exit', resolve));
     this.#worker.on('exit', () => {
+      // What it said last may not have been delivered yet.
+      for (let last = nextMessage(this.#port); last !== undefined; last = nextMessage(this.#port)) this.#receive(last);
       this.#ended = true;
-      for (const { reject } of this.#waiting.values()) reject(new DeviceClosedError('the tunnel is closed'));
-      this.#waiting.clear();
+      this.#refuseAll(new DeviceClosedError('the tunnel is closed'));
       void this.#shut(this.#shutting === undefined ? new Error('the packet thread ended') : undefined);
     });
   }
@@ -135,15 +144,23 @@ export class LinuxLane implements Lane {
       case 'event':
         this.#onEvent(message.event);
         return;
-      case 'gone':
-        void this.#shut(message.error === undefined ? undefined : unpackError(message.error));
+      case 'gone': {
+        const error = message.error === undefined ? undefined : unpackError(message.error);
+        if (error !== undefined) this.#refuseAll(error);
+        void this.#shut(error);
         return;
+      }
       case 'answer':
         this.#take(message.id)?.resolve(message.value);
         return;
       case 'refusal':
         this.#take(message.id)?.reject(unpackError(message.error));
     }
+  }
+
+  #refuseAll(error: Error): void {
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
   }
 
   #take(id: number): Waiting | undefined {
@@ -164,8 +181,8 @@ export class LinuxLane implements Lane {
   /** Ends the thread in good order, or at once when it does not answer any more. */
   async #stop(): Promise<void> {
     this.#shutting ??= Promise.resolve();
-    const answered = this.#ask({ type: 'close' }).catch(() => undefined);
-    await Promise.race([answered, setTimeout(LONGEST_STOP, undefined, { ref: false })]);
+    this.#ask({ type: 'close' }).catch(() => undefined);
+    await Promise.race([this.#exit, setTimeout(LONGEST_STOP, undefined, { ref: false })]);
     await this.#worker.terminate();
     this.#port.close();
     this.#bell.close();
@@ -189,6 +206,11 @@ class Bell {
   close(): void {
     closeDescriptor(this.fd);
   }
+}
+
+function nextMessage(port: MessagePort): FromWorker | undefined {
+  const received: { readonly message: FromWorker } | undefined = receiveMessageOnPort(port);
+  return received?.message;
 }
 
 function cryptoKind(name: string): CryptoKind | undefined {

@@ -56,13 +56,13 @@ export interface LoopHandlers {
   readonly onEvent: (event: Exclude<TunnelEvent, { readonly type: 'closed' }>) => void;
   /** The loop has ended by itself: the interface was deleted, or `error`. */
   readonly onGone: (error?: Error) => void;
-  readonly onBell: () => void;
 }
 
 export class PacketLoop {
   readonly #tun: number;
   readonly #bell: number;
   readonly #handlers: LoopHandlers;
+  #onBell: () => void = () => {};
   readonly #core: Device;
   readonly #timestamps: TimestampFile | undefined;
   readonly #memory: PacketMemory = new PacketMemory(MEMORY);
@@ -119,11 +119,12 @@ export class PacketLoop {
     this.#merger = new Merger(this.#memory, { udp: offloads.udp }, (pieces) => this.#deliver(pieces));
   }
 
-  /** Runs until `end` is called or the interface is gone. */
-  run(): void {
+  /** Runs until `end` is called or the interface is gone; calls `onBell` at once and whenever the bell was rung. */
+  run(onBell: () => void): void {
+    this.#onBell = onBell;
     let failure: Error | undefined;
     try {
-      this.#handlers.onBell();
+      onBell();
       while (this.#running) this.#turn();
     } catch (error) {
       failure = error instanceof Error ? error : new Error(String(error));
@@ -215,7 +216,7 @@ export class PacketLoop {
 
   #answerBell(): void {
     this.#read(this.#bell, this.#base + ANSWER, 8);
-    this.#handlers.onBell();
+    this.#onBell();
   }
 
   // Outbound.
