@@ -4,14 +4,15 @@
 export interface Timed {
   /** When it wants to be called, monotonic milliseconds; Infinity for never. */
   deadline: number;
-  /** Owned by the heap: its slot, or -1, and the time it is filed under. */
+  /** Owned by the heap: its slot, or -1. */
   heapIndex: number;
-  heapTime: number;
   onDeadline(now: number): void;
 }
 
 export class TimerHeap {
   readonly #heap: Timed[] = [];
+  /** The items' times, apart from the items: sifting then touches no cold memory. */
+  readonly #times: number[] = [];
 
   get size(): number {
     return this.#heap.length;
@@ -19,19 +20,18 @@ export class TimerHeap {
 
   /** No deadline lies before this time; Infinity when there is none. */
   next(): number {
-    return this.#heap[0]?.heapTime ?? Infinity;
+    return this.#times[0] ?? Infinity;
   }
 
   /** Call after `item.deadline` was set. */
   update(item: Timed): void {
     if (item.heapIndex < 0) {
       if (item.deadline === Infinity) return;
-      item.heapTime = item.deadline;
       this.#heap.push(item);
-      this.#up(this.#heap.length - 1, item);
-    } else if (item.deadline < item.heapTime) {
-      item.heapTime = item.deadline;
-      this.#up(item.heapIndex, item);
+      this.#times.push(item.deadline);
+      this.#up(this.#heap.length - 1, item, item.deadline);
+    } else if (item.deadline < this.#times[item.heapIndex]!) {
+      this.#up(item.heapIndex, item, item.deadline);
     }
   }
 
@@ -40,17 +40,18 @@ export class TimerHeap {
     if (index < 0) return;
     item.heapIndex = -1;
     const last = this.#heap.pop()!;
+    const time = this.#times.pop()!;
     if (last === item) return;
-    this.#down(index, last);
-    this.#up(last.heapIndex, last);
+    this.#down(index, last, time);
+    this.#up(last.heapIndex, last, time);
   }
 
   /** Calls everything that is due. */
   expire(now: number): void {
-    for (let top = this.#heap[0]; top !== undefined && top.heapTime <= now; top = this.#heap[0]) {
+    while (this.next() <= now) {
+      const top = this.#heap[0]!;
       if (top.deadline > now && top.deadline < Infinity) {
-        top.heapTime = top.deadline;
-        this.#down(0, top);
+        this.#down(0, top, top.deadline);
         continue;
       }
       this.remove(top);
@@ -61,34 +62,36 @@ export class TimerHeap {
     }
   }
 
-  #up(index: number, item: Timed): void {
+  #up(index: number, item: Timed, time: number): void {
     const heap = this.#heap;
+    const times = this.#times;
     while (index > 0) {
       const parent = (index - 1) >>> 1;
-      const other = heap[parent]!;
-      if (other.heapTime <= item.heapTime) break;
-      heap[index] = other;
-      other.heapIndex = index;
+      if (times[parent]! <= time) break;
+      this.#put(index, heap[parent]!, times[parent]!);
       index = parent;
     }
-    heap[index] = item;
-    item.heapIndex = index;
+    this.#put(index, item, time);
   }
 
-  #down(index: number, item: Timed): void {
+  #down(index: number, item: Timed, time: number): void {
     const heap = this.#heap;
+    const times = this.#times;
     const { length } = heap;
     for (;;) {
       let child = index * 2 + 1;
       if (child >= length) break;
-      if (child + 1 < length && heap[child + 1]!.heapTime < heap[child]!.heapTime) child++;
-      const other = heap[child]!;
-      if (other.heapTime >= item.heapTime) break;
-      heap[index] = other;
-      other.heapIndex = index;
+      if (child + 1 < length && times[child + 1]! < times[child]!) child++;
+      if (times[child]! >= time) break;
+      this.#put(index, heap[child]!, times[child]!);
       index = child;
     }
-    heap[index] = item;
+    this.#put(index, item, time);
+  }
+
+  #put(index: number, item: Timed, time: number): void {
+    this.#heap[index] = item;
+    this.#times[index] = time;
     item.heapIndex = index;
   }
 }

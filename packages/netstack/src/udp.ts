@@ -95,7 +95,6 @@ export class UdpFlow implements FlowEntry, Timed {
   nextInSlot: FlowEntry | undefined = undefined;
   deadline: number;
   heapIndex = -1;
-  heapTime = 0;
   readonly #layer: UdpLayer;
 
   constructor(layer: UdpLayer, request: UdpRequest, handler: UdpFlowHandler, idleMs: number, now: number) {

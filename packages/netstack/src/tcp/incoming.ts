@@ -37,7 +37,6 @@ export class IncomingConnection implements FlowEntry, Timed {
   nextInSlot: FlowEntry | undefined = undefined;
   deadline: number;
   heapIndex = -1;
-  heapTime = 0;
   readonly #host: IncomingHost;
 
   constructor(

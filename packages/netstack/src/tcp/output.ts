@@ -9,7 +9,8 @@ import type { Tcb } from './tcb.ts';
 
 /** RFC 2018 §3: with timestamps there is room for three blocks. */
 const MAX_BLOCKS = 3;
-const MINIMUM_PROBE_TIMEOUT_MS = 10;
+/** Timers of the runtime are no finer than a millisecond or two. */
+const MINIMUM_PROBE_TIMEOUT_MS = 3;
 /** RFC 8985 §7.2 WCDelAckT, for a lone segment: delayed ACKs of 40 ms, as practised, and some; with 200 ms the RTO comes first. */
 const WORST_DELAYED_ACK_MS = 60;
 /** RFC 5961 §7: challenge ACKs for each connection in 5 s; not shared, so that nobody can count them from outside. */

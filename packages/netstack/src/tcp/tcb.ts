@@ -246,7 +246,6 @@ export class Tcb implements FlowEntry, Timed {
   // Timed.
   deadline: number = Infinity;
   heapIndex = -1;
-  heapTime = 0;
 
   constructor(
     host: TcpHost,
