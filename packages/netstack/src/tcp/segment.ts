@@ -10,7 +10,6 @@ export const PSH = 8;
 export const ACK = 16;
 
 export const TCP_HEADER_LENGTH = 20;
-export const MAX_OPTION_LENGTH = 40;
 /** Two NOPs and the timestamps option. */
 export const TIMESTAMPS_LENGTH = 12;
 /** RFC 7323 §2.3. */

@@ -119,10 +119,6 @@ export function tcp(fields: TcpFields): Uint8Array {
   return ip(fields.from, fields.to, 6, payload);
 }
 
-export function udp(from: IpAddress, fromPort: number, to: IpAddress, toPort: number, data: Uint8Array): Uint8Array {
-  return ip(from, to, 17, udpPayload(from, fromPort, to, toPort, data));
-}
-
 export function udpPayload(
   from: IpAddress,
   fromPort: number,
