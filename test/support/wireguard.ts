@@ -1,10 +1,25 @@
 /** WireGuard devices in hosts of a lab: ours and wireguard-go's behind one interface, both configured with the stock `wg`. */
-import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { execute, until } from './lab.ts';
+import { execute, missing, until } from './lab.ts';
 import type { Host, Lab, Running } from './lab.ts';
 
-export type Implementation = 'sealane' | 'wireguard-go';
+/** 'sealane' runs in the fastest lane that this system allows. */
+export type Implementation = 'sealane' | 'sealane portable' | 'wireguard-go';
+
+/** Each lane of ours in both roles, with the other's implementation and with the other lane. */
+export const PAIRS: readonly (readonly [Implementation, Implementation])[] = [
+  ['sealane', 'wireguard-go'],
+  ['wireguard-go', 'sealane'],
+  ['sealane portable', 'sealane'],
+];
+
+/** Why these implementations cannot run here with these programs, or undefined when they can. */
+export function missingFor(
+  implementations: readonly Implementation[],
+  ...programs: readonly string[]
+): string | undefined {
+  return missing('wg', ...(implementations.includes('wireguard-go') ? ['wireguard-go'] : []), ...programs);
+}
 
 const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
 
@@ -39,6 +54,11 @@ export interface DeviceSettings {
   readonly peers: readonly PeerSettings[];
 }
 
+/** Where `wg` looks for the control socket. */
+export function socketPath(name: string): string {
+  return `/var/run/wireguard/${name}.sock`;
+}
+
 /** A running device: its process and its interface, up and addressed. */
 export class WireguardDevice {
   readonly lab: Lab;
@@ -61,25 +81,59 @@ export class WireguardDevice {
     settings: DeviceSettings,
     flags: readonly string[] = [],
   ): Promise<WireguardDevice> {
-    const name = lab.interfaceName(suffix);
-    const process =
-      implementation === 'sealane'
-        ? host.start('node', [SEALANE, 'device', name, ...flags])
-        : host.start('wireguard-go', ['-f', name], { LOG_LEVEL: 'error' });
-    await until(`${implementation} to open its control socket (${process.stderr})`, () =>
-      existsSync(`/var/run/wireguard/${name}.sock`),
-    );
-    const device = new WireguardDevice(lab, host, name, process);
+    const device = await WireguardDevice.open(lab, host, implementation, suffix, flags);
+    const { name } = device;
     await device.setConfig(settings);
     for (const address of settings.addresses) {
       const flag = address.includes(':') ? ['nodad'] : [];
       await host.must('ip', ['addr', 'add', address, 'dev', name, ...flag]);
     }
     await host.must('ip', ['link', 'set', 'mtu', String(settings.mtu ?? 1420), 'up', 'dev', name]);
+    // The sockets open when the link is up; what came before that would be refused.
+    await until(
+      `${name} to listen on UDP port ${settings.port}`,
+      async () => (await host.must('ss', ['-Hlun', 'sport', '=', `:${settings.port}`])) !== '',
+    );
     for (const peer of settings.peers) {
       for (const prefix of peer.allowedIps) await host.run('ip', ['route', 'add', prefix, 'dev', name]);
     }
     return device;
+  }
+
+  /** Starts the process and waits until it can be configured; its interface is down and without addresses. */
+  static async open(
+    lab: Lab,
+    host: Host,
+    implementation: Implementation,
+    suffix: string,
+    flags: readonly string[] = [],
+  ): Promise<WireguardDevice> {
+    const name = lab.interfaceName(suffix);
+    const lane = implementation === 'sealane portable' ? ['--lane', 'portable'] : [];
+    const process =
+      implementation === 'wireguard-go'
+        ? host.start('wireguard-go', ['-f', name], { LOG_LEVEL: 'error' })
+        : host.start('node', [SEALANE, 'device', name, ...lane, ...flags], { STATE_DIRECTORY: lab.folder });
+    const ended = process.exit.then((code) => {
+      throw new Error(`${implementation} exited ${code} at its start: ${process.stderr}`);
+    });
+    const ready = until(`${implementation} to be ready`, async () =>
+      implementation === 'wireguard-go'
+        ? (await host.run('wg', ['show', name, 'listen-port'])).code === 0
+        : process.stderr.includes('is ready'),
+    );
+    await Promise.race([ready, ended]);
+    ended.catch(() => undefined);
+    return new WireguardDevice(lab, host, name, process);
+  }
+
+  /** The lane that ours chose; undefined for others. */
+  get lane(): string | undefined {
+    return /is ready \(lane (\w+)/.exec(this.process.stderr)?.[1];
+  }
+
+  get socketPath(): string {
+    return socketPath(this.name);
   }
 
   async setConfig(settings: DeviceSettings): Promise<void> {
@@ -98,9 +152,10 @@ export class WireguardDevice {
     return this.host.must('wg', args);
   }
 
-  /** Received and sent bytes of the only peer. */
-  async transfer(): Promise<{ readonly rx: number; readonly tx: number }> {
-    const [, rx, tx] = (await this.wg('show', this.name, 'transfer')).trim().split('\t');
+  /** Received and sent bytes of one peer, or of the first. */
+  async transfer(publicKey = ''): Promise<{ readonly rx: number; readonly tx: number }> {
+    const lines = (await this.wg('show', this.name, 'transfer')).trim().split('\n');
+    const [, rx, tx] = lines.find((line) => line.startsWith(publicKey))?.split('\t') ?? [];
     return { rx: Number(rx), tx: Number(tx) };
   }
 

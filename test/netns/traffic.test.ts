@@ -1,0 +1,108 @@
+/**
+ * What a tunnel carries: TCP and UDP, IPv4 and IPv6 inside and outside, small and jumbo packets, many streams, and never a
+ * datagram whose padding goes beyond the interface's MTU.
+ */
+import { describe, expect, it } from 'vitest';
+import { iperf, iperfServer } from '../support/iperf.ts';
+import { Lab, until } from '../support/lab.ts';
+import { Capture } from '../support/packets.ts';
+import { INNER, missingFor, OUTER, PAIRS, ping, wireguardPair } from '../support/wireguard.ts';
+import type { Pair } from '../support/wireguard.ts';
+
+const SMALL = 1420;
+const JUMBO = 34_736;
+const MEBIBYTE = 2 ** 20;
+/** Bytes that a datagram adds to its padded packet. */
+const OVERHEAD = 32;
+
+describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
+  const reason = missingFor(implementations, 'iperf3', 'ping', 'ss', 'tcpdump');
+
+  it(`carries TCP and UDP over and in IPv4 and IPv6, MTU ${SMALL} and ${JUMBO}`, async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const pair = await wireguardPair(lab, implementations);
+    const { a, b, bKeys } = pair;
+    await iperfServer(b.host);
+    for (const mtu of [SMALL, JUMBO]) {
+      await setMtu(pair, mtu);
+      for (const outer of [OUTER.b4, OUTER.b6]) {
+        const endpoint = outer.includes(':') ? `[${outer}]:51002` : `${outer}:51002`;
+        await a.wg('set', a.name, 'peer', bKeys.publicKey, 'endpoint', endpoint);
+        for (const inner of [INNER.b4, INNER.b6]) {
+          const size = mtu - (inner.includes(':') ? 48 : 28);
+          expect((await ping(a.host, inner, { count: 3, size })).received).toBe(3);
+          const tcp = await iperf(a.host, inner, ['-n', '4M']);
+          expect(tcp.end.sum_received.bytes).toBeGreaterThanOrEqual(4 * MEBIBYTE - 2 ** 17);
+          const udp = await iperf(a.host, inner, [
+            '-u',
+            '-b',
+            '10M',
+            '-n',
+            '500K',
+            '-l',
+            mtu === SMALL ? '1000' : '20000',
+          ]);
+          expect(udp.end.sum.packets).toBeGreaterThanOrEqual(25);
+          expect(udp.end.sum.lost_packets).toBeLessThanOrEqual(udp.end.sum.packets / 50);
+        }
+        expect(await a.endpoint()).toBe(endpoint);
+      }
+    }
+  });
+
+  it(`carries 4, 5 and 50 TCP streams at once, MTU ${SMALL} and ${JUMBO}`, async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const pair = await wireguardPair(lab, implementations);
+    await iperfServer(pair.b.host);
+    for (const mtu of [SMALL, JUMBO]) {
+      await setMtu(pair, mtu);
+      for (const [streams, direction] of [
+        ['4', []],
+        ['5', ['-R']],
+        ['50', []],
+      ] as const) {
+        const report = await iperf(pair.a.host, INNER.b4, ['-P', streams, '-t', '1', ...direction]);
+        expect(report.end.sum_received.bytes).toBeGreaterThan(MEBIBYTE);
+      }
+      expect((await ping(pair.b.host, INNER.a6, { count: 3 })).received).toBe(3);
+    }
+  });
+});
+
+describe.for(['sealane', 'sealane portable'] as const)('%s', (implementation) => {
+  it('pads to a multiple of 16 but never above the MTU, which may change meanwhile', async ({ skip }) => {
+    const reason = missingFor([implementation], 'ping', 'tcpdump');
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const pair = await wireguardPair(lab, [implementation, implementation]);
+    const { a, b } = pair;
+    expect((await ping(a.host, INNER.b4, { count: 1 })).received).toBe(1);
+    const capture = await Capture.start(a.host, 'va', `udp and src ${OUTER.a4}`);
+    for (const mtu of [SMALL, 1290, 1429]) {
+      await setMtu(pair, mtu);
+      await until(`the tunnel to take an MTU of ${mtu}`, async () => {
+        const seen = capture.lengths.length;
+        await ping(a.host, INNER.b4, { count: 1, size: mtu - 28 });
+        await until('a datagram', () => capture.lengths.length > seen);
+        return capture.lengths.at(-1) === mtu + OVERHEAD;
+      });
+      for (const length of [mtu, mtu - 1, mtu - 12, mtu - 40, 1000, 85]) {
+        const seen = capture.lengths.length;
+        expect((await ping(a.host, INNER.b4, { count: 1, size: length - 28 })).received).toBe(1);
+        await until('a datagram', () => capture.lengths.length > seen);
+        const padded = Math.min(mtu, Math.ceil(length / 16) * 16);
+        // A handshake may be renewed in between.
+        expect(capture.lengths.slice(seen)).toContain(padded + OVERHEAD);
+      }
+      expect((await ping(b.host, INNER.a6, { count: 3, size: mtu - 48 })).received).toBe(3);
+    }
+    await capture.stop();
+    expect(Math.max(...capture.lengths)).toBe(1429 + OVERHEAD);
+  });
+});
+
+async function setMtu({ a, b }: Pair, mtu: number): Promise<void> {
+  for (const { host, name } of [a, b]) await host.must('ip', ['link', 'set', 'dev', name, 'mtu', String(mtu)]);
+}

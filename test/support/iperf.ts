@@ -1,0 +1,22 @@
+import { until } from './lab.ts';
+import type { Host } from './lab.ts';
+
+export interface IperfReport {
+  readonly end: {
+    readonly sum_received: { readonly bytes: number };
+    readonly sum: { readonly packets: number; readonly lost_packets: number };
+  };
+}
+
+/** Starts iperf3's server on every address of a host. */
+export async function iperfServer(host: Host): Promise<void> {
+  host.start('iperf3', ['-s']);
+  await until('iperf3 to listen', async () =>
+    (await host.must('ss', ['-Hltn', 'sport', '=', '5201'])).includes('5201'),
+  );
+}
+
+/** One run of iperf3's client; an error when it fails. */
+export async function iperf(host: Host, target: string, args: readonly string[]): Promise<IperfReport> {
+  return JSON.parse(await host.must('iperf3', ['-J', '-c', target, ...args])) as IperfReport;
+}
