@@ -46,7 +46,7 @@ async function serveSocks5(client: StreamSocket, context: ProxyContext): Promise
     await answer(client, request, context);
   } catch (error) {
     if (error instanceof SocksRefusal) {
-      client.end(replyOf(error.reply));
+      client.end(error.answer);
       closeSoon(client);
     } else if (error instanceof HandshakeError) {
       abortConnection(client);
@@ -64,12 +64,13 @@ interface Request {
   readonly port: number;
 }
 
+/** Ends the exchange with a last word to the client. */
 class SocksRefusal extends Error {
-  readonly reply: number;
+  readonly answer: Uint8Array;
 
-  constructor(reply: number) {
-    super(`SOCKS reply ${reply}`);
-    this.reply = reply;
+  constructor(answer: Uint8Array) {
+    super('refused');
+    this.answer = answer;
   }
 }
 
@@ -80,8 +81,7 @@ async function authenticate(client: StreamSocket, reader: HandshakeReader, conte
   const { credentials } = context;
   const method = credentials === undefined ? METHOD.none : METHOD.password;
   if (!methods.includes(method)) {
-    client.end(Uint8Array.of(VERSION, METHOD.unacceptable));
-    throw new HandshakeError('no acceptable method');
+    throw new SocksRefusal(Uint8Array.of(VERSION, METHOD.unacceptable));
   }
   client.write(Uint8Array.of(VERSION, method));
   if (credentials === undefined) return;
@@ -93,10 +93,7 @@ async function authenticate(client: StreamSocket, reader: HandshakeReader, conte
   const bytes = await reader.read(passwordLength!);
   const isKnown = credentials.accepts(user, textOf(bytes));
   bytes.fill(0);
-  if (!isKnown) {
-    client.end(Uint8Array.of(PASSWORD_VERSION, 1));
-    throw new HandshakeError('wrong user or password');
-  }
+  if (!isKnown) throw new SocksRefusal(Uint8Array.of(PASSWORD_VERSION, 1));
   client.write(Uint8Array.of(PASSWORD_VERSION, 0));
 }
 
@@ -119,7 +116,7 @@ async function readHost(reader: HandshakeReader, addressType: number): Promise<s
       return textOf(await reader.read(length!));
     }
     default:
-      throw new SocksRefusal(REPLY.addressTypeUnsupported);
+      throw new SocksRefusal(replyOf(REPLY.addressTypeUnsupported));
   }
 }
 
@@ -127,16 +124,16 @@ async function answer(client: StreamSocket, request: Request, context: ProxyCont
   const { command, host, port } = request;
   if (command === COMMAND.udpAssociate) {
     const address = await associate(client, context, { host, port }).catch((error: unknown) => {
-      throw new SocksRefusal(replyFor(error));
+      throw new SocksRefusal(replyOf(replyFor(error)));
     });
     client.write(replyOf(REPLY.succeeded, address.address, address.port));
     return;
   }
-  if (command !== COMMAND.connect) throw new SocksRefusal(REPLY.commandUnsupported);
-  if (port === 0 || host === '') throw new SocksRefusal(REPLY.failure);
+  if (command !== COMMAND.connect) throw new SocksRefusal(replyOf(REPLY.commandUnsupported));
+  if (port === 0 || host === '') throw new SocksRefusal(replyOf(REPLY.failure));
   const far = await dial(context.network, { kind: 'port', host, port }, context.limits.connectMs, client).catch(
     (error: unknown) => {
-      throw new SocksRefusal(replyFor(error));
+      throw new SocksRefusal(replyOf(replyFor(error)));
     },
   );
   if (client.destroyed) {
