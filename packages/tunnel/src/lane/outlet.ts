@@ -1,6 +1,7 @@
 /** Where the Linux lane's datagrams leave: both sockets, their port and mark, and what to do when the system refuses to send. */
 import { VERDICT, withoutSource, type Endpoint, type PacketBatch, type PeerHandle } from '@sealane/protocol';
 import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import type { Routes } from '../linux/routes.ts';
 import { errorNumbers, LinuxUdp } from '../linux/udp.ts';
 import type { Faults } from './faults.ts';
 
@@ -36,6 +37,8 @@ export class Outlet {
   #problem: Error | undefined;
   readonly #targets = new Set<string>();
   #known = new WeakSet<Endpoint>();
+  /** Whoever was sent to from a pinned source. */
+  readonly #pinned = new Set<PeerHandle>();
   /** Where a route refused trains of datagrams. */
   #single = new WeakSet<Endpoint>();
   #saidSingle = false;
@@ -131,6 +134,18 @@ export class Outlet {
     this.#sockets = undefined;
   }
 
+  /** Call when routes changed: a source stays pinned only while the way out is by the interface that it was spoken to on. */
+  checkSources(routes: Routes): void {
+    for (const peer of this.#pinned) {
+      const { endpoint } = peer;
+      const source = endpoint?.source;
+      if (endpoint === undefined || source === undefined) this.#pinned.delete(peer);
+      else if (routes.interfaceTo(endpoint.address, source.address, this.#mark) !== source.interfaceIndex) {
+        this.#forgetSource(peer);
+      }
+    }
+  }
+
   /** True when a datagram went to this address (4 or 16 bytes) and port. */
   wasSentTo(address: Uint8Array, port: number): boolean {
     return this.#targets.has(targetKey(address, port));
@@ -190,7 +205,7 @@ export class Outlet {
       this.#faults.add(sockets === undefined ? 'no-socket' : 'send-failed EAFNOSUPPORT');
       return;
     }
-    if (!this.#known.has(endpoint)) this.#remember(endpoint);
+    if (!this.#known.has(endpoint)) this.#remember(endpoint, peer);
     const address = this.#base + offset;
     const isTrain = length > segment;
     if (isTrain && (!socket.canSegment || this.#single.has(endpoint))) {
@@ -249,13 +264,15 @@ export class Outlet {
     return socket.send(endpoint, address, length, segment, trafficClass);
   }
 
-  #remember(endpoint: Endpoint): void {
+  #remember(endpoint: Endpoint, peer: PeerHandle | undefined): void {
     if (this.#targets.size >= MOST_TARGETS) {
       this.#targets.clear();
+      this.#pinned.clear();
       this.#known = new WeakSet();
     }
     this.#targets.add(targetKey(endpoint.address, endpoint.port));
     this.#known.add(endpoint);
+    if (endpoint.source !== undefined && peer !== undefined) this.#pinned.add(peer);
   }
 
   #adopt(sockets: Sockets): void {

@@ -10,6 +10,8 @@ import { randomBytes } from 'node:crypto';
 import { Device, dropVerdict, keyId, PacketBatch, VERDICT, type DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from '../crypto/select.ts';
 import { addressOf, errno, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import { LinkNews, NEWS } from '../linux/link-news.ts';
+import { Routes } from '../linux/routes.ts';
 import { enableOffloads, TunLink, type LinkState } from '../linux/tun.ts';
 import { errorNumbers } from '../linux/udp.ts';
 import type { LaneStatus, TunnelEvent, TunnelUpdate } from '../model.ts';
@@ -48,6 +50,10 @@ const FAULT_PAUSE = 10;
 const ANSWER_RATE = 100;
 const POLLIN = 1;
 const POLL_ENTRY = 8;
+const ENTRIES = 5;
+const ALL_NEWS = NEWS.link | NEWS.address4 | NEWS.address6 | NEWS.route4 | NEWS.route6;
+/** Milliseconds: news come in floods. */
+const NEWS_INTERVAL = 20;
 const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 const NO_ROUTE = dropVerdict('no-route');
 const NO_ENDPOINT = dropVerdict('no-endpoint');
@@ -77,6 +83,7 @@ export class PacketLoop {
   readonly #link: TunLink;
   #state: LinkState;
   #nextProbe = 0;
+  #lastProbe = -Infinity;
   #answersLeft = ANSWER_RATE;
   #running = true;
   /** Peers whose handshakes were due while no socket was open: begun again when one is. */
@@ -89,8 +96,11 @@ export class PacketLoop {
   readonly #errors = errorNumbers('EAGAIN', 'EINTR', 'EBADFD');
   readonly #vectors: Uint32Array = new Uint32Array(new ArrayBuffer(64 * 16));
   readonly #vectorsAt: number = addressOf(new Uint8Array(this.#vectors.buffer));
-  /** struct pollfd of bell, interface and the two sockets. */
-  readonly #entries: DataView = new DataView(new ArrayBuffer(4 * POLL_ENTRY));
+  readonly #news: LinkNews | undefined = LinkNews.open(ALL_NEWS);
+  readonly #routes: Routes | undefined = Routes.open();
+  #routesChanged = false;
+  /** struct pollfd of bell, interface, the two sockets and the news of links. */
+  readonly #entries: DataView = new DataView(new ArrayBuffer(ENTRIES * POLL_ENTRY));
   readonly #entriesAt: number = addressOf(new Uint8Array(this.#entries.buffer));
 
   /** Throws when the interface is gone already or the timestamp file cannot be read. */
@@ -115,6 +125,7 @@ export class PacketLoop {
     this.#outlet = new Outlet(this.#base, this.#faults, this.#notes, (peer) => this.#core.forgetSource(peer));
     this.#entries.setInt32(0, input.bell, true);
     this.#entries.setInt32(POLL_ENTRY, input.tun, true);
+    this.#entries.setInt32(4 * POLL_ENTRY, this.#news?.fd ?? -1, true);
     this.#sending = new SendBuffer(this.#memory, SEND, SEND + SEND_ROOM, () => this.#send());
     this.#merger = new Merger(this.#memory, { udp: offloads.udp }, (pieces) => this.#deliver(pieces));
   }
@@ -155,7 +166,7 @@ export class PacketLoop {
     commit.apply();
     this.#beginUnsent();
     if (update.mtu !== undefined) this.#sending.mtu = update.mtu;
-    if (this.#nextProbe > 0) return;
+    if (this.#lastProbe > -Infinity) return;
     this.#probe(performance.now());
     if (this.#outlet.problem !== undefined) throw this.#outlet.problem;
   }
@@ -190,6 +201,7 @@ export class PacketLoop {
     if (ready > 0) {
       if (this.#events(0) !== 0) this.#answerBell();
       if (!this.#running) return;
+      if (this.#events(4) !== 0) this.#hearNews();
       if (this.#events(2) !== 0) moved += this.#receive('ipv4');
       if (this.#events(3) !== 0) moved += this.#receive('ipv6');
       if (this.#events(1) !== 0) moved += this.#readInterface();
@@ -206,8 +218,8 @@ export class PacketLoop {
     const entries = this.#entries;
     entries.setInt32(2 * POLL_ENTRY, udp4?.fd ?? -1, true);
     entries.setInt32(3 * POLL_ENTRY, udp6?.fd ?? -1, true);
-    for (let i = 0; i < 4; i++) entries.setUint32(i * POLL_ENTRY + 4, POLLIN, true);
-    return this.#poll(this.#entriesAt, 4, milliseconds);
+    for (let i = 0; i < ENTRIES; i++) entries.setUint32(i * POLL_ENTRY + 4, POLLIN, true);
+    return this.#poll(this.#entriesAt, ENTRIES, milliseconds);
   }
 
   #events(entry: number): number {
@@ -217,6 +229,12 @@ export class PacketLoop {
   #answerBell(): void {
     this.#read(this.#bell, this.#base + ANSWER, 8);
     this.#onBell();
+  }
+
+  #hearNews(): void {
+    this.#news?.drain();
+    this.#routesChanged = true;
+    this.#nextProbe = Math.min(this.#nextProbe, Math.max(performance.now(), this.#lastProbe + NEWS_INTERVAL));
   }
 
   // Outbound.
@@ -367,7 +385,10 @@ export class PacketLoop {
 
   #probe(now: number): void {
     this.#nextProbe = now + PROBE_INTERVAL;
+    this.#lastProbe = now;
     this.#answersLeft = ANSWER_RATE / 2;
+    if (this.#routesChanged && this.#routes !== undefined) this.#outlet.checkSources(this.#routes);
+    this.#routesChanged = false;
     const state = this.#link.probe();
     if (state === undefined) {
       this.#running = false;
@@ -400,6 +421,8 @@ export class PacketLoop {
     this.#core.close();
     this.#outlet.close();
     this.#link.close();
+    this.#news?.close();
+    this.#routes?.close();
     this.#memory.bytes.fill(0);
   }
 }

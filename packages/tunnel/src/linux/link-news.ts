@@ -1,11 +1,11 @@
-/** Tells at once that some link of this network namespace changed (rtnetlink(7)); what changed is asked for elsewhere. */
-import { closeSync } from 'node:fs';
-import { addressOf, foreign } from './foreign.ts';
+/** Tells at once that some link, address or route of this network namespace changed (rtnetlink(7)); what changed is asked for elsewhere. */
+import { addressOf, closeDescriptor, foreign } from './foreign.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC_NONBLOCK = 3 | 0o2004000;
 const NETLINK_ROUTE = 0;
-const RTMGRP_LINK = 1;
+/** RTMGRP_*: what there may be news of. */
+export const NEWS = { link: 0x1, address4: 0x10, route4: 0x40, address6: 0x100, route6: 0x400 } as const;
 const SOCKADDR_NL_BYTES = 12;
 const DISCARDED_BYTES = 8192;
 
@@ -19,17 +19,17 @@ export class LinkNews {
     this.fd = fd;
   }
 
-  static open(): LinkNews | undefined {
+  static open(groups: number = NEWS.link): LinkNews | undefined {
     const fd = foreign('int socket(int, int, int)')(AF_NETLINK, SOCK_RAW_CLOEXEC_NONBLOCK, NETLINK_ROUTE);
     if (fd < 0) return undefined;
     const address = new Uint8Array(new ArrayBuffer(SOCKADDR_NL_BYTES));
     const view = new DataView(address.buffer);
     view.setUint16(0, AF_NETLINK, true);
-    view.setUint32(8, RTMGRP_LINK, true);
+    view.setUint32(8, groups, true);
     if (foreign('int bind(int, uintptr_t, int)')(fd, addressOf(address), SOCKADDR_NL_BYTES) === 0) {
       return new LinkNews(fd);
     }
-    closeSync(fd);
+    closeDescriptor(fd);
     return undefined;
   }
 
@@ -39,6 +39,6 @@ export class LinkNews {
   }
 
   close(): void {
-    closeSync(this.fd);
+    closeDescriptor(this.fd);
   }
 }
