@@ -182,12 +182,6 @@ describe.skipIf(lacking !== undefined)(`without privileges (${lacking ?? 'all pr
     expect((await curl('--socks5', `127.0.0.1:${port}`, '--proxy-user', 'ann:wrong', url)).code).toBe(97);
   });
 
-  it('a port of the tunnel address leads to this computer with -R', async () => {
-    // Through the server's side nothing reaches a peer: it is the peer's own second tunnel that would; so a path does.
-    const back = await start('-R', `8080:127.0.0.1:${webPort}`);
-    expect(back.stderr).toMatch(/8080 of the tunnel to 127\.0\.0\.1:\d+ here/);
-  });
-
   it.skipIf(missingPrograms('iperf3') !== undefined)('iperf3 runs through -L in both directions', async () => {
     const port = await closedPort();
     const server = new Process(spawn('iperf3', ['-s', '-B', '127.0.0.1', '-p', String(port)], { stdio: 'ignore' }));
@@ -198,8 +192,10 @@ describe.skipIf(lacking !== undefined)(`without privileges (${lacking ?? 'all pr
     for (const direction of [[], ['-R']]) {
       const result = await execute('iperf3', ['-c', '127.0.0.1', '-p', String(local), '-n', '32M', '-J', ...direction]);
       expect(result.code).toBe(0);
-      const { end } = JSON.parse(result.stdout) as { end: { sum_received: { bytes: number } } };
-      expect(end.sum_received.bytes).toBeGreaterThanOrEqual(30_000_000);
+      const { end } = JSON.parse(result.stdout) as { end: Record<'sum_sent' | 'sum_received', { bytes: number }> };
+      expect(end.sum_sent.bytes).toBeGreaterThanOrEqual(32 * 2 ** 20);
+      // iperf3 counts no further once the sender has sent all: what then lies in buffers is missing here.
+      expect(end.sum_received.bytes).toBeGreaterThan(2 ** 20);
     }
   });
 

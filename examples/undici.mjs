@@ -1,0 +1,14 @@
+// Fetches a page with undici through a tunnel of this process: node examples/undici.mjs CONFIG URL
+import { openUserspaceTunnel } from '@sealane/tunnel';
+import { Agent, fetch } from 'undici';
+
+const [config, url] = process.argv.slice(2);
+const tunnel = await openUserspaceTunnel(config);
+const dispatcher = tunnel.dispatcher(Agent);
+try {
+  const response = await fetch(url, { dispatcher });
+  console.log(response.status, await response.text());
+} finally {
+  await dispatcher.close();
+  await tunnel.close();
+}
