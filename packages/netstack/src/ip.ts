@@ -1,6 +1,6 @@
 /** What IPv4 and IPv6 have in common once parsed, and the header that goes in front of outbound packets. */
+import { IpAddress } from './address.ts';
 import { checksumOf, sumBytes } from './checksum.ts';
-import type { IpAddress } from './address.ts';
 
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
@@ -41,6 +41,14 @@ export class IpPacket {
 }
 
 const EMPTY = new Uint8Array(0);
+
+export function sourceOf(packet: IpPacket): IpAddress {
+  return new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3);
+}
+
+export function destinationOf(packet: IpPacket): IpAddress {
+  return new IpAddress(packet.d0, packet.d1, packet.d2, packet.d3);
+}
 
 export function ipHeaderLength(family: 4 | 6): number {
   return family === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH;

@@ -2,22 +2,14 @@
  * A host's TCP/IP stack over packets: packets in by `receive`, packets out into a sink, time by argument. It has no clock, no
  * randomness and no sockets of its own. Nothing a remote host sends makes it throw; what it refuses is counted in `drops`.
  */
-import { type Endpoint, IpAddress, isUnicast } from './address.ts';
+import { type Endpoint, type IpAddress, isUnicast } from './address.ts';
 import { BufferPool } from './byte-ring.ts';
-import { isChecksumValid, pseudoHeaderSum, sumBytes } from './checksum.ts';
 import { type DropCounters, createDropCounters } from './drops.ts';
-import {
-  ICMP_HEADER_LENGTH,
-  type UnreachableReason,
-  icmpKind,
-  isTooBig,
-  sendEcho,
-  sendUnreachable,
-  unreachableReason,
-} from './icmp.ts';
-import { IpPacket, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP } from './ip.ts';
+import { type UnreachableReason, sendEcho, sendUnreachable } from './icmp.ts';
+import { type EchoReply, type IcmpHost, IcmpInput } from './icmp-input.ts';
+import { IpPacket, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, destinationOf, sourceOf } from './ip.ts';
 import { parseIpv4 } from './ipv4.ts';
-import { NEXT_HEADER_FRAGMENT, parseIpv6 } from './ipv6.ts';
+import { parseIpv6 } from './ipv6.ts';
 import { DEFAULT_LIMITS, type StackLimits, defaultSourceKey } from './limits.ts';
 import { PacketWriter, viewOf } from './output.ts';
 import { PathMtu } from './path-mtu.ts';
@@ -25,7 +17,8 @@ import { DEFAULT_REASSEMBLY_LIMITS, Reassembler, type ReassemblyLimits } from '.
 import type { PacketSink } from './sink.ts';
 import { SipHash } from './siphash.ts';
 import type { ConnectionHandler, TcpConnection } from './tcp/connection.ts';
-import { type IncomingHandler, TcpLayer, type TcpLayerHost, type TcpListener } from './tcp/layer.ts';
+import { TcpLayer, type TcpLayerHost } from './tcp/layer.ts';
+import type { IncomingHandler, TcpListener } from './tcp/listeners.ts';
 import { DEFAULT_TCP_OPTIONS, type TcpOptions } from './tcp/tcb.ts';
 import { TimerHeap } from './timer-heap.ts';
 import { TokenBucket } from './token-bucket.ts';
@@ -62,15 +55,6 @@ export interface ConnectOptions {
   readonly localPort?: number;
 }
 
-/** An echo reply to a `ping`. */
-export interface EchoReply {
-  readonly remote: IpAddress;
-  readonly id: number;
-  readonly sequence: number;
-  /** A view, good only during the call. */
-  readonly data: Uint8Array;
-}
-
 /** What a stack holds; all of it is bounded by its limits. */
 export interface StackStatus {
   readonly connections: number;
@@ -93,8 +77,6 @@ const RANDOM_BYTES = 256;
 
 export class Stack {
   readonly drops: DropCounters = createDropCounters();
-  /** Replies to `ping`. */
-  onEchoReply: ((reply: EchoReply) => void) | undefined = undefined;
   readonly #options: StackOptions;
   readonly #addresses: IpAddress[];
   readonly #writer: PacketWriter;
@@ -105,6 +87,7 @@ export class Stack {
   readonly #icmpBucket = new TokenBucket(ICMP_ERRORS_PER_SECOND, ICMP_ERRORS_PER_SECOND);
   readonly #tcp: TcpLayer;
   readonly #udp: UdpLayer;
+  readonly #icmp: IcmpInput;
   readonly #packet = new IpPacket();
   #now = 0;
   #isPending = false;
@@ -127,10 +110,20 @@ export class Stack {
     const host = this.#layerHost(limits);
     this.#tcp = new TcpLayer(host, { ...DEFAULT_TCP_OPTIONS, ...options.tcp });
     this.#udp = new UdpLayer(host);
+    this.#icmp = new IcmpInput(this.#icmpHost());
     if (options.anyDestination === true) {
       this.#tcp.onIncoming = options.onIncoming;
       this.#udp.onRequest = options.onUdp;
     }
+  }
+
+  /** Told of replies to `ping`. */
+  get onEchoReply(): ((reply: EchoReply) => void) | undefined {
+    return this.#icmp.onEchoReply;
+  }
+
+  set onEchoReply(handler: ((reply: EchoReply) => void) | undefined) {
+    this.#icmp.onEchoReply = handler;
   }
 
   /** Takes one IP packet, `length` bytes at `offset`. Answers and events wait for `flush`, so that a batch gets one. */
@@ -248,7 +241,7 @@ export class Stack {
     const { protocol } = packet;
     if (protocol === PROTOCOL_TCP) this.#tcp.receive(packet, this.#now);
     else if (protocol === PROTOCOL_UDP) this.#udp.receive(packet);
-    else if (protocol === (packet.family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6)) this.#receiveIcmp(packet);
+    else if (protocol === (packet.family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6)) this.#icmp.receive(packet);
     else {
       this.drops['unknown-protocol']++;
       if (this.#isLocal(packet)) {
@@ -268,71 +261,6 @@ export class Stack {
     packet.buffer = result;
     packet.view = viewOf(result);
     this.#parse(packet, 0, result.length, false);
-  }
-
-  #receiveIcmp(packet: IpPacket): void {
-    const { view, payload: at, payloadLength: length, family } = packet;
-    const { s0, s1, s2, s3, d0, d1, d2, d3 } = packet;
-    const pseudo = family === 4 ? 0 : pseudoHeaderSum(s0, s1, s2, s3, d0, d1, d2, d3, PROTOCOL_ICMPV6) + length;
-    if (length < ICMP_HEADER_LENGTH) {
-      this.drops['malformed-transport']++;
-      return;
-    }
-    if (!isChecksumValid(pseudo + sumBytes(view, at, length))) {
-      this.drops['bad-checksum']++;
-      return;
-    }
-    const type = view.getUint8(at);
-    const kind = icmpKind(family, type);
-    if (kind === 'error') {
-      this.#receiveIcmpError(packet, type, view.getUint8(at + 1), view.getUint32(at + 4));
-      return;
-    }
-    const id = view.getUint16(at + 4);
-    const sequence = view.getUint16(at + 6);
-    const data = packet.buffer.subarray(at + ICMP_HEADER_LENGTH, at + length);
-    if (kind === 'echo-request' && this.#isLocal(packet)) {
-      const headerLength = family === 4 ? 20 : 40;
-      if (length + headerLength > this.#options.mtu) {
-        this.drops['icmp-ignored']++;
-        return;
-      }
-      if (!sendEcho(this.#writer, destinationOf(packet), sourceOf(packet), false, id, sequence, data)) {
-        this.drops['output-full']++;
-      }
-      this.#notifyPending();
-    } else if (kind === 'echo-reply' && this.onEchoReply !== undefined) {
-      this.onEchoReply({ remote: sourceOf(packet), id, sequence, data });
-    } else {
-      this.drops['icmp-ignored']++;
-    }
-  }
-
-  /** RFC 792, RFC 4443 §2.4: an error counts only for a packet of ours that is under way (RFC 5927). */
-  #receiveIcmpError(packet: IpPacket, type: number, code: number, rest: number): void {
-    const quote = parseQuote(packet);
-    const reason = unreachableReason(packet.family, type, code);
-    const tooBig = isTooBig(packet.family, type, code);
-    if (quote === undefined || (reason === undefined && !tooBig)) {
-      this.drops['icmp-ignored']++;
-      return;
-    }
-    const { local, remote } = quote;
-    if (quote.protocol === PROTOCOL_UDP) {
-      // Anyone may guess a datagram's ports: only a socket that exists is told, and path MTU claims need a flow to believe.
-      if (reason !== undefined) this.#udp.onUnreachable(local, remote, reason);
-      else this.drops['icmp-ignored']++;
-      return;
-    }
-    const tcb = this.#tcp.findQuoted(local.address, local.port, remote.address, remote.port, quote.sequence);
-    if (tcb === undefined) {
-      this.drops['icmp-ignored']++;
-    } else if (tooBig) {
-      const claimed = packet.family === 4 ? rest & 0xffff : rest;
-      this.#tcp.onPathMtu(tcb, this.#pathMtu.lower(remote.address, claimed, quote.packetLength, this.#now));
-    } else if (reason !== undefined) {
-      this.#tcp.onUnreachable(tcb, reason);
-    }
   }
 
   #reportUnreachable(about: Uint8Array, local: IpAddress, remote: IpAddress, reason: UnreachableReason): void {
@@ -398,53 +326,21 @@ export class Stack {
       pending: () => this.#notifyPending(),
     };
   }
-}
 
-function sourceOf(packet: IpPacket): IpAddress {
-  return new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3);
-}
-
-function destinationOf(packet: IpPacket): IpAddress {
-  return new IpAddress(packet.d0, packet.d1, packet.d2, packet.d3);
-}
-
-interface Quote {
-  readonly protocol: number;
-  /** Our end, which sent the quoted packet, and the other. */
-  readonly local: Endpoint;
-  readonly remote: Endpoint;
-  readonly sequence: number;
-  readonly packetLength: number;
-}
-
-/** The packet that an ICMP error is about, as far as it is quoted. */
-function parseQuote(packet: IpPacket): Quote | undefined {
-  const { view } = packet;
-  const at = packet.payload + ICMP_HEADER_LENGTH;
-  const length = packet.payloadLength - ICMP_HEADER_LENGTH;
-  const isV4 = packet.family === 4;
-  if (length < (isV4 ? 28 : 48) || view.getUint8(at) >>> 4 !== packet.family) return undefined;
-  const headerLength = isV4 ? (view.getUint8(at) & 15) * 4 : 40;
-  if (headerLength < 20 || length < headerLength + 8) return undefined;
-  const protocol = view.getUint8(at + (isV4 ? 9 : 6));
-  // Only first fragments carry ports, and of our IPv6 datagrams we do not look into fragments at all.
-  if (protocol === NEXT_HEADER_FRAGMENT || (isV4 && (view.getUint16(at + 6) & 0x1fff) !== 0)) return undefined;
-  if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP) return undefined;
-  const upper = at + headerLength;
-  const address = (offset: number): IpAddress =>
-    isV4
-      ? new IpAddress(0, 0, 0xffff, view.getInt32(offset))
-      : new IpAddress(
-          view.getInt32(offset),
-          view.getInt32(offset + 4),
-          view.getInt32(offset + 8),
-          view.getInt32(offset + 12),
-        );
-  return {
-    protocol,
-    local: { address: address(at + (isV4 ? 12 : 8)), port: view.getUint16(upper) },
-    remote: { address: address(at + (isV4 ? 16 : 24)), port: view.getUint16(upper + 2) },
-    sequence: view.getInt32(upper + 4),
-    packetLength: isV4 ? view.getUint16(at + 2) : 40 + view.getUint16(at + 4),
-  };
+  #icmpHost(): IcmpHost {
+    const currentTime = (): number => this.#now;
+    return {
+      mtu: this.#options.mtu,
+      writer: this.#writer,
+      drops: this.drops,
+      paths: this.#pathMtu,
+      tcp: this.#tcp,
+      udp: this.#udp,
+      get now() {
+        return currentTime();
+      },
+      isLocal: (packet) => this.#isLocal(packet),
+      pending: () => this.#notifyPending(),
+    };
+  }
 }

@@ -1,4 +1,4 @@
-/** Connection requests that wait for an answer, and what is left of connections that were closed. */
+/** Connection requests that wait for an answer. */
 import type { Endpoint, IpAddress } from '../address.ts';
 import type { FlowEntry } from '../flow-table.ts';
 import type { UnreachableReason } from '../icmp.ts';
@@ -71,54 +71,5 @@ export class IncomingConnection implements FlowEntry, Timed {
 
   onDeadline(): void {
     this.#host.onTimer(this);
-  }
-}
-
-/** A connection in TIME_WAIT: no more than what is needed to answer a late segment (RFC 9293 §3.6.1, RFC 6191). */
-export class TimeWait implements FlowEntry {
-  readonly kind = 'time-wait';
-  readonly local: IpAddress;
-  readonly localPort: number;
-  readonly remote: IpAddress;
-  readonly remotePort: number;
-  /** Sequence numbers on the wire. */
-  readonly sndNxt: number;
-  readonly rcvNxt: number;
-  readonly tsOffset: number;
-  readonly tsRecent: number;
-  readonly tsEnabled: boolean;
-  readonly since: number;
-  until: number;
-  flowHash = 0;
-  nextInSlot: FlowEntry | undefined = undefined;
-
-  constructor(
-    flow: {
-      readonly local: IpAddress;
-      readonly localPort: number;
-      readonly remote: IpAddress;
-      readonly remotePort: number;
-      readonly iss: number;
-      readonly irs: number;
-      readonly sndNxt: number;
-      readonly rcvNxt: number;
-      readonly tsOffset: number;
-      readonly tsRecent: number;
-      readonly tsEnabled: boolean;
-    },
-    now: number,
-    until: number,
-  ) {
-    this.local = flow.local;
-    this.localPort = flow.localPort;
-    this.remote = flow.remote;
-    this.remotePort = flow.remotePort;
-    this.sndNxt = (flow.iss + flow.sndNxt) | 0;
-    this.rcvNxt = (flow.irs + flow.rcvNxt) | 0;
-    this.tsOffset = flow.tsOffset;
-    this.tsRecent = flow.tsRecent;
-    this.tsEnabled = flow.tsEnabled;
-    this.since = now;
-    this.until = until;
   }
 }

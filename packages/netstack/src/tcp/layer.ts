@@ -1,31 +1,24 @@
 /** All TCP connections of a stack: who a segment is for, who may open connections, and who has something to send. */
-import { type Endpoint, IpAddress } from '../address.ts';
+import type { Endpoint, IpAddress } from '../address.ts';
 import type { BufferPool } from '../byte-ring.ts';
-import type { DropCounters, DropReason } from '../drops.ts';
+import type { DropCounters } from '../drops.ts';
 import { FlowTable } from '../flow-table.ts';
 import type { UnreachableReason } from '../icmp.ts';
-import type { IpPacket } from '../ip.ts';
-import { SourceCounter, type StackLimits } from '../limits.ts';
+import { type IpPacket, destinationOf, sourceOf } from '../ip.ts';
+import type { StackLimits } from '../limits.ts';
 import type { PacketWriter } from '../output.ts';
 import type { SipHash } from '../siphash.ts';
 import type { TimerHeap } from '../timer-heap.ts';
+import { Admission } from './admission.ts';
 import { type ConnectionHandler, TcpConnection } from './connection.ts';
-import { IncomingConnection, type IncomingHost, type Rejection, TimeWait } from './incoming.ts';
+import { IncomingConnection, type IncomingHost, type Rejection } from './incoming.ts';
 import { processSegment } from './input.ts';
+import { type IncomingHandler, Listeners, type TcpListener } from './listeners.ts';
 import { output, writeControl } from './output.ts';
 import { ACK, FIN, RST, SYN, Segment, parseSegment } from './segment.ts';
 import { type ConnectionError, Tcb, type TcpHost, type TcpOptions } from './tcb.ts';
+import { type TimeWait, TimeWaits } from './time-wait.ts';
 import { processTimeouts } from './timeouts.ts';
-
-/** Decides on each connection request: `accept` or `reject` it, now or later. */
-export type IncomingHandler = (incoming: IncomingConnection) => void;
-
-export interface TcpListener {
-  readonly port: number;
-  /** Undefined for every local address. */
-  readonly address: IpAddress | undefined;
-  close(): void;
-}
 
 /** What TCP needs of the stack. */
 export interface TcpLayerHost {
@@ -48,8 +41,6 @@ type Entry = Tcb | IncomingConnection | TimeWait;
 
 const FIRST_EPHEMERAL_PORT = 32_768;
 const QUOTE_LENGTH = 120;
-/** RFC 6191 §2: with timestamps a second is enough for the old connection's segments to be told apart. */
-const TIME_WAIT_REUSE_MS = 1000;
 
 const UNREACHABLE_ERRORS: Readonly<Record<UnreachableReason, ConnectionError>> = {
   'network-unreachable': 'ENETUNREACH',
@@ -69,17 +60,14 @@ export class TcpLayer implements TcpHost, IncomingHost {
   onIncoming: IncomingHandler | undefined = undefined;
   readonly #host: TcpLayerHost;
   readonly #table: FlowTable<Entry>;
-  readonly #listeners = new Map<number, { readonly listener: TcpListener; readonly handler: IncomingHandler }[]>();
-  readonly #timeWaits = new Set<TimeWait>();
-  readonly #sources = new SourceCounter();
-  readonly #halfOpenSources = new SourceCounter();
+  readonly #listeners = new Listeners();
+  readonly #timeWaits: TimeWaits;
+  readonly #admission: Admission;
   readonly #segment = new Segment();
   readonly #words = new Int32Array(9);
   readonly #hashed = new Int32Array(2);
   #awake: Tcb[] = [];
   #isFlushing = false;
-  #connections = 0;
-  #halfOpen = 0;
 
   constructor(host: TcpLayerHost, options: TcpOptions) {
     this.#host = host;
@@ -88,6 +76,8 @@ export class TcpLayer implements TcpHost, IncomingHost {
     this.drops = host.drops;
     this.tcpOptions = options;
     this.#table = new FlowTable(host.random32());
+    this.#timeWaits = new TimeWaits(this, this.#table, host.limits.maxTimeWait, options.timeWaitMs);
+    this.#admission = new Admission(host.limits);
   }
 
   get now(): number {
@@ -96,11 +86,11 @@ export class TcpLayer implements TcpHost, IncomingHost {
 
   /** Connections in every state but TIME_WAIT, requests without an answer included. */
   get connections(): number {
-    return this.#connections;
+    return this.#admission.connections;
   }
 
   get halfOpen(): number {
-    return this.#halfOpen;
+    return this.#admission.halfOpen;
   }
 
   get timeWaits(): number {
@@ -108,47 +98,31 @@ export class TcpLayer implements TcpHost, IncomingHost {
   }
 
   get sources(): number {
-    return this.#sources.size;
+    return this.#admission.sources;
   }
 
   /** When the oldest TIME_WAIT ends; connections have their deadlines in the heap. */
   nextDeadline(): number {
-    for (const entry of this.#timeWaits) return entry.until;
-    return Infinity;
+    return this.#timeWaits.nextDeadline();
   }
 
   listen(port: number, address: IpAddress | undefined, handler: IncomingHandler): TcpListener {
-    const list = this.#listeners.get(port) ?? [];
-    if (list.some(({ listener }) => sameAddress(listener.address, address))) {
-      throw new RangeError(`port: ${port} is in use on this address`);
-    }
-    const listener: TcpListener = {
-      port,
-      address,
-      close: () => {
-        const left = (this.#listeners.get(port) ?? []).filter((other) => other.listener !== listener);
-        if (left.length > 0) this.#listeners.set(port, left);
-        else this.#listeners.delete(port);
-      },
-    };
-    list.push({ listener, handler });
-    this.#listeners.set(port, list);
-    return listener;
+    return this.#listeners.add(port, address, handler);
   }
 
   /** Opens a connection; its SYN goes out with the next flush. Throws RangeError when limits or ports are exhausted. */
   connect(local: IpAddress, localPort: number, remote: Endpoint, handler: ConnectionHandler): TcpConnection {
-    if (this.#connections >= this.#host.limits.maxConnections) throw new RangeError('connect: too many connections');
+    if (this.#admission.isFull) throw new RangeError('connect: too many connections');
     const port = localPort === 0 ? this.#freePort(local, remote) : localPort;
     const flow = { local, localPort: port, remote: remote.address, remotePort: remote.port };
     const held = port === 0 ? undefined : this.#table.findKey(flow);
     if (port === 0 || (held !== undefined && !this.#isReusable(held))) {
       throw new RangeError('localPort: no free port for this destination');
     }
-    if (held?.kind === 'time-wait') this.#forgetTimeWait(held);
+    if (held?.kind === 'time-wait') this.#timeWaits.delete(held);
     const tcb = this.#createTcb(local, port, remote.address, remote.port, 'syn-sent');
     this.#table.add(tcb);
-    this.#connections++;
+    this.#admission.addOutgoing();
     tcb.lifeAt = this.now + this.tcpOptions.connectTimeoutMs;
     const connection = new TcpConnection(tcb, handler);
     this.wake(tcb);
@@ -179,7 +153,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
     else if (entry.kind === 'connection') {
       if (processSegment(entry, segment, packet, now) === 'reset') this.#reset(packet, segment);
     } else if (entry.kind === 'incoming') this.#receiveForIncoming(entry, packet, segment, now);
-    else this.#receiveForTimeWait(entry, packet, segment, now);
+    else if (this.#timeWaits.receive(entry, segment, now) === 'reopened') this.#receiveUnmatched(packet, segment, now);
   }
 
   /** Tells owners what happened and sends what is due; false when the sink filled up and something is left. */
@@ -212,10 +186,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
 
   /** Ends the TIME_WAITs that are over. */
   expire(now: number): void {
-    for (const entry of this.#timeWaits) {
-      if (entry.until > now) break;
-      this.#forgetTimeWait(entry);
-    }
+    this.#timeWaits.expire(now);
   }
 
   /** An ICMP error quotes a segment of the flow with this sequence number (RFC 5927 §4: it must be in flight). */
@@ -274,27 +245,17 @@ export class TcpLayer implements TcpHost, IncomingHost {
   retire(tcb: Tcb, timeWait: boolean): void {
     this.#host.timers.remove(tcb);
     this.#table.delete(tcb);
-    this.#connections--;
-    if (tcb.source !== undefined) {
-      this.#sources.remove(tcb.source);
+    if (tcb.source === undefined) this.#admission.removeOutgoing();
+    else {
       if (tcb.isHalfOpen) this.leaveHalfOpen(tcb);
+      this.#admission.remove(tcb.source);
     }
-    if (!timeWait) return;
-    if (this.#timeWaits.size >= this.#host.limits.maxTimeWait) {
-      for (const oldest of this.#timeWaits) {
-        this.#forgetTimeWait(oldest);
-        break;
-      }
-    }
-    const entry = new TimeWait(tcb, this.now, this.now + this.tcpOptions.timeWaitMs);
-    this.#table.add(entry);
-    this.#timeWaits.add(entry);
+    if (timeWait) this.#timeWaits.add(tcb, this.now);
   }
 
   leaveHalfOpen(tcb: Tcb): void {
     tcb.isHalfOpen = false;
-    this.#halfOpen--;
-    if (tcb.source !== undefined) this.#halfOpenSources.remove(tcb.source);
+    if (tcb.source !== undefined) this.#admission.leaveHalfOpen(tcb.source);
   }
 
   // What requests call.
@@ -358,7 +319,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
   }
 
   #isReusable(entry: Entry): boolean {
-    return entry.kind === 'time-wait' && entry.tsEnabled && this.now - entry.since >= TIME_WAIT_REUSE_MS;
+    return entry.kind === 'time-wait' && this.#timeWaits.isReusable(entry, this.now);
   }
 
   #receiveUnmatched(packet: IpPacket, segment: Segment, now: number): void {
@@ -370,8 +331,9 @@ export class TcpLayer implements TcpHost, IncomingHost {
     if ((flags & (SYN | ACK | FIN)) === SYN) {
       const handler = this.#handlerFor(packet, segment.destinationPort);
       if (handler !== undefined) {
-        const refusal = this.#admit(packet);
-        if (refusal === undefined) this.#request(packet, segment, handler, now);
+        const source = this.#host.sourceKey(sourceOf(packet));
+        const refusal = this.#admission.refusal(source);
+        if (refusal === undefined) this.#request(packet, segment, source, handler, now);
         else this.drops[refusal]++;
         return;
       }
@@ -382,39 +344,21 @@ export class TcpLayer implements TcpHost, IncomingHost {
   }
 
   #handlerFor(packet: IpPacket, port: number): IncomingHandler | undefined {
-    const list = this.#listeners.get(port);
-    if (list !== undefined && this.#host.isLocal(packet)) {
-      const exact = list.find(({ listener: { address } }) => address !== undefined && isDestination(address, packet));
-      const found = exact ?? list.find(({ listener }) => listener.address === undefined);
-      if (found !== undefined) return found.handler;
-    }
-    return this.onIncoming;
+    const found = this.#host.isLocal(packet) ? this.#listeners.find(packet, port) : undefined;
+    return found ?? this.onIncoming;
   }
 
-  #admit(packet: IpPacket): DropReason | undefined {
-    const { limits } = this.#host;
-    if (this.#connections >= limits.maxConnections) return 'limit-connections';
-    if (this.#halfOpen >= limits.maxHalfOpen) return 'limit-half-open';
-    const source = this.#host.sourceKey(new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3));
-    if (this.#sources.count(source) >= limits.maxConnectionsPerSource) return 'limit-source';
-    return this.#halfOpenSources.count(source) >= limits.maxHalfOpenPerSource ? 'limit-source' : undefined;
-  }
-
-  #request(packet: IpPacket, segment: Segment, handler: IncomingHandler, now: number): void {
-    const local = { address: new IpAddress(packet.d0, packet.d1, packet.d2, packet.d3), port: segment.destinationPort };
-    const remote = { address: new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3), port: segment.sourcePort };
+  #request(packet: IpPacket, segment: Segment, source: string | number, handler: IncomingHandler, now: number): void {
+    const local = { address: destinationOf(packet), port: segment.destinationPort };
+    const remote = { address: sourceOf(packet), port: segment.sourcePort };
     const { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue } = segment;
     const syn = { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue };
     const quote = packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH));
-    const source = this.#host.sourceKey(remote.address);
     const deadline = now + this.tcpOptions.acceptTimeoutMs;
     const incoming = new IncomingConnection(this, local, remote, source, syn, quote, deadline);
     this.#table.add(incoming);
     this.#host.timers.update(incoming);
-    this.#connections++;
-    this.#halfOpen++;
-    this.#sources.add(source);
-    this.#halfOpenSources.add(source);
+    this.#admission.add(source);
     handler(incoming);
   }
 
@@ -446,66 +390,19 @@ export class TcpLayer implements TcpHost, IncomingHost {
     incoming.isOpen = false;
     this.#table.delete(incoming);
     this.#host.timers.remove(incoming);
-    this.#connections--;
-    this.#halfOpen--;
-    this.#sources.remove(incoming.source);
-    this.#halfOpenSources.remove(incoming.source);
-  }
-
-  #receiveForTimeWait(entry: TimeWait, packet: IpPacket, segment: Segment, now: number): void {
-    const { flags } = segment;
-    // RFC 1337 §3: a reset does not end TIME_WAIT.
-    if ((flags & RST) !== 0) {
-      this.drops['tcp-outside-window']++;
-      return;
-    }
-    const isNewer = ((segment.sequence - entry.rcvNxt) | 0) > 0;
-    if ((flags & (SYN | ACK | FIN)) === SYN) {
-      // RFC 6191 §2, RFC 9293 §3.6.1.
-      const hasNewTimestamp = entry.tsEnabled && segment.hasTimestamps && ((segment.tsValue - entry.tsRecent) | 0) > 0;
-      if (isNewer || hasNewTimestamp) {
-        this.#forgetTimeWait(entry);
-        this.#receiveUnmatched(packet, segment, now);
-        return;
-      }
-    }
-    if (segment.span === 0) {
-      this.drops['tcp-outside-window']++;
-      return;
-    }
-    if ((flags & FIN) !== 0) {
-      entry.until = now + this.tcpOptions.timeWaitMs;
-      this.#timeWaits.delete(entry);
-      this.#timeWaits.add(entry);
-    }
-    const timestamps = entry.tsEnabled
-      ? { value: (Math.floor(now) + entry.tsOffset) | 0, echo: entry.tsRecent }
-      : undefined;
-    writeControl(this.writer, entry, entry.sndNxt, entry.rcvNxt, ACK, timestamps);
-  }
-
-  #forgetTimeWait(entry: TimeWait): void {
-    this.#timeWaits.delete(entry);
-    this.#table.delete(entry);
+    this.#admission.leaveHalfOpen(incoming.source);
+    this.#admission.remove(incoming.source);
   }
 
   /** RFC 9293 §3.10.7.1. */
   #reset(packet: IpPacket, segment: Segment): void {
     const flow = {
-      local: new IpAddress(packet.d0, packet.d1, packet.d2, packet.d3),
+      local: destinationOf(packet),
       localPort: segment.destinationPort,
-      remote: new IpAddress(packet.s0, packet.s1, packet.s2, packet.s3),
+      remote: sourceOf(packet),
       remotePort: segment.sourcePort,
     };
     if ((segment.flags & ACK) !== 0) writeControl(this.writer, flow, segment.acknowledgment, 0, RST);
     else writeControl(this.writer, flow, 0, (segment.sequence + segment.span) | 0, RST | ACK);
   }
-}
-
-function sameAddress(a: IpAddress | undefined, b: IpAddress | undefined): boolean {
-  return a === undefined || b === undefined ? a === b : a.equals(b);
-}
-
-function isDestination(address: IpAddress, packet: IpPacket): boolean {
-  return address.d === packet.d3 && address.c === packet.d2 && address.b === packet.d1 && address.a === packet.d0;
 }
