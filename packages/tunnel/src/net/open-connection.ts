@@ -29,6 +29,7 @@ export function connected(
       signal?.removeEventListener('abort', onAbort);
       socket.removeListener('connect', onConnect);
       socket.removeListener('error', onError);
+      socket.removeListener('close', onClose);
     };
     const onConnect = (): void => {
       settle();
@@ -37,6 +38,12 @@ export function connected(
     const onError = (error: Error): void => {
       settle();
       reject(error);
+    };
+    // Destroyed by someone else, such as a tunnel that closes.
+    const onClose = (): void => {
+      settle();
+      const { host, port } = where;
+      reject(networkError('ECANCELED', { syscall: 'connect', address: host, ...(port !== undefined && { port }) }));
     };
     const give = (error: unknown): void => {
       settle();
@@ -54,6 +61,7 @@ export function connected(
           }, timeoutMs);
     socket.once('connect', onConnect);
     socket.once('error', onError);
+    socket.once('close', onClose);
     if (signal?.aborted === true) onAbort();
     else signal?.addEventListener('abort', onAbort, { once: true });
   });

@@ -90,6 +90,11 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     return this;
   }
 
+  /** @internal The tunnel is gone. */
+  destroy(): void {
+    if (!this.#isClosed) this.close();
+  }
+
   ref(): this {
     return this;
   }

@@ -72,12 +72,17 @@ export class TunnelNetwork implements NetworkStack {
     const listener = typeof first === 'function' ? first : second;
     const server = new TunnelServer(this.#device, options);
     if (listener !== undefined) server.on('connection', listener);
+    server.on('listening', () => this.#open.add(server));
+    server.on('close', () => this.#open.delete(server));
     return server;
   }
 
   createSocket(type: 'udp4' | 'udp6'): TunnelDatagramSocket {
     if (type !== 'udp4' && type !== 'udp6') throw new TypeError(`type must be 'udp4' or 'udp6', got '${String(type)}'`);
-    return new TunnelDatagramSocket(this.#device, type, (name) => this.resolve(name));
+    const socket = new TunnelDatagramSocket(this.#device, type, (name) => this.resolve(name));
+    this.#open.add(socket);
+    socket.once('close', () => this.#open.delete(socket));
+    return socket;
   }
 
   /** The addresses of a name; rejects with code ENOTFOUND or EAI_AGAIN. */

@@ -80,6 +80,12 @@ export class TunnelServer extends EventEmitter implements StreamServer {
     return this;
   }
 
+  /** @internal The tunnel is gone: ends the connections too. */
+  destroy(): void {
+    this.close();
+    for (const socket of this.#sockets) socket.destroy();
+  }
+
   ref(): this {
     return this;
   }

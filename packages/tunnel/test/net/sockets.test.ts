@@ -275,12 +275,26 @@ describe('a stack', () => {
     expect(() => pair.left.createSocket('udp4').send(Buffer.from('x'), 70_000, RIGHT)).toThrow(RangeError);
   });
 
-  it('destroys its sockets when it closes', async () => {
-    const far = await listening(pair.right, () => undefined);
-    const socket = await openConnection(pair.left, { host: RIGHT, port: far.port });
-    const closed = once(socket, 'close');
+  it('ends its sockets, servers and connection attempts when it closes', async () => {
+    const accepted = new Promise<StreamSocket>((resolve) => {
+      void listening(pair.right, resolve).then(async (far) => {
+        const socket = await openConnection(pair.left, { host: RIGHT, port: far.port });
+        sockets.push(socket);
+        ended.push(once(socket, 'close'), once(far.server, 'close'));
+      });
+    });
+    const sockets: StreamSocket[] = [];
+    const ended: Promise<unknown>[] = [];
+    const server = await accepted;
+    while (sockets.length === 0) await sleep(5);
+    const datagrams = pair.left.createSocket('udp4').bind(0);
+    await once(datagrams, 'listening');
+    ended.push(once(server, 'close'), once(datagrams, 'close'));
+    const attempt = openConnection(pair.left, { host: '127.99.0.200', port: 1 });
+    const failed = expect(attempt).rejects.toMatchObject({ code: 'ECANCELED' });
     await pair.close();
-    await closed;
-    expect(socket.destroyed).toBe(true);
+    await Promise.all(ended);
+    await failed;
+    expect([sockets[0]!.destroyed, server.destroyed]).toEqual([true, true]);
   });
 });
