@@ -32,7 +32,9 @@ export {
   parsePort,
   parsePrefix,
 } from './ip-text.ts';
+export { CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
+export { notifyServiceManager } from './linux/notify.ts';
 export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';
 export { DeviceClosedError } from './model.ts';
 export type {

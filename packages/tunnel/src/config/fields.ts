@@ -33,6 +33,7 @@ const FIELDS: readonly Field[] = [
   { name: 'PersistentKeepalive', sections: ['Peer'], extension: false },
   { name: 'Cipher', sections: ['Peer'], extension: true },
   { name: 'Name', sections: ['Peer'], extension: true },
+  { name: 'Gateway', sections: ['Peer'], extension: true },
 ];
 
 const BY_NAME: ReadonlyMap<string, Field> = new Map(FIELDS.map((field) => [field.name.toLowerCase(), field]));

@@ -38,6 +38,7 @@ function peerLines(peer: PeerConfig): string[] {
     ...extension('Name', peer.name),
     ...pair('PublicKey', formatKey(peer.publicKey)),
     ...pair('PresharedKey', peer.presharedKey === undefined ? undefined : formatKey(peer.presharedKey)),
+    ...extension('Gateway', peer.gateways?.map(formatAddress).join(', ')),
     ...list('AllowedIPs', peer.allowedIps.map(formatPrefix)),
     ...pair('Endpoint', endpoint),
     ...extension('Endpoint', further.length === 0 ? undefined : further.join(', ')),

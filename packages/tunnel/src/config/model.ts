@@ -48,4 +48,6 @@ export interface PeerConfig {
   readonly cipher?: CipherSuite;
   /** What people call this peer; no program decides by it. */
   readonly name?: string;
+  /** The peer's own addresses inside the tunnel (4 or 16 bytes): what a ping tries when it is not told otherwise. */
+  readonly gateways?: readonly Uint8Array[];
 }

@@ -16,6 +16,7 @@ import {
   readCipher,
   readDns,
   readEndpoints,
+  readGateways,
   readKey,
   readMark,
   readName,
@@ -90,6 +91,7 @@ interface PeerDraft {
   rekeyInterval?: number;
   cipher?: CipherSuite;
   name?: string;
+  gateways?: readonly Uint8Array[];
 }
 
 interface Draft {
@@ -227,6 +229,9 @@ function assignPeer(target: PeerDraft, field: string, value: string, line: numbe
       return;
     case 'Name':
       target.name = readName(value);
+      return;
+    case 'Gateway':
+      target.gateways = [...(target.gateways ?? []), ...readGateways(value)];
       return;
   }
 }

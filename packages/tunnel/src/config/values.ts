@@ -145,6 +145,16 @@ export function readName(value: string): string {
   return value;
 }
 
+export function readGateways(value: string): Uint8Array[] {
+  const gateways = tokens(value).map((token) => {
+    const address = parseAddress(token);
+    if (address === undefined) throw new BadValue(`${quote(token)} is no IP address; write 10.0.0.1`);
+    return address;
+  });
+  if (gateways.length === 0) throw new BadValue('is empty; write 10.0.0.1, or remove the line');
+  return gateways;
+}
+
 /** Text of the file as it may appear in a message: printable, short, in quotes. */
 export function quote(text: string): string {
   const printable = text.replaceAll(/[^\x20-\x7e]/g, '?');

@@ -2,7 +2,7 @@
 import { connect, type Socket } from 'node:net';
 import { formatKey, parseKey, type PeerUpdate } from '@sealane/protocol';
 import type { TunnelUpdate } from '../model.ts';
-import { asciiBytes, LineSplitter, LineWriter } from './bytes.ts';
+import { LineSplitter, LineWriter } from './bytes.ts';
 import { ERRNO } from './error.ts';
 import { parseReport, type StatusReport } from './report.ts';
 import { encodeSet } from './set.ts';
@@ -30,7 +30,7 @@ export class ControlError extends Error {
  * Throws a ControlError when nothing serves that path, it refuses, or it is no control socket.
  */
 export function requestControl(path: string, lines: readonly string[]): Promise<readonly string[]> {
-  return exchange(path, asciiBytes(`${lines.join('\n')}\n\n`));
+  return exchange(path, new TextEncoder().encode(`${lines.join('\n')}\n\n`));
 }
 
 export async function readStatus(path: string): Promise<StatusReport> {
@@ -52,9 +52,9 @@ export async function requestRekey(path: string, publicKey?: Uint8Array): Promis
   return Number(lines.find((line) => line.startsWith('handshakes='))?.slice('handshakes='.length) ?? 0);
 }
 
-/** Asks the running tunnel to read its configuration again. */
-export async function requestReload(path: string): Promise<void> {
-  await requestControl(path, ['reload=1']);
+/** Asks the running tunnel to read its configuration again, or from now on this file (an absolute path). */
+export async function requestReload(path: string, file?: string): Promise<void> {
+  await requestControl(path, ['reload=1', ...(file === undefined ? [] : [`file=${file}`])]);
 }
 
 /** Asks the program behind the socket to end; resolves when it has agreed, not when it is gone. */

@@ -1,6 +1,7 @@
 /**
  * The control socket that `wg` speaks (wireguard.com/xplatform), with Sealane's own operations beside `get=1` and
- * `set=1`: `status=1` (one line `json=...`), `rekey=<hex key|all>` (one line `handshakes=N`), `reload=1`, `shutdown=1`.
+ * `set=1`: `status=1` (one line `json=...`), `rekey=<hex key|all>` (one line `handshakes=N`), `reload=1`
+ * (with a line `file=<absolute path>` if it is to be another file), `shutdown=1`.
  * A request is an operation line, its lines, and a blank line; the answer is lines, `errno=N` and a blank line.
  */
 import { once } from 'node:events';
@@ -36,8 +37,8 @@ export interface ControlledTunnel {
 export interface ControlHandlers {
   /** For `shutdown=1`, called once its answer is out. Without it the operation is refused. */
   readonly shutdown?: () => void;
-  /** For `reload=1`: reads the configuration again. Without it the operation is refused. */
-  readonly reload?: () => Promise<void>;
+  /** For `reload=1`: reads the configuration again, from another file if its line `file=` says so. Without it the operation is refused. */
+  readonly reload?: (file?: string) => Promise<void>;
 }
 
 export interface ControlServer {
@@ -171,7 +172,7 @@ class Control {
       case 'status=1':
         return { end: () => this.#status() };
       case 'reload=1':
-        return { end: () => this.#reload() };
+        return this.#reload();
       case 'shutdown=1':
         return { end: () => this.#shutdown() };
     }
@@ -232,11 +233,21 @@ class Control {
     return { body: asciiBytes(`handshakes=${await this.#tunnel.rekey(key)}\n`) };
   }
 
-  async #reload(): Promise<Answer> {
-    const { reload } = this.#handlers;
-    if (reload === undefined) throw new UapiError(ERRNO.EOPNOTSUPP, 'no reload here');
-    await reload();
-    return {};
+  #reload(): Operation {
+    let file: string | undefined;
+    return {
+      line: (line) => {
+        const text = new TextDecoder().decode(line);
+        if (file !== undefined || !text.startsWith('file=/')) throw new UapiError(ERRNO.EINVAL, 'invalid reload');
+        file = text.slice('file='.length);
+      },
+      end: async () => {
+        const { reload } = this.#handlers;
+        if (reload === undefined) throw new UapiError(ERRNO.EOPNOTSUPP, 'no reload here');
+        await reload(file);
+        return {};
+      },
+    };
   }
 
   async #shutdown(): Promise<Answer> {

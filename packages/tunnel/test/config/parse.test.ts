@@ -82,6 +82,15 @@ describe('reading', () => {
     expect(parseConfig(formatConfig(config), 'f')).toEqual(config);
   });
 
+  it('reads the addresses of a gateway and refuses other words', () => {
+    const config = parseConfig(`${INTERFACE}${PEER}#@ Gateway = 10.0.0.1, fd00::1\n`, 'f');
+    expect(config.peers[0]?.gateways?.map(formatAddress)).toEqual(['10.0.0.1', 'fd00::1']);
+    expect(parseConfig(formatConfig(config), 'f')).toEqual(config);
+    expect(messagesOf(`${INTERFACE}${PEER}#@ Gateway = gateway\n`)).toEqual([
+      "wg0.conf:5: Gateway: 'gateway' is no IP address; write 10.0.0.1",
+    ]);
+  });
+
   it('needs no space behind the mark', () => {
     expect(parseConfig(`${INTERFACE}${PEER}#@Name = Bob\n#@comment\n`, 'f').peers[0]?.name).toBe('Bob');
   });
