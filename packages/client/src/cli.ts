@@ -70,19 +70,7 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .action(async (name: string, options: { lane: LaneKind | 'auto' }) =>
       done(await (await import('./commands/device.ts')).device(name, options)),
     );
-  add(
-    'up',
-    'bring a tunnel up as its file says, and down again when it ends',
-    'sealane up /etc/wireguard/wg0.conf',
-    'sealane up wg0              /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf',
-    'sealane up office.conf --name wg1',
-  )
-    .argument('<config>', 'wg-quick style file, or the name of one')
-    .option('--name <ifname>', 'name of the interface (default: the file name)')
-    .addOption(laneOption())
-    .action(async (config: string, options: { name?: string; lane: LaneKind | 'auto' }) =>
-      done(await (await import('./commands/up.ts')).up(config, options)),
-    );
+  addUp(add, done);
   add(
     'status',
     'show the tunnels that run here: peers, sessions, traffic, drops',
@@ -104,12 +92,49 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .action(async (name: string, peer: string | undefined, options: { timeout: number; json?: boolean }) =>
       done(await (await import('./commands/control.ts')).rekey(name, peer, options)),
     );
-  add('down', 'end a running tunnel', 'sealane down wg0')
+  add('down', 'end a running tunnel, or undo what a killed one left', 'sealane down wg0')
     .argument('<name>', 'name of the interface')
     .action(async (name: string) => done(await (await import('./commands/control.ts')).down(name)));
   addPing(add, done);
   addProxy(add, done);
   return program;
+}
+
+function addUp(add: Add, done: (code: ExitCode) => void): void {
+  add(
+    'up',
+    'bring a tunnel up as its file says, and down again when it ends; SIGHUP reads the file again',
+    'sealane up /etc/wireguard/wg0.conf',
+    'sealane up wg0              /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf',
+    'sealane up wg0 --detach     and later: sealane down wg0',
+    'sealane up office.conf --name wg1 --kill-switch',
+  )
+    .argument('<config>', 'wg-quick style file, or the name of one')
+    .option('--name <ifname>', 'name of the interface (default: the file name)')
+    .option('--detach', 'return once the tunnel is up and leave it running')
+    .option('--kill-switch', "let nothing past the tunnel, not even when it is killed, until 'sealane down'")
+    .option('--no-dns', 'leave the name servers as they are')
+    .option(
+      '--resolve-every <seconds>',
+      'look endpoint names up again this often, 0 for never',
+      wholeNumber(0, 86_400),
+      300,
+    )
+    .addOption(new Option('--log-format <format>', 'how to say what happens').choices(['text', 'json']).default('text'))
+    .addOption(laneOption())
+    .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) =>
+      done(await (await import('./commands/up.ts')).up(config, options)),
+    );
+  add(
+    'sync',
+    'make a running tunnel follow a changed file, without dropping sessions',
+    'sealane sync wg0 /etc/wireguard/wg0.conf',
+  )
+    .argument('<name>', 'name of the interface')
+    .argument('<config>', 'wg-quick style file, or the name of one')
+    .action(async (name: string, config: string) =>
+      done(await (await import('./commands/sync.ts')).sync(name, config)),
+    );
 }
 
 type Add = (name: string, description: string, ...examples: readonly string[]) => Command;
@@ -150,10 +175,18 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
     .argument('<config>', 'wg-quick style file, or the name of one')
     .option('--socks5 <[addr:]port|path>', 'SOCKS5 with CONNECT and UDP ASSOCIATE', collect, [])
     .option('--http <[addr:]port|path>', 'HTTP proxy with CONNECT and plain requests', collect, [])
-    .option('-L, --local <listen:host:port[/udp]>', 'forward a port or path of this computer into the tunnel', collect, [])
+    .option(
+      '-L, --local <listen:host:port[/udp]>',
+      'forward a port or path of this computer into the tunnel',
+      collect,
+      [],
+    )
     .option('-R, --remote <port:host:port[/udp]>', 'forward a port of our tunnel address to this computer', collect, [])
     .option('--stdio <host:port>', "join standard input and output with a connection, for ssh's ProxyCommand")
-    .option('--auth <file>', 'ask clients of --socks5 and --http for a user and password; the file has USER:PASSWORD lines')
+    .option(
+      '--auth <file>',
+      'ask clients of --socks5 and --http for a user and password; the file has USER:PASSWORD lines',
+    )
     .option('--login <user>', 'the same with one user, whose password is asked for now')
     .option('--expose', 'let other computers in without a password')
     .option('--name <name>', "what 'sealane status' calls it (default: the file name)")

@@ -1,8 +1,6 @@
 /** What `device` and `up` have in common: a tunnel behind a TUN interface, served on its control socket. */
-import { formatKey } from '@sealane/protocol';
 import {
   controlPath,
-  formatEndpoint,
   type LaneKind,
   listControls,
   openTun,
@@ -10,14 +8,13 @@ import {
   serveControl,
   type PacketDevice,
   type Tunnel,
-  type TunnelEvent,
   type TunnelUpdate,
 } from '@sealane/tunnel';
 import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from './errors.ts';
-import { formatMilliseconds } from './output/format.ts';
-import { note } from './output/terminal.ts';
+import { textLog, type Log } from './output/log.ts';
 import { stateFolder } from './system/state.ts';
 import { type Stop, Stopped, type StopReason } from './system/stop.ts';
+import type { UndoStep } from './system/steps.ts';
 import type { UndoStack } from './system/undo.ts';
 
 export interface HostingOptions {
@@ -27,6 +24,9 @@ export interface HostingOptions {
   readonly config?: TunnelUpdate;
   /** Names the file of the newest handshake timestamp; the interface name by default. */
   readonly identity?: string;
+  readonly log?: Log;
+  /** Reads the configuration again when the control socket is asked to. */
+  readonly reload?: (file?: string) => Promise<void>;
 }
 
 /** The path of the control socket of `name`; CliError when it is no interface name or a tunnel of that name lives. */
@@ -48,12 +48,12 @@ export function interfacePath(name: string): string {
 
 /** Opens the interface, the tunnel and the control socket, each with its undoing. Ends `stop` when the tunnel ends. */
 export async function hostTunnel(options: HostingOptions, stop: Stop, undo: UndoStack): Promise<Tunnel> {
-  const { name, mtu, lane, config } = options;
+  const { name, mtu, lane, config, log = textLog, reload } = options;
   const path = await freeControlPath(name);
   const device = await openInterface(name, mtu);
   const folder = await stateFolder();
   if (folder === undefined)
-    note('sealane: no state folder can be written: a clock that goes back may lock this key out');
+    log.entry('note', 'no state folder can be written: a clock that goes back may lock this key out');
   const tunnel = await openTunnel({
     device,
     lane,
@@ -64,11 +64,20 @@ export async function hostTunnel(options: HostingOptions, stop: Stop, undo: Undo
   tunnel.on('closed', ({ error }) => stop.request({ kind: 'closed', ...(error === undefined ? {} : { error }) }));
   stop.check();
 
-  const server = await serveControl(tunnel, path, { shutdown: () => stop.request({ kind: 'shutdown' }) });
+  const server = await serveControl(tunnel, path, {
+    shutdown: () => stop.request({ kind: 'shutdown' }),
+    ...(reload === undefined ? {} : { reload }),
+  });
   undo.push(`control socket ${path}`, () => server.close());
-  for (const text of (await tunnel.status()).notes) note(`sealane: ${text}`);
+  for (const text of (await tunnel.status()).notes) log.entry('note', text);
   stop.check();
   return tunnel;
+}
+
+export interface ForegroundOptions {
+  readonly log?: Log;
+  /** What is left as it is because of how the command ends. */
+  readonly keep?: (step: UndoStep, end: StopReason | 'failure') => boolean;
 }
 
 /** Runs steps in the foreground until something ends them, then undoes what they did, whatever happened. */
@@ -77,6 +86,7 @@ export async function inForeground(
   stop: Stop,
   undo: UndoStack,
   steps: () => Promise<unknown>,
+  { log = textLog, keep = () => false }: ForegroundOptions = {},
 ): Promise<ExitCode> {
   let failure: Error | undefined;
   try {
@@ -85,31 +95,13 @@ export async function inForeground(
   } catch (error) {
     if (!(error instanceof Stopped)) failure = error instanceof Error ? error : new Error(String(error));
   }
-  for (const { what, error } of await undo.run()) note(`sealane: cannot undo ${what}: ${errorLine(error)}`);
+  const end = failure === undefined ? (stop.reason ?? 'failure') : 'failure';
+  for (const { what, error } of await undo.run((step) => keep(step, end))) {
+    log.entry('undo-failed', `cannot undo ${what}: ${errorLine(error)}`, { what });
+  }
   stop.dispose();
   if (failure !== undefined) throw failure;
-  return explainEnd(name, stop.reason);
-}
-
-/** One line for an event that a person watching the foreground wants to know; undefined for the others. */
-export function eventLine(event: TunnelEvent): string | undefined {
-  switch (event.type) {
-    case 'session': {
-      const took = event.handshakeMs === undefined ? '' : ` in ${formatMilliseconds(event.handshakeMs)}`;
-      return event.number === 1 ? `first session with ${short(event.publicKey)}${took}` : undefined;
-    }
-    case 'roamed':
-      return `${short(event.publicKey)} moved to ${formatEndpoint(event.endpoint)}`;
-    case 'unanswered':
-      return `${short(event.publicKey)} did not answer ${event.initiations} handshakes; waiting for new traffic`;
-    case 'handshake-refused':
-      return `a handshake was refused: ${event.reason}`;
-    case 'expired':
-    case 'cookie-received':
-    case 'closed':
-      break;
-  }
-  return undefined;
+  return explainEnd(name, stop.reason, log);
 }
 
 async function openInterface(name: string, mtu: number): Promise<PacketDevice> {
@@ -129,15 +121,11 @@ function isDenied(error: unknown): boolean {
   return code === 'EPERM' || code === 'EACCES';
 }
 
-function explainEnd(name: string, reason: StopReason | undefined): ExitCode {
+function explainEnd(name: string, reason: StopReason | undefined, log: Log): ExitCode {
   if (reason?.kind !== 'closed') return EXIT.ok;
   if (reason.error !== undefined) {
     throw new CliError(EXIT.failure, `${name} ended: ${errorLine(reason.error)}`, { cause: reason.error });
   }
-  note(`sealane: the interface ${name} was deleted`);
+  log.entry('interface-deleted', `the interface ${name} was deleted`);
   return EXIT.ok;
-}
-
-function short(publicKey: Uint8Array): string {
-  return `${formatKey(publicKey).slice(0, 8)}...`;
 }

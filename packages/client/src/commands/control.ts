@@ -7,11 +7,13 @@ import {
   requestShutdown,
   type PeerReport,
 } from '@sealane/tunnel';
-import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
+import { badInput, CliError, errorCode, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { formatMilliseconds } from '../output/format.ts';
-import { print, printJson } from '../output/terminal.ts';
+import { note, print, printJson } from '../output/terminal.ts';
+import { isAlive, readJournal, type JournalRecord } from '../system/journal.ts';
 import { Stop } from '../system/stop.ts';
+import { undoLeftovers } from '../up/leftovers.ts';
 
 const POLL_INTERVAL = 50;
 const END_TIMEOUT = 15_000;
@@ -45,14 +47,20 @@ export async function rekey(
   throw new CliError(EXIT.noAnswer, `no answer from ${missing.map((entry) => entry.endpoint).join(', ')}`);
 }
 
-/** Ends a running tunnel and waits until it is gone. */
+/** Ends a running tunnel and waits until everything is undone; undoes it itself when the tunnel was killed. */
 export async function down(name: string): Promise<ExitCode> {
   const path = interfacePath(name);
-  await reach(name, () => requestShutdown(path));
+  const left = readJournal(name);
+  try {
+    await reach(name, () => requestShutdown(path));
+  } catch (error) {
+    if (left === undefined || !(error instanceof CliError) || !isAbsent(error.cause)) throw error;
+    return await clean(left);
+  }
   const stop = new Stop();
   const deadline = performance.now() + END_TIMEOUT;
   try {
-    while ((await listControls()).some((socket) => socket.path === path)) {
+    while ((left !== undefined && isAlive(left)) || (await listControls()).some((socket) => socket.path === path)) {
       if (performance.now() > deadline) throw new CliError(EXIT.failure, `${name} agreed to end and has not yet ended`);
       await stop.sleep(POLL_INTERVAL);
       stop.check();
@@ -63,14 +71,21 @@ export async function down(name: string): Promise<ExitCode> {
   return EXIT.ok;
 }
 
+async function clean(left: JournalRecord): Promise<ExitCode> {
+  const { undone, failed } = await undoLeftovers(left);
+  note(`sealane: ${left.name} had been killed; undone: ${undone.join(', ') || 'nothing was left'}`);
+  if (failed.length === 0) return EXIT.ok;
+  throw new CliError(EXIT.failure, `cannot undo ${failed.join('; ')}`);
+}
+
 /** Asks a control socket; CliError in words for people when it cannot be asked. */
 export async function reach<T>(name: string, ask: () => Promise<T>): Promise<T> {
   try {
     return await ask();
   } catch (error) {
     if (!(error instanceof ControlError)) throw error;
-    const code = error.cause instanceof Error && 'code' in error.cause ? error.cause.code : undefined;
-    if (code === 'ENOENT' || code === 'ECONNREFUSED') {
+    const code = errorCode(error.cause);
+    if (isAbsent(error)) {
       throw new CliError(EXIT.failure, `no tunnel ${name} is running here`, { cause: error });
     }
     if (code === 'EACCES' || code === 'EPERM') {
@@ -78,6 +93,12 @@ export async function reach<T>(name: string, ask: () => Promise<T>): Promise<T> 
     }
     throw new CliError(EXIT.failure, error.message, { cause: error });
   }
+}
+
+/** True when no program serves the control socket. */
+function isAbsent(error: unknown): boolean {
+  const code = error instanceof ControlError ? errorCode(error.cause) : undefined;
+  return code === 'ENOENT' || code === 'ECONNREFUSED';
 }
 
 async function untilRenewed(

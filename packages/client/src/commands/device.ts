@@ -1,6 +1,7 @@
 import type { LaneKind } from '@sealane/tunnel';
 import type { ExitCode } from '../errors.ts';
-import { eventLine, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
+import { hostTunnel, inForeground, interfacePath } from '../hosting.ts';
+import { eventLine } from '../output/events.ts';
 import { note } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';

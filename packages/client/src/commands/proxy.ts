@@ -2,7 +2,8 @@ import { isIP } from 'node:net';
 import { type LaneKind, openUserspaceTunnel, ResolveError, serveControl, type TunnelConfig } from '@sealane/tunnel';
 import { configPath, interfaceNameOf, readConfig } from '../config-file.ts';
 import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from '../errors.ts';
-import { eventLine, freeControlPath, inForeground } from '../hosting.ts';
+import { freeControlPath, inForeground } from '../hosting.ts';
+import { eventLine } from '../output/events.ts';
 import { identityOf } from '../identity.ts';
 import { note } from '../output/terminal.ts';
 import { parseListen, parseLocalForward, parseRemoteForward, parseTarget } from '../proxy/address.ts';
@@ -87,7 +88,8 @@ async function planOf(options: ProxyOptions): Promise<ProxyPlan> {
     remote: options.remote.map(parseRemoteForward),
     expose: options.expose === true,
   };
-  if (options.auth !== undefined && options.login !== undefined) throw badInput('--auth and --login exclude each other');
+  if (options.auth !== undefined && options.login !== undefined)
+    throw badInput('--auth and --login exclude each other');
   const asks = options.auth !== undefined || options.login !== undefined;
   if (asks && plan.socks5?.length === 0 && plan.http?.length === 0) {
     throw badInput('--auth and --login are for --socks5 and --http: other ports cannot ask for a password');
@@ -162,7 +164,11 @@ function explainStdio(error: unknown, target: string, stop: Stop): void {
     ETIMEDOUT: 'no answer',
   };
   const code = errorCode(error);
-  throw new CliError(code === 'ETIMEDOUT' ? EXIT.noAnswer : EXIT.failure, `${target}: ${why[code ?? ''] ?? errorLine(error)}`, {
-    cause: error,
-  });
+  throw new CliError(
+    code === 'ETIMEDOUT' ? EXIT.noAnswer : EXIT.failure,
+    `${target}: ${why[code ?? ''] ?? errorLine(error)}`,
+    {
+      cause: error,
+    },
+  );
 }

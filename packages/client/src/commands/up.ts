@@ -1,125 +1,106 @@
-import { formatPrefix, type LaneKind, type Tunnel, type TunnelConfig, type TunnelUpdate } from '@sealane/tunnel';
-import { configPath, interfaceNameOf, readConfig, resolveConfig } from '../config-file.ts';
-import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
-import { eventLine, freeControlPath, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
-import { identityOf } from '../identity.ts';
-import { note } from '../output/terminal.ts';
-import { addressCommands } from '../system/address.ts';
-import { ipBatch } from '../system/ip.ts';
-import { addDefaultRoutes, freeTable, planRoutes, type RoutePlan } from '../system/routes.ts';
+import { resolve } from 'node:path';
+import { CAPABILITY, confine, forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
+import { configPath, interfaceNameOf, readConfig } from '../config-file.ts';
+import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
+import { freeControlPath, inForeground } from '../hosting.ts';
+import { createLog, type LogFormat } from '../output/log.ts';
+import { killSwitchTable } from '../system/firewall.ts';
+import { checkHooks, hasHooks } from '../system/hooks.ts';
+import { Journal, readJournal, runtimeFolder } from '../system/journal.ts';
+import type { UndoStep } from '../system/steps.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
+import { detach } from '../up/detach.ts';
+import { remember, resolveOrRemember } from '../up/endpoint-memory.ts';
+import { undoLeftovers } from '../up/leftovers.ts';
+import { UpTunnel } from '../up/tunnel.ts';
 
 export interface UpOptions {
   readonly name?: string;
   readonly lane: LaneKind | 'auto';
+  readonly killSwitch?: boolean;
+  readonly detach?: boolean;
+  /** False with `--no-dns`. */
+  readonly dns: boolean;
+  /** Seconds; 0 is never. */
+  readonly resolveEvery: number;
+  readonly logFormat: LogFormat;
 }
 
-const DEFAULT_MTU = 1_420;
-const LINK_TIMEOUT = 10_000;
-const LINK_INTERVAL = 20;
-
-/** Brings a tunnel up as its file says, stays in the foreground, and leaves the system as it was. */
+/** Brings a tunnel up as its file says and leaves the system as it was when it ends. */
 export async function up(given: string, options: UpOptions): Promise<ExitCode> {
-  const path = configPath(given);
+  const found = configPath(given);
+  const path = found === '-' ? found : resolve(found);
   const name = options.name ?? interfaceNameOf(path);
-  interfacePath(name);
-  const config = await readConfig(path);
-  checkSupported(config, path);
   await freeControlPath(name);
-  const { update } = await resolveConfig(config);
+  // What comes through a pipe can be read once only.
+  if (path === '-') confine([CAPABILITY.netAdmin]);
+  const config = await readConfig(path);
+  checkHooks(config.interface, path);
+  if (options.detach === true) return detach(name, argumentsOf(path, name, options));
+  // Commands of the file do what they like, as they do with wg-quick.
+  if (path !== '-' && !hasHooks(config.interface)) confine([CAPABILITY.netAdmin]);
+  forbidCoreDumps();
 
-  const stop = new Stop();
-  const undo = new UndoStack();
-  return inForeground(name, stop, undo, () => bringUp(name, config, update, options.lane, stop, undo));
-}
+  const log = createLog(options.logFormat);
+  const folder = runtimeFolder();
+  const left = readJournal(name);
+  const killSwitch = options.killSwitch === true;
+  const isKillSwitch = (step: UndoStep): boolean => step.kind === 'table' && step.table === killSwitchTable(name);
+  const standing = killSwitch && left !== undefined && left.steps.some(isKillSwitch);
+  const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
+  if (left !== undefined) {
+    const { undone, failed } = await undoLeftovers(left, (step) => standing && isKillSwitch(step));
+    if (undone.length > 0) log.entry('cleaned', `undid what process ${left.pid} left of ${name}: ${undone.join(', ')}`);
+    for (const what of failed) log.entry('undo-failed', `cannot undo ${what}`);
+  }
 
-async function bringUp(
-  name: string,
-  config: TunnelConfig,
-  update: TunnelUpdate,
-  lane: LaneKind | 'auto',
-  stop: Stop,
-  undo: UndoStack,
-): Promise<void> {
-  const { addresses, table, mtu = DEFAULT_MTU } = config.interface;
-  const allowedIps = config.peers.flatMap((peer) => peer.allowedIps);
-  const plan = planRoutes(name, table, addresses, allowedIps);
-  const mark = await markFor(plan, config);
-  const tunnel = await openMarked(mark, () =>
-    hostTunnel({ name, mtu, lane, config: { ...update, fwmark: mark }, identity: identityOf(config) }, stop, undo),
-  );
-  tunnel.events((event) => {
-    const line = eventLine(event);
-    if (line !== undefined) note(`${name}: ${line}`);
+  let tunnel: UpTunnel | undefined;
+  const stop = new Stop(() => {
+    const reloaded = tunnel?.reload() ?? Promise.reject(new CliError(EXIT.failure, `${name} is not up yet`));
+    reloaded.catch((error: unknown) => log.entry('reload-failed', `not reloaded: ${errorLine(error)}`));
   });
-
-  await ipBatch(addressCommands(name, addresses, mtu));
-  stop.check();
-  await ipBatch(plan.commands);
-  stop.check();
-  await addDefaultRoutes(name, plan.defaults, mark, mark, undo);
-  await untilLinkIsSeen(tunnel, stop);
-  await tunnel.rekey();
-  await announce(name, config, plan, mtu, tunnel.lane, (await tunnel.status()).crypto);
+  const journal = new Journal(name, path, remember(resolved));
+  const undo = new UndoStack(journal);
+  if (standing) undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
+  const settings = {
+    name,
+    path,
+    lane: options.lane,
+    killSwitch,
+    dns: options.dns,
+    resolveMs: options.resolveEvery * 1_000,
+    log,
+  };
+  return inForeground(
+    name,
+    stop,
+    undo,
+    async () => {
+      tunnel = await UpTunnel.plan(settings, config, resolved, journal, stop, undo);
+      await tunnel.bringUp();
+    },
+    {
+      log,
+      // Nobody asked for the end: what was kept in the tunnel stays in.
+      keep: (step, end) => {
+        const kept = isKillSwitch(step) && (end === 'failure' ? standing : end.kind === 'closed');
+        if (kept) log.entry('kill-switch', `the kill switch stays: 'sealane down ${name}' takes it away (${folder})`);
+        return kept;
+      },
+    },
+  );
 }
 
-/** The mark of outer datagrams: the file's own, else one for a default route, else none. */
-async function markFor(plan: RoutePlan, config: TunnelConfig): Promise<number> {
-  const own = config.interface.fwmark ?? 0;
-  return own !== 0 || plan.defaults.length === 0 ? own : freeTable();
-}
-
-/** A lane notices that its interface came up a moment later; a handshake before that would be lost. */
-async function untilLinkIsSeen(tunnel: Tunnel, stop: Stop): Promise<void> {
-  const deadline = performance.now() + LINK_TIMEOUT;
-  while (!(await tunnel.status()).up) {
-    if (performance.now() > deadline) throw new CliError(EXIT.failure, `the interface ${tunnel.name} does not come up`);
-    await stop.sleep(LINK_INTERVAL);
-    stop.check();
-  }
-}
-
-/** A lane that cannot mark its datagrams cannot carry a default route: they would go round in the tunnel. */
-async function openMarked<T>(mark: number, open: () => Promise<T>): Promise<T> {
-  try {
-    return await open();
-  } catch (error) {
-    if (mark === 0 || !(error instanceof RangeError) || !error.message.includes('fwmark')) throw error;
-    const why = 'a default route (or FwMark) needs marked datagrams, which only the Linux lane sends';
-    throw new CliError(EXIT.failure, `${why}: leave --lane out, or narrow AllowedIPs`, { cause: error });
-  }
-}
-
-/** A hook may be a firewall: bringing the tunnel up without it could be worse than not at all. */
-function checkSupported(config: TunnelConfig, path: string): void {
-  const { preUp, postUp, preDown, postDown, dns, saveConfig } = config.interface;
-  const hooks = { PreUp: preUp, PostUp: postUp, PreDown: preDown, PostDown: postDown };
-  const used = Object.entries(hooks).find(([, commands]) => commands.length > 0);
-  if (used !== undefined) {
-    throw badInput(`${path}: ${used[0]}: commands are not run by 'sealane up': remove the line, or use wg-quick`);
-  }
-  if (dns.servers.length + dns.search.length > 0)
-    note(`sealane: ${path}: DNS is not set by 'sealane up': names are resolved as before`);
-  if (saveConfig) note(`sealane: ${path}: SaveConfig is not done by 'sealane up': the file stays as it is`);
-}
-
-async function announce(
-  name: string,
-  config: TunnelConfig,
-  plan: RoutePlan,
-  mtu: number,
-  lane: LaneKind,
-  crypto: string,
-): Promise<void> {
-  const routes = plan.commands.length + plan.defaults.length;
-  const parts = [
-    config.interface.addresses.map(formatPrefix).join(', ') || 'no address',
-    `MTU ${mtu}`,
-    routes === 1 ? '1 route' : `${routes} routes`,
-    ...plan.defaults.map((family) => `all IPv${family} traffic`),
-    `lane ${lane}`,
-    `crypto ${crypto}`,
+function argumentsOf(path: string, name: string, options: UpOptions): readonly string[] {
+  return [
+    'up',
+    path,
+    ...['--name', name],
+    ...['--lane', options.lane],
+    ...['--resolve-every', String(options.resolveEvery)],
+    ...['--log-format', options.logFormat],
+    ...(options.killSwitch === true ? ['--kill-switch'] : []),
+    ...(options.dns ? [] : ['--no-dns']),
   ];
-  note(`sealane: ${name} is up: ${parts.join(', ')}; Ctrl-C or 'sealane down ${name}' takes it down`);
 }

@@ -7,14 +7,13 @@ import { readFile, writeFile } from 'node:fs/promises';
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
 import { ip, type IpCommand } from './ip.ts';
+import { SRC_VALID_MARK } from './steps.ts';
 import type { UndoStack } from './undo.ts';
 
 export type Family = 4 | 6;
 
 /** wg-quick looks for a free table, which is also the mark, from this number on. */
 const FIRST_TABLE = 51_820;
-/** Makes the reverse path filter look at marked packets' own route (ip-sysctl: src_valid_mark). */
-const SRC_VALID_MARK = '/proc/sys/net/ipv4/conf/all/src_valid_mark';
 
 export interface RoutePlan {
   /** Commands that go with the interface: no undoing is needed. */
@@ -67,29 +66,25 @@ export async function addDefaultRoutes(
   undo: UndoStack,
 ): Promise<void> {
   for (const family of families) {
-    const before = (await ip([`-${family}`, 'rule'])).split('\n').map((line) => line.replace(/^\d+:\s*/, '').trim());
-    // Nobody uses the table, so a rule that asks it was left by one that was killed, and the other rule with it.
-    const leftover = before.includes(`not from all fwmark 0x${mark.toString(16)} lookup ${table}`);
-    const suppressed = before.includes('from all lookup main suppress_prefixlength 0');
-    await addRule(family, ['not', 'fwmark', String(mark), 'table', String(table)], leftover, undo);
-    await addRule(family, ['table', 'main', 'suppress_prefixlength', '0'], leftover && suppressed, undo);
+    await addRule(family, ['not', 'fwmark', String(mark), 'table', String(table)], undo);
+    await addRule(family, ['table', 'main', 'suppress_prefixlength', '0'], undo);
     const all = family === 4 ? '0.0.0.0/0' : '::/0';
     await ip([`-${family}`, 'route', 'add', all, 'dev', name, 'table', String(table)]);
     if (family === 4) await validateMarkedSources(undo);
   }
 }
 
-/** Adds a rule, or takes over one that stands already. Each tunnel has its own, even if they read the same. */
-async function addRule(family: Family, words: readonly string[], stands: boolean, undo: UndoStack): Promise<void> {
-  if (!stands) await ip([`-${family}`, 'rule', 'add', ...words]);
-  undo.push(`IPv${family} rule ${words.join(' ')}`, () => ip([`-${family}`, 'rule', 'delete', ...words]));
+/** Each tunnel has its own rules, even if they read the same. */
+async function addRule(family: Family, words: readonly string[], undo: UndoStack): Promise<void> {
+  await ip([`-${family}`, 'rule', 'add', ...words]);
+  undo.pushStep({ kind: 'rule', family, words });
 }
 
 async function validateMarkedSources(undo: UndoStack): Promise<void> {
   const before = (await readFile(SRC_VALID_MARK, 'ascii')).trim();
   if (before === '1') return;
+  undo.pushStep({ kind: 'src-valid-mark', value: before });
   await writeFile(SRC_VALID_MARK, '1');
-  undo.push('net.ipv4.conf.all.src_valid_mark', () => writeFile(SRC_VALID_MARK, before));
 }
 
 async function routesOf(family: '-4' | '-6', table: number): Promise<string> {

@@ -1,3 +1,5 @@
+import { closeSync, openSync } from 'node:fs';
+
 export type StopReason =
   | { readonly kind: 'signal'; readonly signal: NodeJS.Signals }
   /** Somebody asked for it on the control socket. */
@@ -21,10 +23,18 @@ export class Stopped extends Error {
 /** Collects the reasons for which a command in the foreground ends; the first one counts. */
 export class Stop {
   readonly #abort = new AbortController();
-  readonly #onSignal = (signal: NodeJS.Signals): void => this.request({ kind: 'signal', signal });
+  readonly #onHangup: (() => void) | undefined;
+  readonly #hadTerminal = hasTerminal();
+  readonly #onSignal = (signal: NodeJS.Signals): void => {
+    // The same signal says that the terminal is gone and, to a program without one, that it should read its files again.
+    const lost = this.#hadTerminal && !hasTerminal();
+    if (signal === 'SIGHUP' && this.#onHangup !== undefined && !lost) this.#onHangup();
+    else this.request({ kind: 'signal', signal });
+  };
 
-  /** From here on signals end the command in good order instead of killing it. */
-  constructor() {
+  /** From here on signals end the command in good order instead of killing it; SIGHUP calls `onHangup` if given. */
+  constructor(onHangup?: () => void) {
+    this.#onHangup = onHangup;
     for (const signal of SIGNALS) process.on(signal, this.#onSignal);
   }
 
@@ -76,5 +86,14 @@ export class Stop {
   /** Gives the signals back to the system. */
   dispose(): void {
     for (const signal of SIGNALS) process.off(signal, this.#onSignal);
+  }
+}
+
+function hasTerminal(): boolean {
+  try {
+    closeSync(openSync('/dev/tty', 'r'));
+    return true;
+  } catch {
+    return false;
   }
 }

@@ -1,22 +1,75 @@
-/** What has to be undone, the latest first. */
-export class UndoStack {
-  readonly #steps: { readonly what: string; readonly undo: () => Promise<unknown> }[] = [];
+import type { Journal } from './journal.ts';
+import { describeStep, undoStep, type UndoStep } from './steps.ts';
 
-  /** Remembers how to undo a step that has just been done. */
-  push(what: string, undo: () => Promise<unknown>): void {
-    this.#steps.push({ what, undo });
+interface Entry {
+  readonly what: string;
+  readonly undo: () => Promise<unknown>;
+  /** Present when it outlives the process. */
+  readonly step?: UndoStep;
+}
+
+export interface UndoFailure {
+  readonly what: string;
+  readonly error: unknown;
+}
+
+/** What has to be undone, the latest first. What outlives the process is kept in its journal. */
+export class UndoStack {
+  readonly #journal: Journal | undefined;
+  #entries: Entry[] = [];
+
+  constructor(journal?: Journal) {
+    this.#journal = journal;
   }
 
-  /** Undoes every step, also when one fails; resolves to what failed. */
-  async run(): Promise<readonly { readonly what: string; readonly error: unknown }[]> {
-    const failures: { what: string; error: unknown }[] = [];
-    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+  /** Remembers how to undo a step that has just been done and that ends with the process. */
+  push(what: string, undo: () => Promise<unknown>): void {
+    this.#entries.push({ what, undo });
+  }
+
+  /** Remembers a step that outlives the process; the journal has it before this returns. */
+  pushStep(step: UndoStep): void {
+    this.#entries.push(entryOf(step));
+    this.#save();
+  }
+
+  /** The same, to be undone after everything else. */
+  pushLast(step: UndoStep): void {
+    this.#entries.unshift(entryOf(step));
+    this.#save();
+  }
+
+  /** Undoes the steps of one kind now. */
+  async undoKind(kind: UndoStep['kind']): Promise<void> {
+    const chosen = this.#entries.filter(({ step }) => step?.kind === kind);
+    this.#entries = this.#entries.filter((entry) => !chosen.includes(entry));
+    for (const { undo } of chosen.toReversed()) await undo();
+    this.#save();
+  }
+
+  /** Undoes every step but those to `keep`, also when one fails; resolves to what failed. */
+  async run(keep: (step: UndoStep) => boolean = () => false): Promise<readonly UndoFailure[]> {
+    const failures: UndoFailure[] = [];
+    const kept = this.#entries.filter(({ step }) => step !== undefined && keep(step));
+    this.#entries = this.#entries.filter((entry) => !kept.includes(entry));
+    for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
       try {
-        await step.undo();
+        await entry.undo();
       } catch (error) {
-        failures.push({ what: step.what, error });
+        failures.push({ what: entry.what, error });
       }
     }
+    this.#entries = kept;
+    if (kept.length > 0) this.#save();
+    else this.#journal?.remove();
     return failures;
   }
+
+  #save(): void {
+    this.#journal?.save(this.#entries.flatMap(({ step }) => (step === undefined ? [] : [step])));
+  }
+}
+
+function entryOf(step: UndoStep): Entry {
+  return { what: describeStep(step), undo: () => undoStep(step), step };
 }

@@ -1,0 +1,34 @@
+import { resolve } from 'node:path';
+import { ControlError, requestConfigure, requestReload } from '@sealane/tunnel';
+import { configPath, readConfig, resolveConfig } from '../config-file.ts';
+import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
+import { interfacePath } from '../hosting.ts';
+import { readJournal } from '../system/journal.ts';
+import { reach } from './control.ts';
+
+const EOPNOTSUPP = 95;
+
+/**
+ * Makes a running tunnel follow a file: one of `sealane up` with all that it sets, any other as `wg syncconf` does.
+ * Sessions of peers that stay are not touched.
+ */
+export async function sync(name: string, given: string): Promise<ExitCode> {
+  const socket = interfacePath(name);
+  const path = configPath(given);
+  if (path === '-') throw badInput('standard input: a tunnel follows a file: name one');
+  const config = await readConfig(path);
+  const { update } = await resolveConfig(config);
+  try {
+    await reach(name, () => requestReload(socket, resolve(path)));
+    return EXIT.ok;
+  } catch (error) {
+    const refused = error instanceof CliError && error.cause instanceof ControlError ? error.cause : undefined;
+    if (refused === undefined || refused.errno === 0) throw error;
+    if (refused.errno !== EOPNOTSUPP) {
+      const where = readJournal(name) === undefined ? 'its log' : `the log of 'sealane up ${name}'`;
+      throw new CliError(EXIT.failure, `${name} did not take ${path} over: ${where} says why`, { cause: error });
+    }
+  }
+  await reach(name, () => requestConfigure(socket, update));
+  return EXIT.ok;
+}

@@ -1,0 +1,60 @@
+/** Name servers of a tunnel, through the program that manages them on this system. */
+import { existsSync, readFileSync } from 'node:fs';
+import { type DnsConfig, formatAddress } from '@sealane/tunnel';
+import { CliError, EXIT, oneLine } from '../errors.ts';
+import { hasProgram, runProgram } from './program.ts';
+
+export type DnsProgram = 'resolvectl' | 'resolvconf';
+
+/** What sets name servers here: systemd-resolved if it runs, else resolvconf; undefined when there is neither. */
+export function dnsProgram(): DnsProgram | undefined {
+  if (existsSync('/run/systemd/resolve') && hasProgram('resolvectl')) return 'resolvectl';
+  return hasProgram('resolvconf') ? 'resolvconf' : undefined;
+}
+
+/**
+ * Makes the system ask these servers; `exclusively` when all traffic goes through the tunnel. CliError when nothing here
+ * can do it: a tunnel without its name servers would ask those outside. Resolves to the record that `unsetResolvconf`
+ * takes back, if one is needed.
+ */
+export async function setDns(name: string, dns: DnsConfig, exclusively: boolean): Promise<string | undefined> {
+  const program = dnsProgram();
+  if (program === undefined) {
+    const remedy = 'install openresolv or systemd-resolved, or leave it out with --no-dns';
+    throw new CliError(EXIT.failure, `DNS cannot be set, there is neither resolvectl nor resolvconf: ${remedy}`);
+  }
+  const servers = dns.servers.map(formatAddress);
+  if (program === 'resolvectl') {
+    // systemd-resolved forgets a link's settings with the link.
+    await must('resolvectl', ['dns', name, ...servers]);
+    const domains = [...dns.search, ...(exclusively ? ['~.'] : [])];
+    if (domains.length > 0) await must('resolvectl', ['domain', name, ...domains]);
+    return undefined;
+  }
+  const record = interfacePrefix() + name;
+  const lines = servers.map((server) => `nameserver ${server}\n`).join('');
+  const search = dns.search.length === 0 ? '' : `search ${dns.search.join(' ')}\n`;
+  await must('resolvconf', ['-a', record, '-m', '0', '-x'], lines + search);
+  return record;
+}
+
+export async function unsetResolvconf(record: string): Promise<void> {
+  await must('resolvconf', ['-d', record, '-f']);
+}
+
+/** Debian's resolvconf sorts records by prefixes of their names: wg-quick takes the first that stands for tunnels. */
+function interfacePrefix(): string {
+  try {
+    const order = readFileSync('/etc/resolvconf/interface-order', 'utf8');
+    const prefix = /^([A-Za-z0-9-]+)\*$/m.exec(order)?.[1];
+    return prefix === undefined ? '' : `${prefix}.`;
+  } catch {
+    return '';
+  }
+}
+
+async function must(program: DnsProgram, words: readonly string[], input = ''): Promise<void> {
+  const { status, stderr } = await runProgram(program, words, input);
+  if (status === 0) return;
+  throw new CliError(EXIT.failure, `'${program} ${words.join(' ')}' failed: ${oneLine(stderr) || `status ${status}`}`);
+}

@@ -1,0 +1,167 @@
+/** What `sealane up` did to the system, in a file that `sealane down` reads when the process was killed. */
+import {
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { CliError, EXIT, errorCode } from '../errors.ts';
+import type { UndoStep } from './steps.ts';
+
+const VERSION = 1;
+
+export interface JournalRecord {
+  readonly version: typeof VERSION;
+  readonly name: string;
+  readonly pid: number;
+  /** When the system started the process: ids are used again. */
+  readonly started: string;
+  /** Of the network namespace that was changed. */
+  readonly namespace: string;
+  /** Absolute, or `-`. */
+  readonly config: string;
+  /** False until everything is done. */
+  readonly ready: boolean;
+  /** In the order in which they were done. */
+  readonly steps: readonly UndoStep[];
+  /** What endpoint names stood for: with a kill switch in place no name can be looked up. */
+  readonly endpoints: Readonly<Record<string, readonly string[]>>;
+}
+
+/** The journal of a running tunnel: a file of mode 0600, replaced as a whole with each change. */
+export class Journal {
+  readonly #path: string;
+  #record: JournalRecord;
+
+  constructor(name: string, config: string, endpoints: JournalRecord['endpoints']) {
+    this.#path = journalPath(name);
+    const namespace = networkNamespace();
+    this.#record = {
+      version: VERSION,
+      name,
+      pid: process.pid,
+      started: startOf(process.pid),
+      namespace,
+      config,
+      ready: false,
+      steps: [],
+      endpoints,
+    };
+  }
+
+  /** Throws when the file cannot be written: what cannot be noted must not be done. */
+  save(steps: readonly UndoStep[]): void {
+    this.#write({ ...this.#record, steps });
+  }
+
+  update(change: Partial<Pick<JournalRecord, 'ready' | 'config' | 'endpoints'>>): void {
+    this.#write({ ...this.#record, ...change });
+  }
+
+  remove(): void {
+    removeJournal(this.#record.name);
+  }
+
+  #write(record: JournalRecord): void {
+    this.#record = record;
+    const temporary = `${this.#path}.tmp`;
+    try {
+      const file = openSync(temporary, 'w', 0o600);
+      try {
+        writeFileSync(file, JSON.stringify(record));
+        fsyncSync(file);
+      } finally {
+        closeSync(file);
+      }
+      renameSync(temporary, this.#path);
+    } catch (cause) {
+      throw new CliError(EXIT.failure, `${this.#path} cannot be written: ${errorCode(cause) ?? String(cause)}`, {
+        cause,
+      });
+    }
+  }
+}
+
+/** Makes the folder of journals and logs, mode 0700, on first use; gone with the next start of the system. */
+export function runtimeFolder(): string {
+  const given = process.env['XDG_RUNTIME_DIR'];
+  const base = process.geteuid?.() === 0 ? '/run' : given !== undefined && given.startsWith('/') ? given : '/tmp';
+  const folder = join(base, base === '/tmp' ? `sealane-${process.geteuid?.() ?? 0}` : 'sealane-client');
+  mkdirSync(folder, { recursive: true, mode: 0o700 });
+  checkOwn(folder, 'directory');
+  return folder;
+}
+
+/** What a tunnel of this name did, running or killed; undefined when nothing is noted. CliError for a file that cannot be trusted. */
+export function readJournal(name: string): JournalRecord | undefined {
+  const path = journalPath(name);
+  try {
+    checkOwn(path, 'file');
+    const record: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    if (isRecord(record) && record.name === name) return record;
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    if (error instanceof CliError) throw error;
+  }
+  throw new CliError(EXIT.failure, `${path} is not what 'sealane up' writes: look at it and remove it`);
+}
+
+export function removeJournal(name: string): void {
+  rmSync(journalPath(name), { force: true });
+}
+
+/** True while the process that wrote the record lives, whatever it is doing. */
+export function isAlive({ pid, started }: JournalRecord): boolean {
+  return started !== '' && startOf(pid) === started;
+}
+
+/** Names the network namespace that this process is in; empty where there are none. */
+export function networkNamespace(): string {
+  try {
+    return readlinkSync('/proc/self/ns/net');
+  } catch {
+    return '';
+  }
+}
+
+/** Clock ticks from the start of the system to that of the process (proc_pid_stat(5)); empty when there is none. */
+function startOf(pid: number): string {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
+  } catch {
+    return '';
+  }
+}
+
+function journalPath(name: string): string {
+  return join(runtimeFolder(), `${name}.json`);
+}
+
+function checkOwn(path: string, kind: 'directory' | 'file'): void {
+  const stats = lstatSync(path);
+  const own = process.geteuid?.();
+  const right = kind === 'directory' ? stats.isDirectory() : stats.isFile();
+  if (!right || (own !== undefined && stats.uid !== own) || (stats.mode & 0o077) !== 0) {
+    throw new CliError(EXIT.failure, `${path} is not a ${kind} that only we may use: look at it and remove it`);
+  }
+}
+
+function isRecord(value: unknown): value is JournalRecord {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'version' in value &&
+    value.version === VERSION &&
+    'name' in value &&
+    'steps' in value &&
+    Array.isArray(value.steps)
+  );
+}

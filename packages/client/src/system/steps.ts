@@ -1,0 +1,54 @@
+/** Undoing as data: what one process did, another can undo after it was killed. */
+import { writeFile } from 'node:fs/promises';
+import { unsetResolvconf } from './dns.ts';
+import { runHooks } from './hooks.ts';
+import { ip } from './ip.ts';
+import { deleteTable } from './nft.ts';
+
+/** Makes the reverse path filter look at marked packets' own route (ip-sysctl: src_valid_mark). */
+export const SRC_VALID_MARK = '/proc/sys/net/ipv4/conf/all/src_valid_mark';
+
+/** How to undo one thing that outlives the process. */
+export type UndoStep =
+  /** A policy rule as ip(8) is told it. */
+  | { readonly kind: 'rule'; readonly family: 4 | 6; readonly words: readonly string[] }
+  /** The value that net.ipv4.conf.all.src_valid_mark had. */
+  | { readonly kind: 'src-valid-mark'; readonly value: string }
+  | { readonly kind: 'resolvconf'; readonly record: string }
+  | { readonly kind: 'table'; readonly table: string }
+  | {
+      readonly kind: 'commands';
+      readonly hook: 'PreDown' | 'PostDown';
+      readonly name: string;
+      readonly commands: readonly string[];
+    };
+
+export async function undoStep(step: UndoStep): Promise<void> {
+  switch (step.kind) {
+    case 'rule':
+      return void (await ip([`-${step.family}`, 'rule', 'delete', ...step.words]));
+    case 'src-valid-mark':
+      return await writeFile(SRC_VALID_MARK, step.value);
+    case 'resolvconf':
+      return await unsetResolvconf(step.record);
+    case 'table':
+      return await deleteTable(step.table);
+    case 'commands':
+      return await runHooks(step.hook, step.commands, step.name);
+  }
+}
+
+export function describeStep(step: UndoStep): string {
+  switch (step.kind) {
+    case 'rule':
+      return `IPv${step.family} rule ${step.words.join(' ')}`;
+    case 'src-valid-mark':
+      return 'net.ipv4.conf.all.src_valid_mark';
+    case 'resolvconf':
+      return `name servers of ${step.record}`;
+    case 'table':
+      return `nftables table ${step.table}`;
+    case 'commands':
+      return step.hook;
+  }
+}

@@ -1,0 +1,290 @@
+/** A tunnel as `sealane up` runs it: what it does to the system, in order, and how it follows its file. */
+import { formatKey } from '@sealane/protocol';
+import {
+  formatPrefix,
+  type LaneKind,
+  notifyServiceManager,
+  type ResolvedEndpoints,
+  toUpdate,
+  type Tunnel,
+  type TunnelConfig,
+  type TunnelUpdate,
+} from '@sealane/tunnel';
+import { readConfig, resolveConfig } from '../config-file.ts';
+import { badInput, CliError, EXIT } from '../errors.ts';
+import { hostTunnel } from '../hosting.ts';
+import { identityOf } from '../identity.ts';
+import { logTunnelEvent } from '../output/events.ts';
+import type { Log } from '../output/log.ts';
+import { addressCommands } from '../system/address.ts';
+import { setDns } from '../system/dns.ts';
+import { guardScript, guardTable, killSwitchScript, killSwitchTable } from '../system/firewall.ts';
+import { hooksOf, runHooks } from '../system/hooks.ts';
+import { type IpCommand, ipBatch } from '../system/ip.ts';
+import type { Journal } from '../system/journal.ts';
+import { nft } from '../system/nft.ts';
+import { hasProgram } from '../system/program.ts';
+import { addDefaultRoutes } from '../system/routes.ts';
+import type { Stop } from '../system/stop.ts';
+import type { UndoStack } from '../system/undo.ts';
+import { remember } from './endpoint-memory.ts';
+import { EndpointKeeper } from './endpoints.ts';
+import { allowedIpsOf, isFullTunnel, planLayout, type Layout } from './layout.ts';
+import { saveConfig } from './save.ts';
+
+export interface UpSettings {
+  readonly name: string;
+  /** Absolute, or `-`. */
+  readonly path: string;
+  readonly lane: LaneKind | 'auto';
+  readonly killSwitch: boolean;
+  /** Sets the name servers of the file. */
+  readonly dns: boolean;
+  /** How often names are looked up again; 0 is never. */
+  readonly resolveMs: number;
+  readonly log: Log;
+}
+
+interface State {
+  readonly path: string;
+  readonly config: TunnelConfig;
+  readonly resolved: ResolvedEndpoints;
+  readonly layout: Layout;
+}
+
+const LINK_TIMEOUT = 10_000;
+const LINK_INTERVAL = 20;
+
+export class UpTunnel {
+  readonly #settings: UpSettings;
+  readonly #journal: Journal;
+  readonly #stop: Stop;
+  readonly #undo: UndoStack;
+  #state: State;
+  #tunnel: Tunnel | undefined;
+  #keeper: EndpointKeeper | undefined;
+  #turn: Promise<unknown> = Promise.resolve();
+
+  private constructor(settings: UpSettings, state: State, journal: Journal, stop: Stop, undo: UndoStack) {
+    this.#settings = settings;
+    this.#state = state;
+    this.#journal = journal;
+    this.#stop = stop;
+    this.#undo = undo;
+  }
+
+  static async plan(
+    settings: UpSettings,
+    config: TunnelConfig,
+    resolved: ResolvedEndpoints,
+    journal: Journal,
+    stop: Stop,
+    undo: UndoStack,
+  ): Promise<UpTunnel> {
+    const layout = await planLayout(settings.name, config, resolved, settings.killSwitch);
+    return new UpTunnel(settings, { path: settings.path, config, resolved, layout }, journal, stop, undo);
+  }
+
+  /** Does everything, in wg-quick's order; the caller runs the undo stack, also when this fails. */
+  async bringUp(): Promise<void> {
+    const { name, lane, log, killSwitch, resolveMs } = this.#settings;
+    const { config, resolved, layout } = this.#state;
+    const { addresses } = config.interface;
+    const hooks = hooksOf(config.interface);
+    const step = async (work: Promise<unknown> | false): Promise<void> => {
+      await work;
+      this.#stop.check();
+    };
+
+    if (killSwitch) {
+      this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
+      await step(nft(killSwitchScript(name, allowedIpsOf(config), layout.mark)));
+    }
+    await step(runHooks('PreUp', hooks.PreUp, name, this.#stop.signal));
+    const update = { ...toUpdate(config, resolved), fwmark: layout.mark };
+    const tunnel = await this.#open(update, lane);
+    tunnel.events((event) => logTunnelEvent(log, name, event));
+    await step(ipBatch(addressCommands(name, addresses, layout.mtu)));
+    await step(this.#setDns(config, layout));
+    await step(ipBatch(layout.routes.commands));
+    if (isFullTunnel(layout)) {
+      await step(addDefaultRoutes(name, layout.routes.defaults, layout.mark, layout.mark, this.#undo));
+      await step(this.#guard());
+    }
+    await untilLinkIsSeen(tunnel, this.#stop);
+    await step(runHooks('PostUp', hooks.PostUp, name, this.#stop.signal));
+
+    this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#journal.update({ endpoints: remember(found) }));
+    this.#keeper.start(config, resolved, resolveMs);
+    this.#undo.push('watching endpoints', () => Promise.resolve(this.#keeper?.stop()));
+    this.#promiseHooks(hooks.PreDown, hooks.PostDown);
+    await tunnel.rekey();
+    this.#journal.update({ ready: true });
+    this.#announce(tunnel, (await tunnel.status()).crypto);
+    notifyServiceManager(`READY=1\nMAINPID=${process.pid}`);
+  }
+
+  /** Reads the file again, or another one, and applies what is different; nothing when it is not valid. */
+  reload(file?: string): Promise<void> {
+    const turn = this.#turn.then(() => this.#apply(file ?? this.#state.path));
+    this.#turn = turn.catch(() => undefined);
+    return turn;
+  }
+
+  async #open(config: TunnelUpdate, lane: LaneKind | 'auto'): Promise<Tunnel> {
+    const { name, log } = this.#settings;
+    const { layout } = this.#state;
+    const identity = identityOf(this.#state.config);
+    try {
+      this.#tunnel = await hostTunnel(
+        { name, mtu: layout.mtu, lane, config, identity, log, reload: (file) => this.reload(file) },
+        this.#stop,
+        this.#undo,
+      );
+      return this.#tunnel;
+    } catch (error) {
+      if (layout.mark === 0 || !(error instanceof RangeError) || !error.message.includes('fwmark')) throw error;
+      // A lane that cannot mark its datagrams cannot carry a default route: they would go round in the tunnel.
+      const why =
+        'a default route (or FwMark, or --kill-switch) needs marked datagrams, which only the Linux lane sends';
+      throw new CliError(EXIT.failure, `${why}: leave --lane out, or narrow AllowedIPs`, { cause: error });
+    }
+  }
+
+  async #setDns({ interface: { dns } }: TunnelConfig, layout: Layout): Promise<void> {
+    if (!this.#settings.dns || dns.servers.length + dns.search.length === 0) return;
+    const record = await setDns(this.#settings.name, dns, isFullTunnel(layout));
+    if (record !== undefined) this.#undo.pushStep({ kind: 'resolvconf', record });
+  }
+
+  async #guard(): Promise<void> {
+    const { name, log } = this.#settings;
+    if (!hasProgram('nft')) {
+      log.entry('note', 'nftables is missing: other hosts on your link may speak to the tunnel addresses');
+      return;
+    }
+    this.#undo.pushStep({ kind: 'table', table: guardTable(name) });
+    await nft(guardScript(name, this.#state.config.interface.addresses, this.#state.layout.mark));
+  }
+
+  /** What runs on the way down is promised only when the way up is done. */
+  #promiseHooks(preDown: readonly string[], postDown: readonly string[]): void {
+    const { name } = this.#settings;
+    if (postDown.length > 0) this.#undo.pushLast({ kind: 'commands', hook: 'PostDown', name, commands: postDown });
+    this.#undo.push('SaveConfig', async () => {
+      const { path, config, resolved } = this.#state;
+      if (!config.interface.saveConfig || path === '-' || this.#stop.reason?.kind === 'closed') return;
+      await saveConfig(path, this.#tunnel!, config, resolved);
+    });
+    if (preDown.length > 0) this.#undo.pushStep({ kind: 'commands', hook: 'PreDown', name, commands: preDown });
+  }
+
+  async #apply(path: string): Promise<void> {
+    const { name, killSwitch, log } = this.#settings;
+    const before = this.#state;
+    const tunnel = this.#tunnel;
+    if (path === '-') throw badInput('standard input: a tunnel from there cannot be read again');
+    if (tunnel === undefined) throw new CliError(EXIT.failure, `${name} is not up yet`);
+    const config = await readConfig(path);
+    checkChange(before.config, config, path);
+    const { update, resolved } = await resolveConfig(config);
+    const planned = await planLayout(name, config, resolved, killSwitch);
+    const layout = { ...planned, mark: before.layout.mark };
+    checkLayout(before.layout, layout, path);
+
+    await tunnel.configure({ ...withoutOldEndpoints(update, before.config, config), fwmark: layout.mark });
+    this.#state = { path, config, resolved, layout };
+    await ipBatch(changeCommands(name, before, this.#state));
+    if (killSwitch) await nft(killSwitchScript(name, allowedIpsOf(config), layout.mark));
+    if (isFullTunnel(layout)) await this.#guardAgain(before.config);
+    if (JSON.stringify(before.config.interface.dns) !== JSON.stringify(config.interface.dns)) {
+      await this.#undo.undoKind('resolvconf');
+      await this.#setDns(config, layout);
+    }
+    this.#keeper?.replace(config, resolved);
+    this.#journal.update({ config: path, endpoints: remember(resolved) });
+    log.entry('reloaded', `${name} follows ${path}`, { name, config: path });
+  }
+
+  async #guardAgain(before: TunnelConfig): Promise<void> {
+    const { addresses } = this.#state.config.interface;
+    if (before.interface.addresses.map(formatPrefix).join() === addresses.map(formatPrefix).join()) return;
+    if (hasProgram('nft')) await nft(guardScript(this.#settings.name, addresses, this.#state.layout.mark));
+  }
+
+  #announce(tunnel: Tunnel, crypto: string): void {
+    const { name, killSwitch, log } = this.#settings;
+    const { config, layout } = this.#state;
+    const routes = layout.routes.commands.length + layout.routes.defaults.length;
+    const parts = [
+      config.interface.addresses.map(formatPrefix).join(', ') || 'no address',
+      `MTU ${layout.mtu}`,
+      routes === 1 ? '1 route' : `${routes} routes`,
+      ...layout.routes.defaults.map((family) => `all IPv${family} traffic`),
+      ...(killSwitch ? ['kill switch'] : []),
+      `lane ${tunnel.lane}`,
+      `crypto ${crypto}`,
+    ];
+    const message = `${name} is up: ${parts.join(', ')}; Ctrl-C or 'sealane down ${name}' takes it down`;
+    log.entry('up', message, { name, mtu: layout.mtu, lane: tunnel.lane, crypto, killSwitch, pid: process.pid });
+  }
+}
+
+/** A lane notices that its interface came up a moment later; a handshake before that would be lost. */
+async function untilLinkIsSeen(tunnel: Tunnel, stop: Stop): Promise<void> {
+  const deadline = performance.now() + LINK_TIMEOUT;
+  while (!(await tunnel.status()).up) {
+    if (performance.now() > deadline) throw new CliError(EXIT.failure, `the interface ${tunnel.name} does not come up`);
+    await stop.sleep(LINK_INTERVAL);
+    stop.check();
+  }
+}
+
+/** What is part of how the tunnel came up cannot change under it. */
+function checkChange(before: TunnelConfig, after: TunnelConfig, path: string): void {
+  const fixed = ({ interface: own }: TunnelConfig): Readonly<Record<string, string>> => ({
+    Table: String(own.table),
+    FwMark: String(own.fwmark ?? 0),
+    ...Object.fromEntries(Object.entries(hooksOf(own)).map(([hook, commands]) => [hook, commands.join('\n')])),
+  });
+  const [was, is] = [fixed(before), fixed(after)];
+  const changed = Object.keys(was).find((key) => was[key] !== is[key]);
+  if (changed !== undefined) throw needsRestart(path, `${changed} cannot change`);
+}
+
+function checkLayout(before: Layout, after: Layout, path: string): void {
+  if (before.routes.defaults.join() === after.routes.defaults.join()) return;
+  throw needsRestart(path, 'AllowedIPs: a default route cannot come or go');
+}
+
+function needsRestart(path: string, what: string): CliError {
+  return badInput(`${path}: ${what} while the tunnel is up: take it down and up again`);
+}
+
+/** Setting the endpoint again would take a peer away from where it answers. */
+function withoutOldEndpoints(update: TunnelUpdate, before: TunnelConfig, after: TunnelConfig): TunnelUpdate {
+  const texts = (config: TunnelConfig): ReadonlyMap<string, string> =>
+    new Map(config.peers.map((peer) => [formatKey(peer.publicKey), peer.endpoints.join()]));
+  const [was, is] = [texts(before), texts(after)];
+  const peers = (update.peers ?? []).map((peer) => {
+    const key = formatKey(peer.publicKey);
+    if (was.get(key) !== is.get(key)) return peer;
+    const { endpoint: _same, ...rest } = peer;
+    return rest;
+  });
+  return { ...update, peers };
+}
+
+function changeCommands(name: string, before: State, after: State): readonly IpCommand[] {
+  const addresses = ({ config }: State): readonly string[] => config.interface.addresses.map(formatPrefix);
+  const routes = ({ layout }: State): readonly string[] => layout.routes.commands.map((words) => words.join(' '));
+  const only = (of: readonly string[], others: readonly string[]): readonly string[] =>
+    of.filter((text) => !others.includes(text));
+  return [
+    ...only(routes(before), routes(after)).map((text) => text.replace('route add', 'route delete').split(' ')),
+    ...only(addresses(after), addresses(before)).map((text) => ['address', 'add', text, 'dev', name]),
+    ...only(addresses(before), addresses(after)).map((text) => ['address', 'delete', text, 'dev', name]),
+    ...(before.layout.mtu === after.layout.mtu ? [] : [['link', 'set', 'mtu', String(after.layout.mtu), 'dev', name]]),
+    ...only(routes(after), routes(before)).map((text) => text.split(' ')),
+  ];
+}
