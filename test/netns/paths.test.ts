@@ -79,8 +79,8 @@ describe.for(LINUX_LANE)('%s, with %s', (implementations) => {
       );
       const endpoint = address.includes(':') ? `[${address}]:51001` : `${address}:51001`;
       await peer.wg('set', peer.name, 'peer', aKeys.publicKey, 'endpoint', endpoint);
-      expect((await ping(peer.host, INNER.a4, { count: 3 })).received).toBe(3);
-      expect((await ping(served.host, INNER.b6, { count: 3 })).received).toBe(3);
+      expect((await ping(peer.host, INNER.a4, { count: 3 })).received, address).toBe(3);
+      expect((await ping(served.host, INNER.b6, { count: 3 })).received, address).toBe(3);
       expect(await peer.endpoint()).toBe(endpoint);
       expect((await counter(peer.host, 'other')).packets).toBe(0);
     }

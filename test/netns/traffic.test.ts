@@ -7,7 +7,6 @@ import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
 import { Capture } from '../support/packets.ts';
 import { INNER, missingFor, OUTER, PAIRS, ping, wireguardPair } from '../support/wireguard.ts';
-import type { Pair } from '../support/wireguard.ts';
 
 const SMALL = 1420;
 const JUMBO = 34_736;
@@ -21,19 +20,19 @@ describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
   it(`carries TCP and UDP over and in IPv4 and IPv6, MTU ${SMALL} and ${JUMBO}`, async ({ skip }) => {
     if (reason !== undefined) skip(reason);
     await using lab = await Lab.open();
-    const pair = await wireguardPair(lab, implementations);
-    const { a, b, bKeys } = pair;
+    const { a, b, bKeys } = await wireguardPair(lab, implementations);
     await iperfServer(b.host);
     for (const mtu of [SMALL, JUMBO]) {
-      await setMtu(pair, mtu);
+      for (const device of [a, b]) await device.setMtu(mtu);
       for (const outer of [OUTER.b4, OUTER.b6]) {
         const endpoint = outer.includes(':') ? `[${outer}]:51002` : `${outer}:51002`;
         await a.wg('set', a.name, 'peer', bKeys.publicKey, 'endpoint', endpoint);
         for (const inner of [INNER.b4, INNER.b6]) {
           const size = mtu - (inner.includes(':') ? 48 : 28);
-          expect((await ping(a.host, inner, { count: 3, size })).received).toBe(3);
-          const tcp = await iperf(a.host, inner, ['-n', '4M']);
-          expect(tcp.end.sum_received.bytes).toBeGreaterThanOrEqual(4 * MEBIBYTE - 2 ** 17);
+          expect((await ping(a.host, inner, { count: 3, size })).received, `${size} bytes by ${outer}`).toBe(3);
+          // What is under way when the sender ends does not count as received.
+          const tcp = await iperf(a.host, inner, ['-n', '16M']);
+          expect(tcp.end.sum_received.bytes).toBeGreaterThanOrEqual(8 * MEBIBYTE);
           const udp = await iperf(a.host, inner, [
             '-u',
             '-b',
@@ -54,19 +53,19 @@ describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
   it(`carries 4, 5 and 50 TCP streams at once, MTU ${SMALL} and ${JUMBO}`, async ({ skip }) => {
     if (reason !== undefined) skip(reason);
     await using lab = await Lab.open();
-    const pair = await wireguardPair(lab, implementations);
-    await iperfServer(pair.b.host);
+    const { a, b } = await wireguardPair(lab, implementations);
+    await iperfServer(b.host);
     for (const mtu of [SMALL, JUMBO]) {
-      await setMtu(pair, mtu);
+      for (const device of [a, b]) await device.setMtu(mtu);
       for (const [streams, direction] of [
         ['4', []],
         ['5', ['-R']],
         ['50', []],
       ] as const) {
-        const report = await iperf(pair.a.host, INNER.b4, ['-P', streams, '-t', '1', ...direction]);
+        const report = await iperf(a.host, INNER.b4, ['-P', streams, '-t', '1', ...direction]);
         expect(report.end.sum_received.bytes).toBeGreaterThan(MEBIBYTE);
       }
-      expect((await ping(pair.b.host, INNER.a6, { count: 3 })).received).toBe(3);
+      expect((await ping(b.host, INNER.a6, { count: 3 })).received).toBe(3);
     }
   });
 });
@@ -76,18 +75,11 @@ describe.for(['sealane', 'sealane portable'] as const)('%s', (implementation) =>
     const reason = missingFor([implementation], 'ping', 'tcpdump');
     if (reason !== undefined) skip(reason);
     await using lab = await Lab.open();
-    const pair = await wireguardPair(lab, [implementation, implementation]);
-    const { a, b } = pair;
+    const { a, b } = await wireguardPair(lab, [implementation, implementation]);
     expect((await ping(a.host, INNER.b4, { count: 1 })).received).toBe(1);
     const capture = await Capture.start(a.host, 'va', `udp and src ${OUTER.a4}`);
     for (const mtu of [SMALL, 1290, 1429]) {
-      await setMtu(pair, mtu);
-      await until(`the tunnel to take an MTU of ${mtu}`, async () => {
-        const seen = capture.lengths.length;
-        await ping(a.host, INNER.b4, { count: 1, size: mtu - 28 });
-        await until('a datagram', () => capture.lengths.length > seen);
-        return capture.lengths.at(-1) === mtu + OVERHEAD;
-      });
+      for (const device of [a, b]) await device.setMtu(mtu);
       for (const length of [mtu, mtu - 1, mtu - 12, mtu - 40, 1000, 85]) {
         const seen = capture.lengths.length;
         expect((await ping(a.host, INNER.b4, { count: 1, size: length - 28 })).received).toBe(1);
@@ -102,7 +94,3 @@ describe.for(['sealane', 'sealane portable'] as const)('%s', (implementation) =>
     expect(Math.max(...capture.lengths)).toBe(1429 + OVERHEAD);
   });
 });
-
-async function setMtu({ a, b }: Pair, mtu: number): Promise<void> {
-  for (const { host, name } of [a, b]) await host.must('ip', ['link', 'set', 'dev', name, 'mtu', String(mtu)]);
-}

@@ -18,5 +18,9 @@ export async function iperfServer(host: Host): Promise<void> {
 
 /** One run of iperf3's client; an error when it fails. */
 export async function iperf(host: Host, target: string, args: readonly string[]): Promise<IperfReport> {
-  return JSON.parse(await host.must('iperf3', ['-J', '-c', target, ...args])) as IperfReport;
+  const report = JSON.parse(await host.must('iperf3', ['-J', '-c', target, ...args])) as IperfReport & {
+    readonly error?: string;
+  };
+  if (report.error !== undefined) throw new Error(`iperf3 ${args.join(' ')}: ${report.error}`);
+  return report;
 }

@@ -1,4 +1,7 @@
 /** WireGuard devices in hosts of a lab: ours and wireguard-go's behind one interface, both configured with the stock `wg`. */
+import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { execute, missing, until } from './lab.ts';
 import type { Host, Lab, Running } from './lab.ts';
@@ -148,6 +151,16 @@ export class WireguardDevice {
     await this.host.must('wg', ['setconf', this.name, file]);
   }
 
+  /** Changes the MTU of the interface and waits until the device works with it. */
+  async setMtu(mtu: number): Promise<void> {
+    await this.host.must('ip', ['link', 'set', 'dev', this.name, 'mtu', String(mtu)]);
+    // Others cannot be asked; wireguard-go hears of it from the kernel.
+    if (this.lane === undefined) return;
+    await until(`${this.name} to take an MTU of ${mtu}`, async () =>
+      (await control(this.socketPath, ['status=1\n\n'])).includes(`"mtu":${mtu},`),
+    );
+  }
+
   wg(...args: readonly string[]): Promise<string> {
     return this.host.must('wg', args);
   }
@@ -166,6 +179,18 @@ export class WireguardDevice {
   async endpoint(): Promise<string> {
     return (await this.wg('show', this.name, 'endpoints')).trim().split('\t')[1] ?? '';
   }
+}
+
+/** Writes the pieces of an operation to a control socket one by one; resolves to all answers. */
+export async function control(path: string, pieces: readonly string[]): Promise<string> {
+  const socket = connect(path);
+  const answer = text(socket);
+  for (const piece of pieces) {
+    await new Promise((resolve) => socket.write(piece, resolve));
+    if (pieces.length > 1) await sleep(1);
+  }
+  socket.end();
+  return answer;
 }
 
 export interface PairOptions {
