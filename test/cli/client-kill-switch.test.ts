@@ -1,0 +1,116 @@
+/** `sealane up --kill-switch`: what leaves host a on the outer link is counted there, by nftables and by port. */
+import { describe, expect, it } from 'vitest';
+import { clientFile, SERVER, systemOf, twoHosts, up } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { type Host, Lab, missing } from '../support/lab.ts';
+import { ping } from '../support/wireguard.ts';
+
+const reason = missing('ping', 'wg', 'nft');
+
+/** Counts, on the far end of the link, everything that is neither a datagram of the tunnel nor neighbour discovery. */
+async function countClear(host: Host): Promise<void> {
+  await host.must('nft', ['-f', '-'], {
+    input: `table netdev count {
+  chain in {
+    type filter hook ingress device "vb" priority 0; policy accept;
+    udp dport 51888 accept
+    ether type arp accept
+    icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept
+    counter
+  }
+}
+`,
+  });
+}
+
+async function clearPackets(host: Host): Promise<number> {
+  return Number(/counter packets (\d+)/.exec(await host.must('nft', ['list', 'table', 'netdev', 'count']))?.[1]);
+}
+
+/** Tries to get out by every way that a program has. */
+async function tryToLeave(host: Host): Promise<void> {
+  await Promise.all([
+    host.run('ping', ['-c', '3', '-i', '0.2', '-W', '1', '203.0.113.1']),
+    host.run('ping', ['-c', '3', '-i', '0.2', '-W', '1', '192.168.88.2']),
+    host.run('ping', ['-6', '-c', '3', '-i', '0.2', '-W', '1', 'fd88::2']),
+    host.run('ping', ['-I', 'va', '-c', '2', '-W', '1', '203.0.113.1']),
+    host.run('bash', [
+      '-c',
+      'for i in 1 2 3; do echo x > /dev/udp/203.0.113.1/53; echo x > /dev/udp/192.168.88.2/51889; done',
+    ]),
+  ]);
+}
+
+describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'between two namespaces'})`, () => {
+  it('lets nothing out in the clear: server down, foreign routes, client killed', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await b.must('ip', ['address', 'add', '203.0.113.1/32', 'dev', 'lo']);
+    await a.must('ip', ['route', 'add', 'default', 'via', '192.168.88.2']);
+    await countClear(b);
+    await tryToLeave(a);
+    const free = await clearPackets(b);
+    expect(free).toBeGreaterThan(10);
+    const before = await systemOf(a);
+
+    const name = lab.interfaceName('a');
+    const there = await up(lab, b, lab.interfaceName('b'), SERVER);
+    const here = await up(lab, a, name, clientFile('0.0.0.0/0, ::/0'), '--kill-switch');
+    expect(here.stderr).toContain('kill switch');
+    expect(await ping(a, '203.0.113.1', { count: 5 })).toEqual({ sent: 5, received: 5, duplicates: 0 });
+    expect((await a.run('ping', ['-c', '1', '127.0.0.1'])).code).toBe(0);
+
+    // A route that is more specific than the tunnel's wins, and its packets still do not leave (CVE-2024-3661).
+    await a.must('ip', ['route', 'add', '203.0.113.0/24', 'via', '192.168.88.2']);
+    await tryToLeave(a);
+    expect(await clearPackets(b)).toBe(free);
+    await a.must('ip', ['route', 'delete', '203.0.113.0/24']);
+    expect((await ping(a, '203.0.113.1', { count: 2 })).received).toBe(2);
+
+    await there.stop();
+    await tryToLeave(a);
+    expect(await clearPackets(b)).toBe(free);
+
+    await here.stop('SIGKILL');
+    await tryToLeave(a);
+    expect(await clearPackets(b)).toBe(free);
+
+    // Coming up again leaves no gap, nor does failing to.
+    const missingKey = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0, ::/0', 'PostUp = false'));
+    const failed = await a.run('env', [
+      `STATE_DIRECTORY=${lab.folder}`,
+      process.execPath,
+      SEALANE,
+      'up',
+      missingKey,
+      '--kill-switch',
+    ]);
+    expect(failed.stderr).toContain('the kill switch stays');
+    await tryToLeave(a);
+    expect(await clearPackets(b)).toBe(free);
+
+    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    expect(down.code).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+    await tryToLeave(a);
+    expect(await clearPackets(b)).toBeGreaterThan(free);
+  });
+
+  it('keeps what is meant for a narrower tunnel in it, and nothing else', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await b.must('ip', ['address', 'add', '203.0.113.1/32', 'dev', 'lo']);
+    await a.must('ip', ['route', 'add', 'default', 'via', '192.168.88.2']);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const here = await up(lab, a, name, clientFile('10.88.0.0/24, 203.0.113.0/24'), '--kill-switch');
+    await countClear(b);
+    expect((await a.run('ping', ['-c', '1', '-W', '1', '192.168.88.2'])).code).toBe(0);
+    const free = await clearPackets(b);
+    await here.stop('SIGKILL');
+    await a.run('ping', ['-c', '3', '-i', '0.2', '-W', '1', '203.0.113.1']);
+    expect(await clearPackets(b)).toBe(free);
+    expect((await a.run(process.execPath, [SEALANE, 'down', name])).code).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+  });
+});
