@@ -1,5 +1,5 @@
 /** A host: one protocol `Device` with clocks of its own, driven as a lane drives it and only by what it announces. */
-import { Device, HEADROOM, PacketBatch, TAILROOM, VERDICT, dropReason, nobleCrypto } from '@sealane/protocol';
+import { Device, HEADROOM, PacketBatch, TAILROOM, VERDICT, dropReason } from '@sealane/protocol';
 import type { Crypto, DeviceEvent, DropReason, Endpoint, OutgoingDatagram } from '@sealane/protocol';
 import type { VirtualClock } from './clock.ts';
 import type { Network, Receiver } from './network.ts';
@@ -78,7 +78,7 @@ export class Node implements Receiver {
     this.#clock = options.clock;
     this.#network = options.network;
     this.privateKey = options.privateKey;
-    this.publicKey = nobleCrypto.publicKey(options.privateKey);
+    this.publicKey = options.crypto.publicKey(options.privateKey);
     this.inner = options.inner;
     this.inner6 = options.inner6;
     this.endpoints = options.endpoints;
