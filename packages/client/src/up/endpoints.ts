@@ -35,6 +35,8 @@ const TIMES: EndpointTimes = {
   returnInterval: 60_000,
 };
 const TICK = 1_000;
+/** Bytes of two keepalives: nothing answers those. Any packet of a program is larger. */
+const KEEPALIVES = 64;
 /** Between two lookups for the reason that nothing answers. */
 const LOOKUP_INTERVAL = 30_000;
 
@@ -156,7 +158,7 @@ export class EndpointKeeper {
   async #look(watch: Watch, status: PeerStatus, now: number): Promise<void> {
     const { rxBytes, txBytes, endpoint } = status;
     const heard = rxBytes > watch.rxBytes;
-    const sent = txBytes > watch.txBytes;
+    const sent = txBytes > watch.txBytes + KEEPALIVES;
     watch.rxBytes = rxBytes;
     watch.txBytes = txBytes;
     if (watch.returning !== undefined) return await this.#endReturn(watch, status, now);
