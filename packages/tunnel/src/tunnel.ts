@@ -2,6 +2,7 @@ import type { Crypto, DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from './crypto/select.ts';
 import { LinuxLane, linuxLaneObstacle } from './lane/linux.ts';
 import { PortableLane } from './lane/portable.ts';
+import { StackLane, stackLaneObstacle } from './lane/stack.ts';
 import type { Lane, LaneKind, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from './model.ts';
 import { errorMessage } from './os-error.ts';
 
@@ -112,6 +113,13 @@ export class Tunnel {
 }
 
 async function openLane(kind: LaneKind | 'auto', options: LaneOptions, config: TunnelUpdate): Promise<Lane> {
+  if (kind !== 'portable' && stackLaneObstacle(options) === undefined) {
+    try {
+      return await StackLane.open(options, config);
+    } catch (error) {
+      if (kind === 'linux' || !isUnavailable(error)) throw error;
+    }
+  }
   const obstacle = kind === 'portable' ? undefined : linuxLaneObstacle(options);
   if (kind === 'linux' && obstacle !== undefined) throw new Error(obstacle);
   if (kind === 'portable' || obstacle !== undefined) return PortableLane.open(options, config);
@@ -124,6 +132,12 @@ async function openLane(kind: LaneKind | 'auto', options: LaneOptions, config: T
       throw error;
     });
   }
+}
+
+/** Native code cannot be loaded here: nothing that a program asked for is wrong. */
+function isUnavailable(error: unknown): boolean {
+  const code = error instanceof Error && 'code' in error ? error.code : undefined;
+  return code === 'MODULE_NOT_FOUND' || code === 'ERR_DLOPEN_FAILED';
 }
 
 function isType<T extends TunnelEventType>(event: TunnelEvent, type: T): event is TunnelEventOf<T> {

@@ -22,6 +22,8 @@ export interface Deliverable {
 /** Rounds of events and answers within one read, so that a busy socket cannot hold the lane. */
 const MAX_ROUNDS = 4;
 const QUEUED_PACKETS = 512;
+/** What sealing adds behind the padded packet. */
+const TAG = 16;
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
 
 export class StackDevice implements PacketDevice {
@@ -171,6 +173,7 @@ export function toIpAddress(bytes: Uint8Array): IpAddress {
 /** Writes into the lane's batch while there is one, else into a bounded queue that the next batch begins with. */
 class BatchSink implements PacketSink {
   buffer: Uint8Array;
+  readonly #mtu: number;
   #batch: PacketBatch;
   #end = 0;
   readonly #queue: PacketBatch;
@@ -179,6 +182,7 @@ class BatchSink implements PacketSink {
   #taken = 0;
 
   constructor(mtu: number) {
+    this.#mtu = mtu;
     this.#queue = new PacketBatch(new Uint8Array(QUEUED_PACKETS * (HEADROOM + mtu + TAILROOM)), QUEUED_PACKETS);
     this.#batch = this.#queue;
     this.buffer = this.#queue.buffer;
@@ -194,7 +198,7 @@ class BatchSink implements PacketSink {
       if (offset + length + TAILROOM > batch.buffer.length) break;
       batch.buffer.set(queue.buffer.subarray(from, from + length), offset);
       batch.push(offset, length);
-      end = offset + length + TAILROOM;
+      end = this.#sealedEnd(offset, length);
       this.#taken++;
     }
     if (this.#taken === queue.count) {
@@ -222,7 +226,13 @@ class BatchSink implements PacketSink {
 
   commit(offset: number, length: number): void {
     this.#batch.push(offset, length);
-    this.#end = offset + length + TAILROOM;
+    this.#end = this.#sealedEnd(offset, length);
     if (this.#batch === this.#queue) this.#queueEnd = this.#end;
+  }
+
+  /** Sealed, full packets then lie without a gap: a row of them can leave in one call. */
+  #sealedEnd(offset: number, length: number): number {
+    const padded = Math.max(length, Math.min(this.#mtu, (length + 15) & ~15));
+    return offset + padded + TAG;
   }
 }
