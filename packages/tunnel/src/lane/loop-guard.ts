@@ -2,11 +2,14 @@ import type { PacketBatch } from '@sealane/protocol';
 
 const UDP = 17;
 const FRAGMENT_OFFSET = 0x1fff;
+/** IPv6's Fragment header (RFC 8200 section 4.5). */
+const FRAGMENT = 44;
 
 /**
  * Takes our own outer datagrams out of a batch of packets from the device, and returns how many there were: with a
  * route that leads the tunnel's endpoint into the tunnel each would be sealed again, larger, for ever. Ours are the UDP
- * packets from `listenPort` to an address and port that `wasSentTo` knows.
+ * packets from `listenPort` to an address and port that `wasSentTo` knows, also when they are the first fragment; later
+ * fragments are small and their own datagrams need none.
  */
 export function removeOwnDatagrams(
   batch: PacketBatch,
@@ -43,7 +46,13 @@ function isOwn(
     if (udp + 4 > offset + length || view.getUint16(udp) !== listenPort) return false;
     return wasSentTo(buffer.subarray(offset + 16, offset + 20), view.getUint16(udp + 2));
   }
-  if (first >>> 4 !== 6 || length < 48 || view.getUint8(offset + 6) !== UDP) return false;
-  if (view.getUint16(offset + 40) !== listenPort) return false;
-  return wasSentTo(buffer.subarray(offset + 24, offset + 40), view.getUint16(offset + 42));
+  if (first >>> 4 !== 6 || length < 48) return false;
+  let header = view.getUint8(offset + 6);
+  let udp = offset + 40;
+  if (header === FRAGMENT && length >= 56 && view.getUint16(offset + 42) >>> 3 === 0) {
+    header = view.getUint8(offset + 40);
+    udp += 8;
+  }
+  if (header !== UDP || view.getUint16(udp) !== listenPort) return false;
+  return wasSentTo(buffer.subarray(offset + 24, offset + 40), view.getUint16(udp + 2));
 }
