@@ -198,6 +198,32 @@ describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
     expect((await ping(server, '10.77.0.1', { count: 5, interval: 0.2 })).received).toBe(5);
   });
 
+  it('roams with the loss of at most one ping a move', async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const { a, b } = await wireguardPair(lab, implementations);
+    await a.host.must('sysctl', ['-q', '-w', 'net.ipv4.conf.all.promote_secondaries=1']);
+    expect((await ping(a.host, INNER.b4, { count: 2 })).received).toBe(2);
+    const traffic = ping(a.host, INNER.b4, { count: 60, interval: 0.1 });
+    const moves = 6;
+    let address: string = OUTER.a4;
+    for (let move = 1; move <= moves; move++) {
+      await sleep(700);
+      // wireguard-go of some versions is dark for 15 s after the loss of its address.
+      if (move % 2 === 0 && implementations[0] !== 'wireguard-go') {
+        const next = `192.168.77.${20 + move}`;
+        await a.host.must('ip', ['addr', 'add', `${next}/24`, 'dev', 'va']);
+        await a.host.must('ip', ['addr', 'del', `${address}/24`, 'dev', 'va']);
+        address = next;
+      } else {
+        await a.wg('set', a.name, 'listen-port', String(51_100 + move));
+      }
+    }
+    expect((await traffic).received).toBeGreaterThanOrEqual(60 - moves);
+    expect(await b.endpoint()).toBe(`${address}:${implementations[0] === 'wireguard-go' ? 51_106 : 51_105}`);
+    expect((await ping(b.host, INNER.a6, { count: 3 })).received).toBe(3);
+  });
+
   it('carries a tunnel in a tunnel', async ({ skip }) => {
     if (reason !== undefined) skip(reason);
     await using lab = await Lab.open();
@@ -289,6 +315,7 @@ async function routedPair(lab: Lab, implementations: readonly [Implementation, I
     addresses: ['10.77.0.1/24'],
     peers: [],
   });
+  // No IPv6: its router solicitations would keep a NAT's mapping alive.
   await device.wg(
     'set',
     device.name,
@@ -297,7 +324,7 @@ async function routedPair(lab: Lab, implementations: readonly [Implementation, I
     'endpoint',
     '192.168.2.2:51002',
     'allowed-ips',
-    '0.0.0.0/0,::/0',
+    '0.0.0.0/0',
   );
   return { client, router, server, device, serverDevice, serverKeys };
 }
