@@ -7,7 +7,8 @@
  *
  * The data path only moves deadlines and counters. Everything rare (handshakes that `open` queued, timers, keepalives,
  * packets that waited for a session) comes out of `tick`, so a lane that ticks after its data never lets handshakes starve it.
- * `now` is monotonic milliseconds; time that runs backwards stands still.
+ * `now` is monotonic milliseconds; time that runs backwards stands still. Where that clock stops while the host sleeps, the
+ * wall clock tells how long: sessions must age all the same, because the peer's have.
  */
 import { AllowedIps } from './allowed-ips.ts';
 import type { PacketBatch, PeerHandle } from './batch.ts';
@@ -60,6 +61,10 @@ const DROP = {
 } as const;
 
 const TICKS_PER_PEER = 4;
+/** Milliseconds that the wall clock may gain on the monotonic one before we take it that the host has slept. */
+const SLEEP_TOLERANCE = 1_000;
+/** Milliseconds between looks at the wall clock while packets are sent; only a tick sees it. */
+const WALL_CLOCK_INTERVAL = 1_000;
 /** Milliseconds: more than adding and subtracting a clock offset can lose. */
 const ROUNDING = 0.001;
 
@@ -76,6 +81,10 @@ export class Device {
   /** Added to the caller's clock so that ours never runs backwards. */
   #clockOffset = 0;
   #lastNow = -Infinity;
+  /** Wall clock less our clock, at the last tick. */
+  #wallOffset: number | undefined;
+  #tickedAt = -Infinity;
+  #wallClockDue = false;
 
   constructor({ crypto, random, timestampFloor }: DeviceOptions) {
     const jitter = new JitterSource(random);
@@ -116,6 +125,7 @@ export class Device {
    */
   seal(batch: PacketBatch, now: number): void {
     const at = this.#clock(now);
+    this.#wallClockDue ||= at - this.#tickedAt >= WALL_CLOCK_INTERVAL;
     for (let i = 0; i < batch.count; i++) {
       const verdict = this.#sealOne(batch, i, at);
       batch.verdicts[i] = verdict;
@@ -139,6 +149,7 @@ export class Device {
   /** When `tick` is due at the latest. Any other call may make it earlier. */
   nextDeadline(): Deadline {
     if (this.#handshakes.length > 0) return { at: this.#callersTime(this.#lastNow), why: 'handshake-queue' };
+    if (this.#wallClockDue) return { at: this.#callersTime(this.#lastNow), why: 'wall-clock' };
     const peer = this.#deadlines.first();
     const sweep = this.#limiter.nextSweep();
     if (peer === undefined || sweep < peer.scheduledAt) {
@@ -149,7 +160,7 @@ export class Device {
 
   /** Does what is due; `unixMs` is the wall clock, for timestamps. Early calls do no harm. */
   tick(now: number, unixMs: number): Output {
-    const at = this.#clock(now);
+    const at = this.#wake(this.#clock(now), unixMs);
     const out: Outbox = { datagrams: [], events: [], now: at, unixMs };
     for (let n = 0; n < HANDSHAKES_PER_TICK && this.#handshakes.length > 0; n++) this.#receiveHandshake(out);
     if (this.#limiter.nextSweep() <= at) this.#limiter.sweep(at);
@@ -242,6 +253,8 @@ export class Device {
     const { view } = batch;
     const offset = batch.offsets[i]!;
     const length = batch.lengths[i]!;
+    // Nothing can be sent back to port 0, and no peer sends from there.
+    if (batch.endpoints[i]?.port === 0) return DROP.malformed;
     const type = messageType(view, offset, length);
     if (type !== MESSAGE.data) return type === 0 ? DROP.malformed : this.#queueHandshake(batch, i);
     const entry = this.#context.indexes.lookup(view.getUint32(offset + DATA.receiver, true));
@@ -392,6 +405,20 @@ export class Device {
   #callersTime(at: number): number {
     const time = at - this.#clockOffset;
     return time + this.#clockOffset < at ? time + ROUNDING : time;
+  }
+
+  /** Lets our clock catch up with a sleep that the caller's did not see. */
+  #wake(at: number, unixMs: number): number {
+    const slept = unixMs - at - (this.#wallOffset ?? Infinity);
+    if (slept > SLEEP_TOLERANCE && slept < Infinity) {
+      this.#clockOffset += slept;
+      this.#lastNow = at + slept;
+    } else {
+      this.#wallOffset = unixMs - at;
+    }
+    this.#wallClockDue = false;
+    this.#tickedAt = this.#lastNow;
+    return this.#lastNow;
   }
 
   /** The caller's clock, made monotonic. */

@@ -3,7 +3,7 @@
  * The order is the order of status output.
  */
 export const DROP_REASONS = [
-  /** Datagram: no known message type, reserved bytes set or a length that the type does not have. */
+  /** Datagram: no known message type, reserved bytes set, a length that the type does not have, or from port 0. */
   'malformed',
   /** Handshake: mac1 is not made with our public key. */
   'bad-mac1',

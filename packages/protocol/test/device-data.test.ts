@@ -458,4 +458,24 @@ describe('garbage', () => {
     expect(stateOf(a)).toEqual(beforeA);
     expect(stateOf(b)).toEqual(beforeB);
   });
+
+  it('from port 0, to which nothing can be sent back, is not even looked at', () => {
+    const [world, a, b] = paired(42);
+    const nowhere = { ...outer(92), port: 0 };
+    world.ping(a, b);
+    const [first] = world.log.of({ from: 'a', kind: 'initiation' });
+    world.network.filter = () => false;
+    a.rekey();
+    world.run(30);
+    const fresh = world.log.of({ from: 'a', kind: 'initiation' }).at(-1)!;
+    expect(fresh.bytes).not.toEqual(first!.bytes);
+    const before = stateOf(b);
+    const sent = world.log.of({ from: 'b' }).length;
+    for (const { bytes } of [fresh, ...world.log.of({ from: 'a' })]) {
+      expect(b.accept(bytes, nowhere)).toBe('malformed');
+    }
+    world.run(0);
+    expect(world.log.of({ from: 'b' }).length).toBe(sent);
+    expect(stateOf(b)).toEqual(before);
+  });
 });
