@@ -56,10 +56,13 @@ export function parseConfig(text: string, file: string): TunnelConfig {
       assign(draft, section, statement, line, report);
     }
   }
+  // A misspelt key also makes the right one missing: what stands in a line explains more than what does not.
+  const inLines = problems.length;
   if (draft.interfaceLine > 0) checkInterface(draft, report);
   else if (problems.length === 0) report(0, '[Interface]', 'is missing; begin the file with this section');
   checkPeers(draft, report);
-  if (problems.length > 0) throw new ConfigError(problems.toSorted((a, b) => a.line - b.line));
+  if (problems.length > 0)
+    throw new ConfigError([...problems.slice(0, inLines), ...problems.slice(inLines).toSorted(byLine)]);
   return finish(draft);
 }
 
@@ -346,4 +349,8 @@ function newInterface(): InterfaceDraft {
 
 function newPeer(line: number): PeerDraft {
   return { line, publicKey: undefined, publicKeyLine: 0, allowedIps: [], endpoints: [], furtherEndpoints: [] };
+}
+
+function byLine(a: ConfigProblem, b: ConfigProblem): number {
+  return a.line - b.line;
 }

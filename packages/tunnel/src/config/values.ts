@@ -157,7 +157,8 @@ export function readGateways(value: string): Uint8Array[] {
 
 /** Text of the file as it may appear in a message: printable, short, in quotes. */
 export function quote(text: string): string {
-  const printable = text.replaceAll(/[^\x20-\x7e]/g, '?');
+  // A key that was pasted into the wrong line: 32 bytes in base64 or hexadecimal.
+  const printable = text.replaceAll(/[0-9a-f]{64}|[a-z0-9+/]{43}=?/gi, '(a key)').replaceAll(/[^\x20-\x7e]/g, '?');
   return `'${printable.length > 60 ? `${printable.slice(0, 57)}...` : printable}'`;
 }
 

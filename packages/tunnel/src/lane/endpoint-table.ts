@@ -11,7 +11,7 @@ const MOST_ENDPOINTS = 4096;
  */
 export class EndpointTable {
   readonly #known = new Map<string, Endpoint>();
-  readonly #texts = new WeakMap<Endpoint, string>();
+  #texts = new WeakMap<Endpoint, string>();
   /** Every `address port` that was sent to, for `wasSentTo`. */
   readonly #targets = new Set<string>();
   #lastAddress = '';
@@ -39,10 +39,14 @@ export class EndpointTable {
   target(endpoint: Endpoint): string {
     let text = this.#texts.get(endpoint);
     if (text === undefined) {
+      if (this.#targets.size >= MOST_ENDPOINTS) {
+        // Both start anew, so that endpoints still in use come back into the set.
+        this.#targets.clear();
+        this.#texts = new WeakMap();
+      }
       const address = formatAddress(endpoint.address);
       text = endpoint.scopeId === 0 ? address : `${address}%${zoneOf(endpoint.scopeId)}`;
       this.#texts.set(endpoint, text);
-      if (this.#targets.size >= MOST_ENDPOINTS) this.#targets.clear();
       this.#targets.add(keyOf(address, endpoint.port));
     }
     return text;

@@ -127,7 +127,8 @@ function ownFolder(): string {
 async function locked(path: string, action: () => Promise<void>): Promise<void> {
   const lock = join(dirname(path), `.${basename(path)}.lock`);
   while (!(await createLock(lock))) {
-    const age = Date.now() - ((await entryAt(lock))?.mtimeMs ?? Date.now());
+    // A clock that was set back makes a lock look as if it came from the future: that one is left over too.
+    const age = Math.abs(Date.now() - ((await entryAt(lock))?.mtimeMs ?? Date.now()));
     if (age > STALE_LOCK) await unlink(lock).catch(() => undefined);
     else await sleep(LOCK_RETRY);
   }

@@ -261,15 +261,15 @@ describe('what is wrong is said in one line', () => {
     ]);
   });
 
-  it('collects every problem, in the order of lines, and counts them', () => {
+  it('collects every problem, in the order of lines, what is missing last, and counts them', () => {
     const text = '[Interface]\nMTU = 1\nListenPort = x\n[Peer]\nPublicKey = y\n';
     expect(problemsOf(text).map(({ line, field }) => [line, field])).toEqual([
-      [1, 'PrivateKey'],
       [2, 'MTU'],
       [3, 'ListenPort'],
       [5, 'PublicKey'],
+      [1, 'PrivateKey'],
     ]);
-    expect(() => parseConfig(text, 'wg0.conf')).toThrow(/^wg0\.conf:1: PrivateKey: .* \(and 3 more problems\)$/);
+    expect(() => parseConfig(text, 'wg0.conf')).toThrow(/^wg0\.conf:2: MTU: .* \(and 3 more problems\)$/);
   });
 
   it('never repeats a secret, however the line is broken', () => {
@@ -292,11 +292,41 @@ describe('what is wrong is said in one line', () => {
     }
   });
 
+  it.each([
+    'Address',
+    'AllowedIPs',
+    'DNS',
+    'Endpoint',
+    'FwMark',
+    'ListenPort',
+    'MTU',
+    'PersistentKeepalive',
+    'PublicKey',
+    'SaveConfig',
+    'Table',
+  ])('never repeats a key that was pasted behind %s', (field) => {
+    const hex = 'c0ffee11'.repeat(8);
+    for (const secret of [KEYS.alice.private, KEYS.alice.private.slice(0, 43), `x${KEYS.alice.private}x`, hex]) {
+      const messages = [
+        ...messagesOf(`${INTERFACE}${field} = ${secret}`),
+        ...messagesOf(`${INTERFACE}${PEER}${field} = ${secret}`),
+      ];
+      expect(messages.length).toBeGreaterThan(0);
+      for (const message of messages) expect(message).not.toContain(secret.slice(2, 40));
+    }
+  });
+
+  it('names the misspelt key before the one that is missing because of it', () => {
+    expect(messagesOf(`[Interface]\nPrivatKey = ${KEYS.alice.private}\n`)[0]).toMatch(
+      /wg0.conf:2: PrivatKey: .*PrivateKey/,
+    );
+  });
+
   it('shows no control characters and no endless values', () => {
     const [message] = messagesOf(`${INTERFACE}Table = \u001b[31m${'x'.repeat(5_000)}`);
     expect(message).toBe('wg0.conf:3: holds a control character; write the line again as plain text');
-    const [long] = messagesOf(`${INTERFACE}Table = é${'x'.repeat(5_000)}`);
-    expect(long).toMatch(/^wg0\.conf:3: Table: '\?x{56}\.\.\.' is not/);
+    const [long] = messagesOf(`${INTERFACE}Table = é${'.'.repeat(5_000)}`);
+    expect(long).toMatch(/^wg0\.conf:3: Table: '\?\.{59}' is not/);
   });
 });
 
