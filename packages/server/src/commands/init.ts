@@ -29,6 +29,8 @@ export async function init(options: InitOptions): Promise<void> {
     const fresh = generatePrivateKey((length) => new Uint8Array(randomBytes(length)));
     const created = createPrivateKey(folder, fresh);
     wipe(fresh);
+    // What was there must be usable before the folder becomes a server.
+    wipe(readPrivateKey(folder));
     const { endpoint, dns, mtu } = options;
     const pool = options.pool.map(({ text }) => text);
     // The registry is what makes the folder a server: it comes last.
