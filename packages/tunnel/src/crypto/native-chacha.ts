@@ -6,8 +6,9 @@
  * Poly1305's last block stands behind the packet for the one call that reads both. What lies there meanwhile is put back.
  * Packets that do not lie 4-aligned, or at the edge of their buffer, take a way through a scratch buffer.
  */
-import { wipe, type Aead, type PacketOpener, type PacketSealer } from '@sealane/protocol';
-import { addressOf, foreign, memoryOf, type ForeignFunction, type Memory } from '../linux/foreign.ts';
+import type { Aead, PacketOpener, PacketSealer } from '@sealane/protocol';
+import { foreign, memoryOf, type ForeignFunction, type Memory } from '../linux/foreign.ts';
+import { lowBuffer, LowPool, type LowSlot } from '../linux/low-memory.ts';
 
 const TAG_LENGTH = 16;
 const BLOCK = 64;
@@ -33,13 +34,14 @@ interface Functions {
   readonly address: number;
   /** Words to be put back. */
   readonly saved: Uint32Array;
+  readonly states: LowPool;
 }
 
 let bound: Functions | undefined;
 
 function functions(): Functions {
   if (bound !== undefined) return bound;
-  const scratch = new Uint8Array(new ArrayBuffer(SCRATCH));
+  const scratch = new Uint8Array(lowBuffer(SCRATCH));
   const { address, words } = memoryOf(scratch);
   const contextSize = foreign('size_t Poly1305_ctx_size()')();
   if (contextSize > INPUT - POLY) throw new Error(`libcrypto's Poly1305 needs ${contextSize} bytes`);
@@ -53,6 +55,7 @@ function functions(): Functions {
     words,
     address,
     saved: new Uint32Array(16),
+    states: new LowPool(48),
   };
   return bound;
 }
@@ -68,15 +71,13 @@ export function nativeChacha(): Pick<Aead, 'sealer' | 'opener'> | undefined {
 }
 
 class ChachaPacketCipher implements PacketSealer, PacketOpener {
-  /** The key, then ChaCha20's counter and nonce. */
-  readonly #state = new Uint8Array(new ArrayBuffer(48));
-  readonly #stateWords = new Uint32Array(this.#state.buffer);
-  readonly #key: number;
   readonly #call: Functions = functions();
+  /** The key, then ChaCha20's counter and nonce; undefined once it was wiped. */
+  #state: LowSlot | undefined;
 
   constructor(key: Uint8Array) {
-    this.#state.set(key);
-    this.#key = addressOf(this.#state);
+    this.#state = this.#call.states.take();
+    this.#state.bytes.set(key);
   }
 
   seal(buffer: Uint8Array, offset: number, length: number, low: number, high: number): void {
@@ -88,11 +89,9 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
     const before = (at - BLOCK) >> 2;
     const end = (at + length) >> 2;
     const padding = (-length & 15) >> 2;
-    const stateWords = this.#stateWords;
-    stateWords[10] = low;
-    stateWords[11] = high;
+    const key = this.#setCounter(low, high);
     for (let i = 0; i < 16; i++) saved[i] = own[before + i]!;
-    chacha(memory.address + at - BLOCK, memory.address + at - BLOCK, BLOCK + length, this.#key, this.#key + 32);
+    chacha(memory.address + at - BLOCK, memory.address + at - BLOCK, BLOCK + length, key, key + 32);
     this.#takeKey(own, before);
     for (let i = 0; i < 16; i++) own[before + i] = saved[i]!;
     for (let i = 0; i < padding; i++) saved[i] = own[end + 4 + i]!;
@@ -128,9 +127,20 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
   }
 
   wipe(): void {
-    wipe(this.#state);
-    const { scratch } = this.#call;
+    const { scratch, saved, states } = this.#call;
+    if (this.#state !== undefined) states.give(this.#state);
+    this.#state = undefined;
     scratch.fill(0);
+    saved.fill(0);
+  }
+
+  /** Returns the key's address. */
+  #setCounter(low: number, high: number): number {
+    const state = this.#state;
+    if (state === undefined) throw new TypeError('the key was wiped');
+    state.words[10] = low;
+    state.words[11] = high;
+    return state.address;
   }
 
   #sealAside(memory: Memory, at: number, length: number, low: number, high: number): void {
@@ -165,9 +175,7 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
   /** Leaves the Poly1305 key at ONE_TIME_KEY and the packet, enciphered or deciphered, at OUTPUT + BLOCK. */
   #run(memory: Memory, at: number, length: number, low: number, high: number): void {
     const { words, address, chacha, copy, saved } = this.#call;
-    const state = this.#stateWords;
-    state[10] = low;
-    state[11] = high;
+    const key = this.#setCounter(low, high);
     let from = memory.words;
     let first = (at - BLOCK) >> 2;
     let source = memory.address + at - BLOCK;
@@ -178,7 +186,7 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
       first = INPUT >> 2;
     }
     for (let i = 0; i < 8; i++) saved[i] = from[first + i]!;
-    chacha(address + OUTPUT, source, BLOCK + length, this.#key, this.#key + 32);
+    chacha(address + OUTPUT, source, BLOCK + length, key, key + 32);
     this.#takeKey(words, OUTPUT >> 2);
   }
 

@@ -1,6 +1,7 @@
 /** Packet ciphers through libcrypto's EVP: one context a key and direction; a packet changes only the nonce. */
 import type { Aead, CipherSuite, PacketOpener, PacketSealer } from '@sealane/protocol';
 import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import { LowPool, type LowSlot } from '../linux/low-memory.ts';
 
 export interface EvpCipher {
   /** EVP_chacha20_poly1305() or EVP_aes_256_gcm(). */
@@ -57,21 +58,25 @@ export function evpPacketCipher(cipher: EvpCipher): Pick<Aead, 'sealer' | 'opene
   };
 }
 
+const pool = new LowPool(192);
+
 /** The context and, at fixed places, the nonce and the request for the tag (an OSSL_PARAM array). */
 class EvpContext {
   readonly call: Functions = functions();
-  readonly context: number;
+  /** Beside something that is no number, V8 keeps the address as the object that calls take. */
+  readonly context: readonly [number, undefined];
   readonly nonce: number;
   readonly tagRequest: number;
   /** Where C leaves the number of bytes that it wrote last: none, for these ciphers. */
   readonly written: number;
+  readonly #slot: LowSlot;
   readonly #view: DataView;
   readonly #bigEndian: boolean;
 
   constructor(cipher: EvpCipher, key: Uint8Array, encrypt: boolean) {
-    const bytes = new Uint8Array(new ArrayBuffer(192));
-    const base = addressOf(bytes);
-    this.#view = new DataView(bytes.buffer);
+    this.#slot = pool.take();
+    const { bytes, address: base } = this.#slot;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#bigEndian = cipher.bigEndian;
     this.nonce = base;
     this.tagRequest = base + 64;
@@ -82,13 +87,20 @@ class EvpContext {
     this.#view.setUint32(72, 5, true);
     this.#view.setBigUint64(88, 16n, true);
 
-    this.context = this.call.create();
-    if (this.context === 0) throw new Error('libcrypto has no memory for a cipher context');
+    const context = this.call.create();
+    this.context = [context, undefined];
+    if (context === 0) throw new Error('libcrypto has no memory for a cipher context');
     bytes.set(key, 16);
     const init = encrypt ? this.call.initEncrypt : this.call.initDecrypt;
-    const ready = init(this.context, cipher.algorithm, 0, base + 16, 0);
+    const ready = init(context, cipher.algorithm, 0, base + 16, 0);
     bytes.fill(0, 16, 48);
     if (ready !== 1) throw new Error('libcrypto refuses the cipher');
+  }
+
+  free(): void {
+    // Frees and cleanses the key schedule.
+    this.call.free(this.context[0]);
+    pool.give(this.#slot);
   }
 
   setCounter(low: number, high: number): void {
@@ -117,7 +129,8 @@ class EvpSealer implements PacketSealer {
   seal(buffer: Uint8Array, offset: number, length: number, low: number, high: number): void {
     const state = this.#state;
     if (state === undefined) throw new TypeError('the sealer was wiped');
-    const { call, context } = state;
+    const { call } = state;
+    const context = state.context[0];
     const at = addressOf(buffer) + offset;
     state.setCounter(low, high);
     call.initEncrypt(context, 0, 0, 0, state.nonce);
@@ -128,8 +141,7 @@ class EvpSealer implements PacketSealer {
   }
 
   wipe(): void {
-    // Frees and cleanses the key schedule.
-    if (this.#state !== undefined) this.#state.call.free(this.#state.context);
+    this.#state?.free();
     this.#state = undefined;
   }
 }
@@ -146,7 +158,8 @@ class EvpOpener implements PacketOpener {
     if (state === undefined) throw new TypeError('the opener was wiped');
     const plain = length - TAG_LENGTH;
     if (plain < 0) return false;
-    const { call, context } = state;
+    const { call } = state;
+    const context = state.context[0];
     const at = addressOf(buffer) + offset;
     state.setCounter(low, high);
     call.initDecrypt(context, 0, 0, 0, state.nonce);
@@ -156,7 +169,7 @@ class EvpOpener implements PacketOpener {
   }
 
   wipe(): void {
-    if (this.#state !== undefined) this.#state.call.free(this.#state.context);
+    this.#state?.free();
     this.#state = undefined;
   }
 }

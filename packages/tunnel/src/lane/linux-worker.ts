@@ -8,6 +8,7 @@ import {
   type ToWorker,
   type WorkerInput,
 } from './linux-messages.ts';
+import { releaseLowMemory } from '../linux/low-memory.ts';
 import { PacketLoop } from './packet-loop.ts';
 
 if (parentPort === null) throw new Error('this module runs as a worker thread only');
@@ -26,6 +27,7 @@ try {
   gone(error instanceof Error ? error : new Error(String(error)));
 }
 port.close();
+releaseLowMemory();
 
 function run(loop: PacketLoop): void {
   const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {

@@ -11,6 +11,7 @@ import { Device, dropVerdict, keyId, PacketBatch, VERDICT, type DeviceSecrets } 
 import { selectCrypto } from '../crypto/select.ts';
 import { addressOf, errno, foreign, type ForeignFunction } from '../linux/foreign.ts';
 import { LinkNews, NEWS } from '../linux/link-news.ts';
+import { lowBuffer } from '../linux/low-memory.ts';
 import { Routes } from '../linux/routes.ts';
 import { enableOffloads, TunLink, type LinkState } from '../linux/tun.ts';
 import { errorNumbers } from '../linux/udp.ts';
@@ -71,7 +72,7 @@ export class PacketLoop {
   #onBell: () => void = () => {};
   readonly #core: Device;
   readonly #timestamps: TimestampFile | undefined;
-  readonly #memory: PacketMemory = new PacketMemory(MEMORY);
+  readonly #memory: PacketMemory = new PacketMemory(MEMORY, lowBuffer(MEMORY));
   readonly #base: number = addressOf(this.#memory.bytes);
   readonly #sending: SendBuffer;
   readonly #ecn: Uint8Array = new Uint8Array(DATAGRAMS);
@@ -94,13 +95,13 @@ export class PacketLoop {
   readonly #writev: ForeignFunction = foreign('long writev(int, uintptr_t, int)');
   readonly #poll: ForeignFunction = foreign('int poll(uintptr_t, unsigned long, int)');
   readonly #errors = errorNumbers('EAGAIN', 'EINTR', 'EBADFD');
-  readonly #vectors: Uint32Array = new Uint32Array(new ArrayBuffer(64 * 16));
+  readonly #vectors: Uint32Array = new Uint32Array(lowBuffer(64 * 16));
   readonly #vectorsAt: number = addressOf(new Uint8Array(this.#vectors.buffer));
   readonly #news: LinkNews | undefined = LinkNews.open(ALL_NEWS);
   readonly #routes: Routes | undefined = Routes.open();
   #routesChanged = false;
   /** struct pollfd of bell, interface, the two sockets and the news of links. */
-  readonly #entries: DataView = new DataView(new ArrayBuffer(ENTRIES * POLL_ENTRY));
+  readonly #entries: DataView = new DataView(lowBuffer(ENTRIES * POLL_ENTRY));
   readonly #entriesAt: number = addressOf(new Uint8Array(this.#entries.buffer));
 
   /** Throws when the interface is gone already or the timestamp file cannot be read. */

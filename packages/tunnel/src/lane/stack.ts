@@ -86,7 +86,9 @@ export class StackLane implements Lane {
       random: (length) => crypto.getRandomValues(new Uint8Array(length)),
       ...(floor !== undefined && { timestampFloor: floor }),
     });
-    this.#outlet = new Outlet(addressOf(this.#sendBytes), this.#faults, this.#notes, (peer) => this.#core.forgetSource(peer));
+    this.#outlet = new Outlet(addressOf(this.#sendBytes), this.#faults, this.#notes, (peer) =>
+      this.#core.forgetSource(peer),
+    );
   }
 
   /** Opens the lane with its first configuration; on an error nothing stays open but the packet device. */
@@ -195,7 +197,8 @@ export class StackLane implements Lane {
     while (messages < MESSAGES_PER_TURN) {
       const length = socket.receive(this.#receiveAt, RECEIVE_ROOM);
       if (length < 0) {
-        if (-length !== this.#errors.EAGAIN && -length !== this.#errors.EINTR) this.#faults.add('receive-failed', -length);
+        if (-length !== this.#errors.EAGAIN && -length !== this.#errors.EINTR)
+          this.#faults.add('receive-failed', -length);
         break;
       }
       messages++;
@@ -214,7 +217,8 @@ export class StackLane implements Lane {
     this.#core.open(batch, performance.now());
     for (let i = 0; i < batch.count; i++) {
       if (batch.verdicts[i] !== VERDICT.deliver) continue;
-      if (!this.#packets.write(batch.buffer, batch.offsets[i]!, batch.lengths[i]!)) this.#faults.add('device-write-failed');
+      if (!this.#packets.write(batch.buffer, batch.offsets[i]!, batch.lengths[i]!))
+        this.#faults.add('device-write-failed');
     }
     batch.clear();
   }

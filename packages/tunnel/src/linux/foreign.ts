@@ -87,3 +87,8 @@ export function memoryOf(bytes: Uint8Array): Memory {
 export function addressOf(bytes: Uint8Array): number {
   return memoryOf(bytes).address + bytes.byteOffset;
 }
+
+/** An ArrayBuffer over memory that C made. */
+export function viewOf(address: number, size: number): ArrayBuffer {
+  return library().koffi.view(BigInt(address), size);
+}

@@ -3,7 +3,8 @@
  * (IP_PKTINFO), the traffic class (ip(7), ipv6(7), udp(7)) and the mark. The structures of sendmsg(2) and recvmsg(2) are laid out once.
  */
 import type { Endpoint } from '@sealane/protocol';
-import { addressOf, closeDescriptor, errno, errnoName, errnoOf, foreign, type ForeignFunction } from './foreign.ts';
+import { closeDescriptor, errno, errnoName, errnoOf, foreign, type ForeignFunction } from './foreign.ts';
+import { LowPool, type LowSlot } from './low-memory.ts';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -69,6 +70,8 @@ interface Functions {
   readonly setOption: ForeignFunction;
 }
 
+const pool = new LowPool(MEMORY);
+
 export class LinuxUdp {
   readonly fd: number;
   readonly family: Family;
@@ -83,6 +86,7 @@ export class LinuxUdp {
   endpoint: Endpoint | undefined;
 
   readonly #call: Functions;
+  readonly #slot: LowSlot;
   readonly #memory: Uint8Array;
   readonly #view: DataView;
   readonly #words: Uint32Array;
@@ -95,10 +99,12 @@ export class LinuxUdp {
   private constructor(fd: number, options: UdpOptions) {
     this.fd = fd;
     this.family = options.family;
-    this.#memory = new Uint8Array(new ArrayBuffer(MEMORY));
-    this.#view = new DataView(this.#memory.buffer);
-    this.#words = new Uint32Array(this.#memory.buffer);
-    this.#base = addressOf(this.#memory);
+    this.#slot = pool.take();
+    const { bytes, words, address } = this.#slot;
+    this.#memory = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#words = words;
+    this.#base = address;
     this.#nameLength = options.family === 'ipv4' ? 16 : 28;
     this.#call = {
       send: foreign('long sendmsg(int, uintptr_t, int)'),
@@ -188,6 +194,7 @@ export class LinuxUdp {
 
   close(): void {
     closeDescriptor(this.fd);
+    pool.give(this.#slot);
   }
 
   #set(level: number, option: number, value: number): boolean {

@@ -4,8 +4,7 @@ export class PacketMemory {
   readonly view: DataView;
   readonly words: Uint32Array;
 
-  constructor(size: number) {
-    const buffer = new ArrayBuffer((size + 3) & ~3);
+  constructor(size: number, buffer: ArrayBuffer = new ArrayBuffer((size + 3) & ~3)) {
     this.bytes = new Uint8Array(buffer);
     this.view = new DataView(buffer);
     this.words = new Uint32Array(buffer);
