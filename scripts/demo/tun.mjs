@@ -56,7 +56,7 @@ export async function overTun({ keep, directory, display, processes, undo }) {
   await processes.run(processes.program('sealaned', ['peer', 'add', 'laptop', '--state', state, '--out', config]));
   const server = processes.program(
     'sealaned',
-    ['run', '--state', state, '--interface', interfaces.server, '--json'],
+    ['run', '--state', state, '--interface', interfaces.server, '--no-forwarding', '--json'],
     inside('server'),
   );
   const ready = await processes.line(server, readyEntry);

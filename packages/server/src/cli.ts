@@ -1,4 +1,4 @@
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { init, type InitOptions } from './commands/init.ts';
 import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
 import { peerList } from './commands/peer-list.ts';
@@ -73,12 +73,21 @@ function program(): Command {
     .option('--interface <name>', "name of the TUN interface, 'sealane0' if not given", parse.interfaceOption)
     .option('--lane <kind>', 'how packets are moved: portable, linux or auto', parse.laneOption, 'auto' as const)
     .option('--listen <port>', "UDP port, the endpoint's if not given; 0 takes any free one", parse.portOption)
-    .option('--allow <cidr[:ports]>', 'in userspace, peers reach nothing but what is allowed; may be repeated', parse.ruleOption, [])
-    .option('--deny <cidr[:ports]>', 'in userspace, peers do not reach this; the narrower rule decides', parse.ruleOption, [])
+    .option('--allow <cidr[:ports]>', 'peers reach nothing but what is allowed; may be repeated', parse.ruleOption, [])
+    .option('--deny <cidr[:ports]>', 'peers do not reach this; the narrower rule decides', parse.ruleOption, [])
+    .option('--peer-to-peer', 'peers reach each other too, with a TUN interface', false)
+    .option('--no-nat', 'with a TUN interface peers keep their addresses: your router must know the way to them')
+    .option('--no-forwarding', 'with a TUN interface leave forwarding, NAT and firewall to you')
     .option('--json', 'log lines as JSON', false)
+    .addOption(new Option('--log-format <format>', 'the same as --json or its absence').choices(['text', 'json']))
     .addHelpText(
       'after',
-      examples('sealaned run', 'sealaned run --userspace --json', 'sealaned run --userspace --allow 192.168.0.0/16 --allow 127.0.0.1/32:8080', 'sealaned run --interface wg0 --listen 51820'),
+      examples(
+        'sealaned run',
+        'sealaned run --userspace --json',
+        'sealaned run --userspace --allow 192.168.0.0/16 --allow 127.0.0.1/32:8080',
+        'sealaned run --interface wg0 --listen 51820',
+      ),
     )
     .action(async (options: RunOptions, self: Command) => {
       if (options.userspace && options.interface !== undefined) {
@@ -119,7 +128,7 @@ function addPeerCommands(root: Command): void {
     .addHelpText(
       'after',
       examples(
-        'sealaned peer add alice > alice.conf',
+        '(umask 077; sealaned peer add alice > alice.conf)',
         'sealaned peer add phone --allowed-ips 0.0.0.0/0,::/0 --keepalive 25',
         'sealaned peer add bob --public-key "$(cat bob.pub)" --out bob.conf',
       ),

@@ -14,6 +14,7 @@ const CONFIG: ClientConfig = {
   serverPublicKey: key(2),
   presharedKey: key(3),
   allowedIps: ['10.7.0.0/24', 'fd07::/64'],
+  gateways: ['10.7.0.1', 'fd07::1'],
   endpoint: 'vpn.example.org:51820',
   keepalive: 25,
 };
@@ -31,6 +32,7 @@ describe('the configuration of a client', () => {
       '[Peer]',
       `PublicKey = ${key(2)}`,
       `PresharedKey = ${key(3)}`,
+      '#@ Gateway = 10.7.0.1, fd07::1',
       'AllowedIPs = 10.7.0.0/24, fd07::/64',
       'Endpoint = vpn.example.org:51820',
       'PersistentKeepalive = 25',

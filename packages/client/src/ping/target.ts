@@ -10,7 +10,7 @@ export interface PingTarget {
 }
 
 /**
- * The inner address to ping: the given one, else the first host of the first allowed prefix that is no default route,
+ * The inner address to ping: the given one, else the peer's own (`Gateway`), else the first host of the first allowed prefix that is no default route,
  * else the first host of our own network. CliError when there is none, or when nothing could come back.
  */
 export function chooseTarget(config: TunnelConfig, path: string, given: string | undefined): PingTarget {
@@ -34,6 +34,11 @@ export function chooseTarget(config: TunnelConfig, path: string, given: string |
 function defaultTarget(config: TunnelConfig): Uint8Array | undefined {
   const own = config.interface.addresses;
   const usable = (prefix: Prefix): boolean => own.some((address) => address.address.length === prefix.address.length);
+  const gateway = config.peers
+    .filter((peer) => peer.endpoints.length > 0)
+    .flatMap((peer) => peer.gateways ?? [])
+    .find((address) => usable({ address, length: address.length * 8 }));
+  if (gateway !== undefined) return gateway;
   const allowed = config.peers
     .filter((peer) => peer.endpoints.length > 0)
     .flatMap((peer) => peer.allowedIps)

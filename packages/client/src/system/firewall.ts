@@ -8,12 +8,12 @@ import { replaceTable } from './nft.ts';
 
 /** Goes with the tunnel. */
 export function guardTable(name: string): string {
-  return `sealane-${name}`;
+  return `sealane-${identifier(name)}`;
 }
 
 /** Stays when the tunnel is killed. */
 export function killSwitchTable(name: string): string {
-  return `sealane-${name}-kill`;
+  return `sealane-${identifier(name)}-kill`;
 }
 
 /**
@@ -80,4 +80,9 @@ function prefixSet(size: 4 | 16, prefixes: readonly Prefix[]): { readonly text: 
       ? ''
       : `  set ${set} {\n    type ${type}\n    flags interval\n    auto-merge\n    elements = { ${elements.join(', ')} }\n  }\n`;
   return { text, rule: `${family} daddr @${set} counter reject with icmpx admin-prohibited` };
+}
+
+/** nftables' own names have fewer characters than those of interfaces. */
+function identifier(name: string): string {
+  return name.replaceAll(/[^A-Za-z0-9_.-]/g, (char) => `_${char.charCodeAt(0).toString(16)}`);
 }

@@ -9,7 +9,7 @@ import { createFile, removeFile } from '../state/file.ts';
 import { stateFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { whileChanging } from '../state/lock.ts';
-import { nextFree } from '../state/pool.ts';
+import { nextFree, serverAddress } from '../state/pool.ts';
 import { networksOf, peerNamed, readRegistry, writeRegistry, type Registry } from '../state/registry.ts';
 import { informServer } from '../running/live.ts';
 
@@ -68,6 +68,7 @@ function add(folder: StateFolder, name: string, options: PeerAddOptions): AddedP
       dns,
       mtu,
       serverPublicKey,
+      gateways: networksOf(registry).map((network) => formatAddress(serverAddress(network))),
       allowedIps: options.allowedIps ?? pool,
       endpoint,
       keepalive: options.keepalive,

@@ -1,4 +1,5 @@
-import type { LaneKind } from '@sealane/tunnel';
+import { statSync } from 'node:fs';
+import { CAPABILITY, confine, forbidCoreDumps, notifyServiceManager, type LaneKind } from '@sealane/tunnel';
 import { errorLine, RefusedError } from '../errors.ts';
 import { createLog, type Log } from '../running/log.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
@@ -12,10 +13,16 @@ export interface RunOptions {
   readonly interface?: string;
   readonly lane: LaneKind | 'auto';
   readonly listen?: number;
-  /** Where peers may and may not go; in userspace only. */
+  /** Where peers may and may not go. */
   readonly allow: readonly Rule[];
   readonly deny: readonly Rule[];
+  readonly peerToPeer: boolean;
+  /** False with `--no-nat`. */
+  readonly nat: boolean;
+  /** False with `--no-forwarding`. */
+  readonly forwarding: boolean;
   readonly json: boolean;
+  readonly logFormat?: 'text' | 'json';
 }
 
 const DEFAULT_INTERFACE = 'sealane0';
@@ -23,9 +30,14 @@ const DEFAULT_INTERFACE = 'sealane0';
 /** Runs the server in the foreground until SIGTERM, SIGINT or the end of its interface. */
 export async function run(options: RunOptions): Promise<void> {
   process.umask(0o077);
+  giveUpPrivileges(options);
   // The server outlives whoever reads its log.
   process.stdout.on('error', () => undefined);
-  const log = createLog({ write: (line) => process.stdout.write(`${line}\n`), json: options.json, now: Date.now });
+  const log = createLog({
+    write: (line) => process.stdout.write(`${line}\n`),
+    json: options.json || options.logFormat === 'json',
+    now: Date.now,
+  });
   const stopped = signalled('SIGTERM', 'SIGINT');
   const server = await startServer({
     folder: stateFolder(options.state),
@@ -34,6 +46,7 @@ export async function run(options: RunOptions): Promise<void> {
     lane: options.lane,
     allow: options.allow,
     deny: options.deny,
+    ...(options.forwarding ? { forwarding: { peerToPeer: options.peerToPeer, nat: options.nat } } : {}),
     ...(options.listen === undefined ? {} : { listenPort: options.listen }),
     log,
   });
@@ -43,12 +56,14 @@ export async function run(options: RunOptions): Promise<void> {
   process.on('SIGHUP', onHangup);
   try {
     sayReady(log, server.facts);
+    notifyServiceManager(`READY=1\nMAINPID=${process.pid}`);
     const end = await Promise.race([stopped, server.ended.then((error) => ({ error }))]);
     if (typeof end === 'object') {
       throw new RefusedError(`the server's interface is gone${end.error ? `: ${errorLine(end.error)}` : ''}`, {
         cause: end.error,
       });
     }
+    notifyServiceManager('STOPPING=1');
     log.entry('stopping', `${end}: stopping`, { signal: end });
   } finally {
     process.off('SIGHUP', onHangup);
@@ -56,6 +71,13 @@ export async function run(options: RunOptions): Promise<void> {
     log.close();
   }
   log.entry('stopped', 'stopped');
+}
+
+/** A server as root keeps what an interface and a port below 1024 take, and needs no right to other people's files. */
+function giveUpPrivileges({ state, userspace }: RunOptions): void {
+  forbidCoreDumps();
+  if (statSync(state, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) return;
+  confine(userspace ? [CAPABILITY.netBindService] : [CAPABILITY.netBindService, CAPABILITY.netAdmin]);
 }
 
 function sayReady(log: Log, facts: ServerFacts): void {

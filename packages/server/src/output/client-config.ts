@@ -9,6 +9,8 @@ export interface ClientConfig {
   readonly serverPublicKey: string;
   readonly presharedKey?: string;
   readonly allowedIps: readonly string[];
+  /** The server's own addresses inside the tunnel. */
+  readonly gateways: readonly string[];
   readonly endpoint: string;
   /** Seconds; 0 is off. */
   readonly keepalive: number;
@@ -29,6 +31,8 @@ export function formatClientConfig(config: ClientConfig): string {
     '[Peer]',
     `PublicKey = ${config.serverPublicKey}`,
     ...(config.presharedKey === undefined ? [] : [`PresharedKey = ${config.presharedKey}`]),
+    // A comment to other programs.
+    `#@ Gateway = ${config.gateways.join(', ')}`,
     `AllowedIPs = ${config.allowedIps.join(', ')}`,
     `Endpoint = ${config.endpoint}`,
     ...(config.keepalive > 0 ? [`PersistentKeepalive = ${config.keepalive}`] : []),

@@ -9,6 +9,8 @@ import {
   type Tunnel,
 } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import { recallEndpoints, rememberEndpoints } from '../hosting/endpoints.ts';
+import { hostNetwork } from '../hosting/host.ts';
 import { requireFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { lockRun } from '../state/lock.ts';
@@ -29,9 +31,11 @@ export interface ServerOptions {
   readonly lane: LaneKind | 'auto';
   /** The UDP port: that of the endpoint when absent, any free one when 0. */
   readonly listenPort?: number;
-  /** Where peers may and may not go; in userspace only. */
+  /** Where peers may and may not go. */
   readonly allow?: readonly Rule[];
   readonly deny?: readonly Rule[];
+  /** How a TUN interface is joined with the networks of this host; not at all when absent. */
+  readonly forwarding?: { readonly peerToPeer: boolean; readonly nat: boolean };
   readonly log: Log;
 }
 
@@ -83,10 +87,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     closers.push(() => device.close());
     if (fallback !== undefined) log.entry('fallback', `running in userspace: ${fallback}`, { reason: fallback });
 
+    const { forwarding, allow = [], deny = [] } = options;
+    if (device.kind === 'tun' && forwarding !== undefined) {
+      const networks = networksOf(registry);
+      const host = { interfaceName: device.name, networks, allow, deny, ...forwarding, recordFile: folder.hosting };
+      const hosted = await hostNetwork(host);
+      closers.push(() => hosted.undo());
+      for (const text of hosted.notes) log.entry('note', text, { note: text });
+    }
+
     const listenPort = options.listenPort ?? endpointPort(endpoint)!;
     const privateKey = readPrivateKey(folder);
     const publicKey = formatKey(nobleCrypto.publicKey(privateKey));
-    const peers = peerChanges([], registry.peers);
+    const remembered = recallEndpoints(folder.endpoints, Date.now());
+    const lastEndpoints = new Map(remembered.map((peer) => [formatKey(peer.publicKey), peer.endpoint]));
+    const peers = peerChanges([], registry.peers).map((peer) => {
+      const last = lastEndpoints.get(formatKey(peer.publicKey));
+      return last === undefined ? peer : { ...peer, endpoint: last };
+    });
     const tunnel = await openTunnel({
       device,
       config: { privateKey, listenPort, mtu, peers },
@@ -98,6 +116,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       })
       .finally(() => wipe(privateKey, ...peers.map(({ presharedKey }) => presharedKey)));
     closers.push(() => tunnel.close());
+    // Only peers that were here a moment ago have an endpoint now; they think that their session lives.
+    await tunnel.rekey();
+    closers.push(rememberEndpoints(folder.endpoints, tunnel, log));
 
     const roster = new Roster(folder, tunnel, registry, log);
     const ended = new Promise<Error | undefined>((resolve) => {

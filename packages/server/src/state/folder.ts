@@ -16,6 +16,10 @@ export interface StateFolder {
   readonly controlSocket: string;
   /** The newest handshake timestamp used, so that a restart never goes back behind it. */
   readonly timestamp: string;
+  /** Where the peers were last. */
+  readonly endpoints: string;
+  /** What to undo on this host when a server was killed. */
+  readonly hosting: string;
 }
 
 /** /var/lib/sealane for root, the XDG state folder otherwise. */
@@ -37,6 +41,8 @@ export function stateFolder(path: string): StateFolder {
     runLock: join(root, 'run.lock'),
     controlSocket: join(root, 'control.sock'),
     timestamp: join(root, 'timestamp'),
+    endpoints: join(root, 'endpoints.json'),
+    hosting: join(root, 'hosting.json'),
   };
 }
 

@@ -46,7 +46,9 @@ const PROTECTED: readonly string[] = [
 /** Reads `CIDR[:PORTS]` with PORTS such as `443` or `80,8000-8100`; IPv6 with ports in brackets, `[fd00::/8]:443`. */
 export function parseRule(text: string): Rule | undefined {
   const parts =
-    /^\[([^\]]+)\](?::([\d,-]+))?$/.exec(text) ?? /^([\d./]+)(?::([\d,-]+))?$/.exec(text) ?? /^([\da-fA-F:./]+)$/.exec(text);
+    /^\[([^\]]+)\](?::([\d,-]+))?$/.exec(text) ??
+    /^([\d./]+)(?::([\d,-]+))?$/.exec(text) ??
+    /^([\da-fA-F:./]+)$/.exec(text);
   const prefix = parts === null ? undefined : parsePrefix(parts[1]!);
   if (prefix === undefined) return undefined;
   const ports = parts?.[2] === undefined ? [] : parsePorts(parts[2]);
@@ -60,8 +62,15 @@ export function formatRule({ prefix, ports }: Rule): string {
   return prefix.address.length === 4 ? `${network}:${list}` : `[${network}]:${list}`;
 }
 
+/** A rule with what it decides. */
+export interface DecidedRule extends Rule {
+  readonly isAllowed: boolean;
+  /** Nobody wrote it: it protects what is never meant. */
+  readonly isBuiltIn: boolean;
+}
+
 export class Policy {
-  readonly #rules: readonly (Rule & { readonly isAllowed: boolean; readonly weight: number })[];
+  readonly #rules: readonly DecidedRule[];
   readonly #allowsOthers: boolean;
 
   constructor({ allow = [], deny = [], peerNetworks = [] }: PolicyOptions = {}) {
@@ -71,14 +80,24 @@ export class Policy {
       prefix.length * 8 + (ports.length > 0 ? 4 : 0) + ['built-in', 'allow', 'deny'].indexOf(kind);
     const builtIn = protectedPrefixes.map((prefix) => ({ prefix, ports: [] }));
     this.#rules = [
-      ...builtIn.map((rule) => ({ ...rule, isAllowed: false, weight: weigh(rule, 'built-in') })),
-      ...deny.map((rule) => ({ ...rule, isAllowed: false, weight: weigh(rule, 'deny') })),
-      ...allow.map((rule) => ({ ...rule, isAllowed: true, weight: weigh(rule, 'allow') })),
+      ...builtIn.map((rule) => ({ ...rule, isAllowed: false, isBuiltIn: true, weight: weigh(rule, 'built-in') })),
+      ...deny.map((rule) => ({ ...rule, isAllowed: false, isBuiltIn: false, weight: weigh(rule, 'deny') })),
+      ...allow.map((rule) => ({ ...rule, isAllowed: true, isBuiltIn: false, weight: weigh(rule, 'allow') })),
     ].toSorted((one, other) => other.weight - one.weight);
     // Who names what may be reached means that the rest may not; opening something protected says nothing of the rest.
     this.#allowsOthers = allow.every(({ prefix }) =>
       protectedPrefixes.some((wide) => wide.length <= prefix.length && contains(wide, prefix.address)),
     );
+  }
+
+  /** In the order in which they are asked: the first that fits decides. */
+  get rules(): readonly DecidedRule[] {
+    return this.#rules;
+  }
+
+  /** Whether peers may reach what no rule speaks of. */
+  get allowsOthers(): boolean {
+    return this.#allowsOthers;
   }
 
   /** Whether peers may reach this address and port; false for what is no address. */

@@ -1,0 +1,130 @@
+/**
+ * The nftables table of a server with a TUN interface: where peers may go, and that they go out under the server's
+ * address. A table of our own can only refuse more: what another table drops stays dropped. All that stands in a script
+ * is numbers, addresses and an interface name that was checked; nothing passes a shell.
+ */
+import { spawn } from 'node:child_process';
+import type { Prefix } from '@sealane/protocol';
+import { formatPrefix } from '@sealane/tunnel';
+import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import { Policy, type Rule } from '../userspace/policy.ts';
+
+export interface FirewallOptions {
+  readonly interfaceName: string;
+  /** The peers' address blocks. */
+  readonly networks: readonly Prefix[];
+  readonly allow: readonly Rule[];
+  readonly deny: readonly Rule[];
+  /** Peers may reach each other. */
+  readonly peerToPeer: boolean;
+  /** Peers go out under the server's address; without it they keep their own and may be reached from outside. */
+  readonly nat: boolean;
+  /** Forwarding was off before: what has nothing to do with the peers stays unforwarded. */
+  readonly onlyPeers: boolean;
+}
+
+export function tableName(interfaceName: string): string {
+  return `sealaned-${interfaceName.replaceAll(/[^A-Za-z0-9_.-]/g, (char) => `_${char.charCodeAt(0).toString(16)}`)}`;
+}
+
+/** The script that makes the table, in place of one that a killed server left. */
+export function firewallScript(options: FirewallOptions): string {
+  const { interfaceName, networks, allow, deny, peerToPeer, nat, onlyPeers } = options;
+  const own = `"${interfaceName}"`;
+  const policy = new Policy({ allow, deny, peerNetworks: peerToPeer ? [] : networks });
+  const ours = new Policy({ allow, deny });
+  const forward = [
+    `iifname ${own} jump from-peers`,
+    `oifname ${own} ct state established,related accept`,
+    ...(nat ? [`oifname ${own} counter drop`] : [`oifname ${own} accept`]),
+    ...(onlyPeers ? ['counter drop'] : []),
+  ];
+  const fromPeers = [
+    'ct state established,related accept',
+    `oifname ${own} ${peerToPeer ? 'accept' : 'counter reject with icmpx admin-prohibited'}`,
+    ...policy.rules.flatMap(ruleLines),
+    policy.allowsOthers ? 'accept' : 'counter reject with icmpx admin-prohibited',
+  ];
+  // What this host itself offers is its own firewall's concern, but for what was named.
+  const input = ours.rules.filter(({ isBuiltIn }) => !isBuiltIn).flatMap(ruleLines);
+  const masquerade = networks.map(
+    (prefix) => `${family(prefix)} saddr ${formatPrefix(prefix)} oifname != { ${own}, "lo" } masquerade`,
+  );
+  const chain = (name: string, hook: string, lines: readonly string[]): string =>
+    `  chain ${name} {\n${[hook, ...lines].map((line) => (line === '' ? '' : `    ${line}\n`)).join('')}  }\n`;
+  return [
+    removalScript(interfaceName),
+    `table inet ${tableName(interfaceName)} {\n`,
+    chain('from-peers', '', fromPeers),
+    chain('forward', 'type filter hook forward priority filter; policy accept;', forward),
+    chain('input', 'type filter hook input priority filter; policy accept;', [
+      `iifname != ${own} accept`,
+      'ct state established,related accept',
+      'meta l4proto { icmp, ipv6-icmp } accept',
+      ...input,
+    ]),
+    nat ? chain('postrouting', 'type nat hook postrouting priority srcnat; policy accept;', masquerade) : '',
+    '}\n',
+  ].join('');
+}
+
+/** The script that removes the table, whether it is there or not. */
+export function removalScript(interfaceName: string): string {
+  const table = tableName(interfaceName);
+  return `table inet ${table} {}\ndelete table inet ${table}\n`;
+}
+
+/** Applies a script as one transaction. @throws RefusedError with what nft(8) said. */
+export async function nft(script: string): Promise<void> {
+  await run(['-f', '-'], script);
+}
+
+/** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */
+export async function droppingChains(): Promise<readonly string[]> {
+  const { nftables } = JSON.parse(await run(['-j', 'list', 'chains'], '')) as { nftables: readonly Listed[] };
+  return nftables.flatMap(({ chain }) =>
+    chain?.hook === 'forward' && chain.policy === 'drop' ? [`${chain.family} ${chain.table} ${chain.name}`] : [],
+  );
+}
+
+interface Listed {
+  readonly chain?: {
+    readonly family: string;
+    readonly table: string;
+    readonly name: string;
+    readonly hook?: string;
+    readonly policy?: string;
+  };
+}
+
+function ruleLines({ prefix, ports, isAllowed }: Rule & { readonly isAllowed: boolean }): readonly string[] {
+  const verdict = isAllowed ? 'accept' : 'counter reject with icmpx admin-prohibited';
+  const to = `${family(prefix)} daddr ${formatPrefix(prefix)}`;
+  if (ports.length === 0) return [`${to} ${verdict}`];
+  const list = ports.map(({ from, to: last }) => (from === last ? String(from) : `${from}-${last}`)).join(', ');
+  return [`${to} meta l4proto { tcp, udp } th dport { ${list} } ${verdict}`];
+}
+
+function family({ address }: Prefix): 'ip' | 'ip6' {
+  return address.length === 4 ? 'ip' : 'ip6';
+}
+
+function run(words: readonly string[], input: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('nft', words, { stdio: ['pipe', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    child.once('error', (cause) => {
+      const remedy = "install nftables, or set up forwarding yourself and add '--no-forwarding'";
+      const why = errorCode(cause) === 'ENOENT' ? `it is missing: ${remedy}` : errorLine(cause);
+      reject(new RefusedError(`cannot run the program nft: ${why}`, { cause }));
+    });
+    child.once('close', (status) => {
+      if (status === 0) resolve(stdout);
+      else reject(new RefusedError(`nftables refuses our rules: ${errorLine(stderr.split('\n')[0] ?? '')}`));
+    });
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(input);
+  });
+}

@@ -1,0 +1,189 @@
+/**
+ * `sealaned run` with a TUN interface as a router:
+ *
+ *   alice, bob [192.168.66.x] ==veth== [192.168.66.1] server [203.0.113.1, LAN 10.55.0.1] ==veth== [203.0.113.2, 10.55.0.2] outside
+ */
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { SEALANE } from './client-support.ts';
+import { SEALANED } from './server-support.ts';
+import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
+import { ping } from '../support/wireguard.ts';
+
+const reason = missing('ping', 'nft');
+
+class Network {
+  readonly lab: Lab;
+  readonly server: Host;
+  readonly alice: Host;
+  readonly bob: Host;
+  readonly outside: Host;
+  readonly state: string;
+
+  private constructor(lab: Lab, server: Host, alice: Host, bob: Host, outside: Host) {
+    this.lab = lab;
+    this.server = server;
+    this.alice = alice;
+    this.bob = bob;
+    this.outside = outside;
+    this.state = join(lab.folder, 'state');
+  }
+
+  static async open(lab: Lab): Promise<Network> {
+    const network = new Network(
+      lab,
+      await lab.host('s'),
+      await lab.host('a'),
+      await lab.host('b'),
+      await lab.host('o'),
+    );
+    const { server, alice, bob, outside } = network;
+    await lab.join(alice, 'wa', ['192.168.66.2/30'], server, 'va', ['192.168.66.1/30']);
+    await lab.join(bob, 'wa', ['192.168.67.2/30'], server, 'vb', ['192.168.67.1/30']);
+    await lab.join(outside, 'vo', ['203.0.113.2/24', '10.55.0.2/24', 'fd55::2/64'], server, 'wan', [
+      '203.0.113.1/24',
+      '10.55.0.1/24',
+      'fd55::1/64',
+    ]);
+    await network.sealaned('init', '--endpoint', '192.168.66.1:51820', '--pool', '10.7.0.0/24,fd07::/64');
+    for (const name of ['alice', 'bob']) {
+      await network.sealaned(
+        'peer',
+        'add',
+        name,
+        '--allowed-ips',
+        '10.7.0.0/24,fd07::/64,203.0.113.0/24,10.55.0.0/24,fd55::/64',
+        '--out',
+        join(lab.folder, `${name}.conf`),
+      );
+    }
+    return network;
+  }
+
+  async sealaned(...args: readonly string[]): Promise<void> {
+    await this.server.must(process.execPath, [SEALANED, ...args, '--state', this.state]);
+  }
+
+  async run(...options: readonly string[]): Promise<Running> {
+    const name = this.lab.interfaceName('s');
+    const running = this.server.start(process.execPath, [
+      SEALANED,
+      'run',
+      '--state',
+      this.state,
+      '--interface',
+      name,
+      '--json',
+      ...options,
+    ]);
+    let ended = false;
+    void running.exit.then(() => (ended = true));
+    await until('the server to be ready', () => {
+      if (ended) throw new Error(running.stderr);
+      return running.stdout.includes('"event":"ready"');
+    });
+    return running;
+  }
+
+  async connect(host: Host, name: string): Promise<Running> {
+    const path = join(this.lab.folder, `${name}.conf`);
+    const text = readFileSync(path, 'utf8').replace(
+      '192.168.66.1:',
+      name === 'bob' ? '192.168.67.1:' : '192.168.66.1:',
+    );
+    const file = await this.lab.file(`${this.lab.interfaceName(name[0]!)}.conf`, text);
+    const running = host.start(process.execPath, [SEALANE, 'up', file], { STATE_DIRECTORY: this.lab.folder });
+    await until('the client to be up', () => running.stderr.includes(' is up: '));
+    await until('a session', () => running.stderr.includes('first session'));
+    return running;
+  }
+
+  /** Everything on the server that hosting changes. */
+  async system(): Promise<string> {
+    const settings = await this.server.must('bash', [
+      '-c',
+      'grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv*/conf/*/forwarding /proc/sys/net/ipv6/conf/*/accept_ra | sort',
+    ]);
+    return `${settings}${await this.server.must('nft', ['list', 'ruleset'])}${await this.server.must('ip', ['-o', 'address'])}`;
+  }
+}
+
+async function reaches(from: Host, to: string): Promise<boolean> {
+  return (await ping(from, to, { count: 2 })).received > 0;
+}
+
+describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'between four namespaces'})`, () => {
+  it('takes peers outside under its own address, keeps them apart, and puts everything back', async () => {
+    await using lab = await Lab.open();
+    const network = await Network.open(lab);
+    const { server, alice, bob, outside } = network;
+    const before = await network.system();
+    const running = await network.run('--deny', '10.55.0.0/24');
+    await network.connect(alice, 'alice');
+    await network.connect(bob, 'bob');
+
+    // The outside knows no way back to the peers' own addresses.
+    expect(await reaches(alice, '203.0.113.2')).toBe(true);
+    expect(await reaches(alice, 'fd55::2')).toBe(true);
+    expect(await reaches(alice, '10.7.0.1')).toBe(true);
+    expect(await reaches(alice, '10.55.0.2')).toBe(false);
+    expect(await reaches(alice, '10.7.0.3')).toBe(false);
+    await outside.must('ip', ['route', 'add', '10.7.0.0/24', 'via', '203.0.113.1']);
+    await outside.must('ip', ['route', 'add', '192.168.67.0/30', 'via', '203.0.113.1']);
+    expect(await reaches(outside, '10.7.0.2')).toBe(false);
+    // Forwarding is on for the peers alone.
+    expect(await reaches(outside, '192.168.67.2')).toBe(false);
+
+    expect(await running.stop()).toBe(0);
+    expect(await network.system()).toBe(before);
+    expect(running.stderr).toBe('');
+    expect(await server.must('ls', [network.state])).not.toContain('hosting.json');
+  });
+
+  it('lets peers reach each other when told to, leaves a strict firewall as it is, and undoes what a killed one left', async () => {
+    await using lab = await Lab.open();
+    const network = await Network.open(lab);
+    const { server, alice, bob } = network;
+    await server.must('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+    const before = await network.system();
+    const first = await network.run('--peer-to-peer');
+    await network.connect(alice, 'alice');
+    await network.connect(bob, 'bob');
+    expect(await reaches(alice, '10.7.0.3')).toBe(true);
+    await first.stop('SIGKILL');
+    expect(await network.system()).not.toBe(before);
+
+    await server.must('nft', ['-f', '-'], {
+      input: 'table ip strict {\n chain forward { type filter hook forward priority 0; policy drop; }\n}\n',
+    });
+    const second = await network.run();
+    expect(second.stdout).toContain(
+      "the firewall chain 'ip strict forward' drops forwarded packets: it is left as it is",
+    );
+    await until('the session to be back', () => reaches(alice, '10.7.0.1'));
+    expect(await reaches(alice, '203.0.113.2')).toBe(false);
+    expect(await second.stop()).toBe(0);
+    await server.must('nft', ['delete', 'table', 'ip', 'strict']);
+    expect(await network.system()).toBe(before);
+  });
+
+  it('begins the handshakes itself when it was killed and comes back, with few privileges', async () => {
+    await using lab = await Lab.open();
+    const network = await Network.open(lab);
+    const { alice } = network;
+    const first = await network.run();
+    await network.connect(alice, 'alice');
+    expect(await reaches(alice, '10.7.0.1')).toBe(true);
+    const endpoints = join(network.state, 'endpoints.json');
+    await until('the endpoint to be noted', () => statSync(endpoints, { throwIfNoEntry: false }) !== undefined);
+    expect(statSync(endpoints).mode & 0o777).toBe(0o600);
+    await first.stop('SIGKILL');
+    const second = await network.run();
+    await until('a session that the server began', () => second.stdout.includes('"role":"initiator"'));
+    expect(await reaches(alice, '10.7.0.1')).toBe(true);
+    const { pid } = JSON.parse(second.stdout.split('\n').find((line) => line.includes('"ready"'))!) as { pid: number };
+    expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^CapPrm:\t0000000000001400$/m);
+    expect(await second.stop()).toBe(0);
+  });
+});
