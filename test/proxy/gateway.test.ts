@@ -28,8 +28,17 @@ interface World {
 
 /** A peer's stack wired to a gateway; `allow` has to name loopback for anything to be reached. */
 function world(options: Partial<GatewayOptions> = {}): World {
-  const gateway = startUserspaceGateway({ addresses: [`${SERVER}/24`], mtu: 1420, allow: rules('127.0.0.0/8', '::1/128'), ...options });
-  const peerDevice = new StackDevice({ name: 'peer', mtu: 1420, addresses: [PEER, 'fd77::2'].map((text) => parseAddress(text)!) });
+  const gateway = startUserspaceGateway({
+    addresses: [`${SERVER}/24`],
+    mtu: 1420,
+    allow: rules('127.0.0.0/8', '::1/128'),
+    ...options,
+  });
+  const peerDevice = new StackDevice({
+    name: 'peer',
+    mtu: 1420,
+    addresses: [PEER, 'fd77::2'].map((text) => parseAddress(text)!),
+  });
   wire(gateway, peerDevice);
   closers.push(() => Promise.all([gateway.close(), peerDevice.close()]));
   return { peer: new TunnelNetwork(peerDevice, { families: [4, 6] }), peerDevice, gateway };
@@ -116,7 +125,9 @@ describe('the gateway', () => {
     });
     // A link-local address without its link: the system knows no way, and nothing leaves this computer.
     const linked = world({ allow: rules('fe80::/10') });
-    await expect(openConnection(linked.peer, { host: 'fe80::1', port: 80 })).rejects.toMatchObject({ code: 'EHOSTUNREACH' });
+    await expect(openConnection(linked.peer, { host: 'fe80::1', port: 80 })).rejects.toMatchObject({
+      code: 'EHOSTUNREACH',
+    });
   });
 
   it('keeps peers from what the policy does not allow, and from each other', async () => {
@@ -155,7 +166,10 @@ describe('the gateway', () => {
   it('tells by ICMP that a port is closed once the system has said so', async () => {
     const { peerDevice } = world();
     const told: string[] = [];
-    const socket = peerDevice.stack.bindUdp({ onMessage: () => undefined, onUnreachable: (_remote, reason) => told.push(reason) });
+    const socket = peerDevice.stack.bindUdp({
+      onMessage: () => undefined,
+      onUnreachable: (_remote, reason) => told.push(reason),
+    });
     const remote = { address: ipAddress('127.0.0.1'), port: await closedPort() };
     socket.send(Buffer.from('x'), remote);
     for (let i = 0; i < 100 && told.length === 0; i++) await sleep(10);
@@ -166,8 +180,12 @@ describe('the gateway', () => {
     const port = await serve((socket) => socket.resume());
     const echo = await udpEcho();
     const { peer } = world({ limits: { maxConnectionsPerSource: 3, maxUdpFlowsPerSource: 2 } });
-    const standing = await Promise.all(Array.from({ length: 3 }, () => openConnection(peer, { host: '127.0.0.1', port })));
-    await expect(openConnection(peer, { host: '127.0.0.1', port, timeoutMs: 300 })).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+    const standing = await Promise.all(
+      Array.from({ length: 3 }, () => openConnection(peer, { host: '127.0.0.1', port })),
+    );
+    await expect(openConnection(peer, { host: '127.0.0.1', port, timeoutMs: 300 })).rejects.toMatchObject({
+      code: 'ETIMEDOUT',
+    });
     const ended = standing.map((socket) => once(socket, 'close'));
     for (const socket of standing) socket.resetAndDestroy();
     await Promise.all(ended);
@@ -193,6 +211,7 @@ describe('the gateway', () => {
         socket.write('x');
         await sleep(50);
         socket.resetAndDestroy();
+        return undefined;
       });
     });
     expect(await gone).toMatchObject({ code: 'ECONNRESET' });

@@ -157,18 +157,21 @@ describe.skipIf(lacking !== undefined)(`without privileges (${lacking ?? 'all pr
     expect(peers.stdout).toMatch(/destination_ip_prohibited|502/);
   });
 
-  it.skipIf(!canBindLowPorts)('names are looked up through the tunnel, by its own and by a real resolver over UDP', async () => {
-    const asked = await nameServer();
-    const proxy = await start('--socks5', '0', '-L', `0:${NAME_SERVER}:53/udp`);
-    const socks = `127.0.0.1:${portOf(proxy, /SOCKS5 on 127\.0\.0\.1:(\d+)/)}`;
-    const page = await curl('--socks5-hostname', socks, `http://web.example:${webPort}/named`);
-    expect([page.code, page.stdout]).toEqual([0, 'page /named\n']);
-    expect(asked).toContain('web.example');
-    const resolver = new Resolver();
-    resolver.setServers([`127.0.0.1:${portOf(proxy, /127\.0\.0\.1:(\d+)\/udp/)}`]);
-    expect(await resolver.resolve4('other.example')).toEqual(['127.0.0.1']);
-    expect(asked).toContain('other.example');
-  });
+  it.skipIf(!canBindLowPorts)(
+    'names are looked up through the tunnel, by its own and by a real resolver over UDP',
+    async () => {
+      const asked = await nameServer();
+      const proxy = await start('--socks5', '0', '-L', `0:${NAME_SERVER}:53/udp`);
+      const socks = `127.0.0.1:${portOf(proxy, /SOCKS5 on 127\.0\.0\.1:(\d+)/)}`;
+      const page = await curl('--socks5-hostname', socks, `http://web.example:${webPort}/named`);
+      expect([page.code, page.stdout]).toEqual([0, 'page /named\n']);
+      expect(asked).toContain('web.example');
+      const resolver = new Resolver();
+      resolver.setServers([`127.0.0.1:${portOf(proxy, /127\.0\.0\.1:(\d+)\/udp/)}`]);
+      expect(await resolver.resolve4('other.example')).toEqual(['127.0.0.1']);
+      expect(asked).toContain('other.example');
+    },
+  );
 
   it('asks for the password of a file', async () => {
     const users = join(world.folder, 'users');
@@ -178,7 +181,9 @@ describe.skipIf(lacking !== undefined)(`without privileges (${lacking ?? 'all pr
     const proxy = await start('--socks5', '0.0.0.0:0', '--auth', users);
     const port = portOf(proxy, /SOCKS5 on 0\.0\.0\.0:(\d+)/);
     const url = `http://127.0.0.1:${webPort}/in`;
-    expect((await curl('--socks5', `127.0.0.1:${port}`, '--proxy-user', 'ann:open sesame', url)).stdout).toBe('page /in\n');
+    expect((await curl('--socks5', `127.0.0.1:${port}`, '--proxy-user', 'ann:open sesame', url)).stdout).toBe(
+      'page /in\n',
+    );
     expect((await curl('--socks5', `127.0.0.1:${port}`, '--proxy-user', 'ann:wrong', url)).code).toBe(97);
   });
 
@@ -188,7 +193,10 @@ describe.skipIf(lacking !== undefined)(`without privileges (${lacking ?? 'all pr
     closers.push(() => server.stop('SIGKILL'));
     const proxy = await start('-L', `0:127.0.0.1:${port}`);
     const local = portOf(proxy, /127\.0\.0\.1:(\d+) to /);
-    await until('iperf3 to listen', async () => (await execute('ss', ['-Hltn', 'sport', '=', String(port)])).stdout !== '');
+    await until(
+      'iperf3 to listen',
+      async () => (await execute('ss', ['-Hltn', 'sport', '=', String(port)])).stdout !== '',
+    );
     for (const direction of [[], ['-R']]) {
       const result = await execute('iperf3', ['-c', '127.0.0.1', '-p', String(local), '-n', '32M', '-J', ...direction]);
       expect(result.code).toBe(0);
@@ -199,45 +207,55 @@ describe.skipIf(lacking !== undefined)(`without privileges (${lacking ?? 'all pr
     }
   });
 
-  it.skipIf(missingPrograms('ssh', 'sshd', 'ssh-keygen') !== undefined || !canBindLowPorts)('ssh works over --stdio', async () => {
-    const folder = mkdtempSync(join(tmpdir(), 'sealane-ssh-'));
-    closers.push(() => rmSync(folder, { recursive: true }));
-    for (const name of ['host', 'user']) await execute('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)]);
-    await execute('cp', [join(folder, 'user.pub'), join(folder, 'authorized')]);
-    await execute('mkdir', ['-p', '/run/sshd']);
-    const port = await closedPort();
-    const sshd = new Process(
-      spawn(
-        '/usr/sbin/sshd',
-        ['-D', '-e', '-f', '/dev/null', '-h', join(folder, 'host'), '-p', String(port)].concat(
-          ['ListenAddress=127.0.0.1', `AuthorizedKeysFile=${join(folder, 'authorized')}`, 'StrictModes=no', 'PermitRootLogin=yes', `PidFile=${join(folder, 'pid')}`].flatMap(
-            (option) => ['-o', option],
+  it.skipIf(missingPrograms('ssh', 'sshd', 'ssh-keygen') !== undefined || !canBindLowPorts)(
+    'ssh works over --stdio',
+    async () => {
+      const folder = mkdtempSync(join(tmpdir(), 'sealane-ssh-'));
+      closers.push(() => rmSync(folder, { recursive: true }));
+      for (const name of ['host', 'user'])
+        await execute('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(folder, name)]);
+      await execute('cp', [join(folder, 'user.pub'), join(folder, 'authorized')]);
+      await execute('mkdir', ['-p', '/run/sshd']);
+      const port = await closedPort();
+      const sshd = new Process(
+        spawn(
+          '/usr/sbin/sshd',
+          ['-D', '-e', '-f', '/dev/null', '-h', join(folder, 'host'), '-p', String(port)].concat(
+            [
+              'ListenAddress=127.0.0.1',
+              `AuthorizedKeysFile=${join(folder, 'authorized')}`,
+              'StrictModes=no',
+              'PermitRootLogin=yes',
+              `PidFile=${join(folder, 'pid')}`,
+            ].flatMap((option) => ['-o', option]),
           ),
+          { stdio: ['ignore', 'pipe', 'pipe'] },
         ),
-        { stdio: ['ignore', 'pipe', 'pipe'] },
-      ),
-    );
-    closers.push(() => sshd.stop('SIGKILL'));
-    await sshd.said(/Server listening/);
-    const options = [
-      `ProxyCommand=${world.stdioCommand()}`,
-      `IdentityFile=${join(folder, 'user')}`,
-      'IdentitiesOnly=yes',
-      'StrictHostKeyChecking=no',
-      `UserKnownHostsFile=${join(folder, 'known')}`,
-      'LogLevel=ERROR',
-      'BatchMode=yes',
-    ].flatMap((option) => ['-o', option]);
-    const ssh = (command: string, input?: string): ReturnType<typeof execute> =>
-      execute('ssh', ['-F', '/dev/null', ...options, '-p', String(port), 'root@127.0.0.1', command], {
-        timeout: 50_000,
-        ...(input !== undefined && { input }),
-      });
-    const echoed = await ssh('wc -c; echo done; exit 7', 'x'.repeat(300_000));
-    expect([echoed.code, echoed.stdout, echoed.stderr]).toEqual([7, '300000\ndone\n', '']);
-    const bulk = await ssh('head -c 8000000 /dev/zero | tee /dev/stderr | wc -c >/dev/null; head -c 8000000 /dev/zero | sha256sum');
-    expect(bulk.stdout.slice(0, 64)).toBe(createHash('sha256').update(Buffer.alloc(8_000_000)).digest('hex'));
-  });
+      );
+      closers.push(() => sshd.stop('SIGKILL'));
+      await sshd.said(/Server listening/);
+      const options = [
+        `ProxyCommand=${world.stdioCommand()}`,
+        `IdentityFile=${join(folder, 'user')}`,
+        'IdentitiesOnly=yes',
+        'StrictHostKeyChecking=no',
+        `UserKnownHostsFile=${join(folder, 'known')}`,
+        'LogLevel=ERROR',
+        'BatchMode=yes',
+      ].flatMap((option) => ['-o', option]);
+      const ssh = (command: string, input?: string): ReturnType<typeof execute> =>
+        execute('ssh', ['-F', '/dev/null', ...options, '-p', String(port), 'root@127.0.0.1', command], {
+          timeout: 50_000,
+          ...(input !== undefined && { input }),
+        });
+      const echoed = await ssh('wc -c; echo done; exit 7', 'x'.repeat(300_000));
+      expect([echoed.code, echoed.stdout, echoed.stderr]).toEqual([7, '300000\ndone\n', '']);
+      const bulk = await ssh(
+        'head -c 8000000 /dev/zero | tee /dev/stderr | wc -c >/dev/null; head -c 8000000 /dev/zero | sha256sum',
+      );
+      expect(bulk.stdout.slice(0, 64)).toBe(createHash('sha256').update(Buffer.alloc(8_000_000)).digest('hex'));
+    },
+  );
 
   it('--stdio says why it cannot connect, in one line', async () => {
     const refused = await world.sealane('proxy', world.config, '--stdio', `127.0.0.1:${await closedPort()}`);
@@ -276,4 +294,3 @@ describe.skipIf(lacking !== undefined)('the policy of a real server', () => {
     expect(proxy.stderr).toContain('has no DNS');
   });
 });
-

@@ -3,7 +3,17 @@
  * in 127.0.0.0/8, inside the tunnel too: the server may dial loopback because the test allows it by name.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { accessSync, chownSync, constants, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  chownSync,
+  constants,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -27,7 +37,8 @@ export function missingPrograms(...programs: readonly string[]): string | undefi
       const parts = path.split('/').filter((part) => part !== '');
       // Root may read everything: what counts is whether others may.
       for (let i = 1; i <= parts.length; i++) {
-        if ((modeOf(`/${parts.slice(0, i).join('/')}`) & 0o005) !== 0o005) return 'needs a checkout that other users may read';
+        if ((modeOf(`/${parts.slice(0, i).join('/')}`) & 0o005) !== 0o005)
+          return 'needs a checkout that other users may read';
       }
     } catch {
       return 'needs a built checkout';
@@ -128,7 +139,16 @@ export class RootlessWorld {
     await must('init', '--endpoint', '127.0.0.1:51820', '--pool', '127.77.0.0/24');
     const text = await must('peer', 'add', 'ann', '--allowed-ips', '127.0.0.0/8');
     const run = options.run ?? ['--allow', '127.0.0.0/8'];
-    const server = launch(folder, SEALANED, ['run', '--userspace', '--json', '--listen', '0', '--state', state, ...run]);
+    const server = launch(folder, SEALANED, [
+      'run',
+      '--userspace',
+      '--json',
+      '--listen',
+      '0',
+      '--state',
+      state,
+      ...run,
+    ]);
     const processes = [server];
     const ready = JSON.parse((await server.said(/^.*"ready".*$/m))[0]) as { port: number };
     const config = join(folder, 'ann.conf');

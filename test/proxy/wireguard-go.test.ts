@@ -27,7 +27,14 @@ describe.skipIf(lacking !== undefined)(`wireguard-go (${lacking ?? 'is here'})`,
     const state = join(lab.folder, 'home', 'state');
     execFileSync('install', ['-d', '-o', '65534', '-g', '65534', '-m', '700', join(lab.folder, 'home')]);
     const sealaned = (...args: readonly string[]): [string, readonly string[]] => {
-      const [program, full] = unprivileged('env', [`HOME=${lab.folder}/home`, process.execPath, SEALANED, ...args, '--state', state]);
+      const [program, full] = unprivileged('env', [
+        `HOME=${lab.folder}/home`,
+        process.execPath,
+        SEALANED,
+        ...args,
+        '--state',
+        state,
+      ]);
       return [program, full];
     };
     await server.must(...sealaned('init', '--endpoint', '192.168.77.2:51820', '--pool', '10.77.0.0/24'));

@@ -94,18 +94,27 @@ class UdpFlows {
           () => undefined,
         );
     socket.on('error', () => undefined);
-    socket.on('message', (message: Uint8Array, from: RemoteAddress) => {
-      if (from.port !== this.#target.port) return;
-      void address.then((expected) => {
-        const flow = this.#flows.get(key);
-        if (flow?.socket !== socket || from.address !== expected) return;
-        flow.lastAt = performance.now();
-        this.#near.send(message, sender.port, sender.address, () => undefined);
-      });
-    });
+    socket.on(
+      'message',
+      (message: Uint8Array, from: RemoteAddress) => void this.#back(key, socket, sender, message, from),
+    );
     const flow: Flow = { socket, address, lastAt: performance.now() };
     this.#flows.set(key, flow);
     return flow;
+  }
+
+  /** Only what the target itself says goes back. */
+  async #back(
+    key: string,
+    socket: DatagramSocket,
+    sender: RemoteAddress,
+    message: Uint8Array,
+    from: RemoteAddress,
+  ): Promise<void> {
+    const flow = this.#flows.get(key);
+    if (flow?.socket !== socket || from.port !== this.#target.port || from.address !== (await flow.address)) return;
+    flow.lastAt = performance.now();
+    if (this.#flows.get(key) === flow) this.#near.send(message, sender.port, sender.address, () => undefined);
   }
 
   #sweep(): void {

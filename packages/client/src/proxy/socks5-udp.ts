@@ -86,12 +86,15 @@ class Association {
       this.#send(host, port, data);
       return;
     }
-    void this.#lookup(host)?.then((address) => {
-      if (address !== undefined) this.#send(address, port, data);
-    });
+    void this.#sendToName(host, port, data);
   }
 
-  #lookup(name: string): Promise<string | undefined> | undefined {
+  async #sendToName(name: string, port: number, data: Uint8Array): Promise<void> {
+    const address = await this.#lookup(name);
+    if (address !== undefined) this.#send(address, port, data);
+  }
+
+  #lookup(name: string): Promise<string | undefined> {
     const known = this.#names.get(name);
     if (known !== undefined) return known;
     if (this.#names.size >= MAX_NAMES) this.#names.delete(this.#names.keys().next().value!);

@@ -46,7 +46,7 @@ async function serveSocks5(client: StreamSocket, context: ProxyContext): Promise
     await answer(client, request, context);
   } catch (error) {
     if (error instanceof SocksRefusal) {
-      client.end(error.answer);
+      client.end(error.lastWord);
       closeSoon(client);
     } else if (error instanceof HandshakeError) {
       abortConnection(client);
@@ -66,11 +66,11 @@ interface Request {
 
 /** Ends the exchange with a last word to the client. */
 class SocksRefusal extends Error {
-  readonly answer: Uint8Array;
+  readonly lastWord: Uint8Array;
 
-  constructor(answer: Uint8Array) {
+  constructor(lastWord: Uint8Array) {
     super('refused');
-    this.answer = answer;
+    this.lastWord = lastWord;
   }
 }
 
@@ -144,27 +144,22 @@ async function answer(client: StreamSocket, request: Request, context: ProxyCont
   joinConnections(client, far);
 }
 
+const REPLIES: Readonly<Record<string, number>> = {
+  ECONNREFUSED: REPLY.refused,
+  ECONNRESET: REPLY.refused,
+  ENETUNREACH: REPLY.networkUnreachable,
+  EADDRNOTAVAIL: REPLY.networkUnreachable,
+  EAFNOSUPPORT: REPLY.networkUnreachable,
+  EHOSTUNREACH: REPLY.hostUnreachable,
+  ENOTFOUND: REPLY.hostUnreachable,
+  EAI_AGAIN: REPLY.hostUnreachable,
+  ETIMEDOUT: REPLY.ttlExpired,
+  EACCES: REPLY.notAllowed,
+  EPERM: REPLY.notAllowed,
+};
+
 function replyFor(error: unknown): number {
-  switch (errorCode(error)) {
-    case 'ECONNREFUSED':
-    case 'ECONNRESET':
-      return REPLY.refused;
-    case 'ENETUNREACH':
-    case 'EADDRNOTAVAIL':
-    case 'EAFNOSUPPORT':
-      return REPLY.networkUnreachable;
-    case 'EHOSTUNREACH':
-    case 'ENOTFOUND':
-    case 'EAI_AGAIN':
-      return REPLY.hostUnreachable;
-    case 'ETIMEDOUT':
-      return REPLY.ttlExpired;
-    case 'EACCES':
-    case 'EPERM':
-      return REPLY.notAllowed;
-    default:
-      return REPLY.failure;
-  }
+  return REPLIES[errorCode(error) ?? ''] ?? REPLY.failure;
 }
 
 function replyOf(reply: number, host = '0.0.0.0', port = 0): Uint8Array {

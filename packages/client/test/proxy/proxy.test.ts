@@ -23,7 +23,7 @@ beforeEach(() => {
   closers = [];
 });
 afterEach(async () => {
-  for (const close of closers.reverse()) await close();
+  for (const close of closers.toReversed()) await close();
   rmSync(folder, { recursive: true });
 });
 
@@ -234,7 +234,9 @@ describe('SOCKS5', () => {
 
   it('carries datagrams for as long as the connection stands', async () => {
     const echo = createSocket('udp4');
-    echo.on('message', (message, from) => echo.send(Buffer.concat([Buffer.from('>'), message]), from.port, from.address));
+    echo.on('message', (message, from) =>
+      echo.send(Buffer.concat([Buffer.from('>'), message]), from.port, from.address),
+    );
     echo.bind(0, '127.0.0.1');
     await once(echo, 'listening');
     closers.push(() => echo.close());
@@ -274,7 +276,10 @@ describe('SOCKS5', () => {
     client.on('message', () => answered++);
     stranger.on('message', () => answered++);
     stranger.send(
-      SocksClient.createUDPFrame({ remoteHost: { host: '127.0.0.1', port: echo.address().port }, data: Buffer.from('x') }),
+      SocksClient.createUDPFrame({
+        remoteHost: { host: '127.0.0.1', port: echo.address().port },
+        data: Buffer.from('x'),
+      }),
       relay.port,
       relay.host,
     );
@@ -318,7 +323,13 @@ describe('the HTTP proxy', () => {
     const [port] = await start({ http: httpPort });
     const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
     closers.push(() => agent.destroy());
-    const headers = { Host: 'wrong.test', 'Proxy-Connection': 'keep-alive', Connection: 'X-Secret, keep-alive', 'X-Secret': '1', 'X-Kept': '2' };
+    const headers = {
+      Host: 'wrong.test',
+      'Proxy-Connection': 'keep-alive',
+      Connection: 'X-Secret, keep-alive',
+      'X-Secret': '1',
+      'X-Kept': '2',
+    };
     const first = await through(port!, `http://127.0.0.1:${far}/a?b=c`, { agent, headers });
     expect(await text(first)).toBe('/a?b=c');
     expect(seen[0]).toMatchObject({ host: `127.0.0.1:${far}`, 'x-kept': '2' });
@@ -335,7 +346,10 @@ describe('the HTTP proxy', () => {
     const [nameless] = await start({ http: httpPort }, failing('ENOTFOUND'));
     const unknown = await through(nameless!, 'http://name.test/');
     expect([unknown.statusCode, unknown.headers['proxy-status']]).toEqual([502, 'sealane; error=dns_error']);
-    const [slow] = await start({ http: httpPort, limits: { connectMs: 60 } }, { ...hostNetwork, connect: () => new net.Socket() });
+    const [slow] = await start(
+      { http: httpPort, limits: { connectMs: 60 } },
+      { ...hostNetwork, connect: () => new net.Socket() },
+    );
     const late = await through(slow!, 'http://127.0.0.1:9/');
     expect([late.statusCode, late.headers['proxy-status']]).toEqual([504, 'sealane; error=connection_timeout']);
     const connect = await dialRaw(port!, [`CONNECT 127.0.0.1:${await freePort()} HTTP/1.1\r\nHost: x\r\n\r\n`]);
@@ -348,7 +362,10 @@ describe('the HTTP proxy', () => {
     credentials.add('ann', 'se:cret');
     const [port] = await start({ http: httpPort, credentials });
     const asked = await through(port!, `http://127.0.0.1:${far}/`);
-    expect([asked.statusCode, asked.headers['proxy-authenticate']]).toEqual([407, 'Basic realm="sealane", charset="UTF-8"']);
+    expect([asked.statusCode, asked.headers['proxy-authenticate']]).toEqual([
+      407,
+      'Basic realm="sealane", charset="UTF-8"',
+    ]);
     const good = { Host: 'x', 'Proxy-Authorization': `Basic ${Buffer.from('ann:se:cret').toString('base64')}` };
     const answer = await through(port!, `http://127.0.0.1:${far}/`, { headers: good });
     expect(answer.statusCode).toBe(200);
@@ -456,7 +473,7 @@ describe('forwards', () => {
     const clients = [createSocket('udp4'), createSocket('udp4')];
     for (const [i, client] of clients.entries()) {
       closers.push(() => client.close());
-      client.send(`client ${i}`, port!, '127.0.0.1');
+      client.send(`client ${i}`, port, '127.0.0.1');
     }
     const replies = await Promise.all(clients.map((client) => once(client, 'message') as Promise<[Buffer]>));
     expect(replies.map(([message]) => message.toString())).toEqual(['client 0', 'client 1']);
@@ -493,9 +510,12 @@ describe('a plan', () => {
     check.close();
   });
 
-  it.each(['', 'x', '1:2', ':80', '70000', '1.2.3:80', 'example.org:80', '[::1:80', '-1'])('refuses --socks5 %j', (value) => {
-    expect(() => parseListen(value, '--socks5')).toThrow(/--socks5/);
-  });
+  it.each(['', 'x', '1:2', ':80', '70000', '1.2.3:80', 'example.org:80', '[::1:80', '-1'])(
+    'refuses --socks5 %j',
+    (value) => {
+      expect(() => parseListen(value, '--socks5')).toThrow(/--socks5/);
+    },
+  );
 
   it.each(['', '80', '80:host', '80:host:0', '80:ho st:80', 'x:host:80', '/a/udp', '/s.sock:h:1/udp', '80::80'])(
     'refuses -L %j',

@@ -3,12 +3,7 @@
  * speaks for them through ordinary sockets. A peer hears that it is connected, refused or out of reach only once the
  * destination has said so.
  */
-import {
-  openTransparentDevice,
-  parseAddress,
-  type PacketDevice,
-  type StackLimits,
-} from '@sealane/tunnel';
+import { openTransparentDevice, parseAddress, type PacketDevice, type StackLimits } from '@sealane/tunnel';
 import { Policy, type Rule } from './policy.ts';
 import { carryConnection } from './tcp.ts';
 import { carryFlow } from './udp.ts';
@@ -61,7 +56,7 @@ export function startUserspaceGateway(options: GatewayOptions): PacketDevice {
     addresses: networks.map(({ address }) => address),
     limits: stackLimits,
     onConnection: (request) => {
-      if (policy.allows(request.address, request.port)) carryConnection(request, connectMs, open);
+      if (policy.allows(request.address, request.port)) void carryConnection(request, connectMs, open);
       else request.reject(isOwn.has(request.address) ? 'reset' : 'prohibited');
     },
     onFlow: (request) => {

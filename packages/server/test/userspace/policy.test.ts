@@ -39,7 +39,13 @@ describe('a policy', () => {
   it('allows nothing else once it allows something', () => {
     const policy = new Policy({ allow: rules('192.168.0.0/16', '192.0.2.7:80,8000-8002') });
     expect(policy.allows('192.168.3.4', 22)).toBe(true);
-    expect([80, 8000, 8002, 81, 8003].map((port) => policy.allows('192.0.2.7', port))).toEqual([true, true, true, false, false]);
+    expect([80, 8000, 8002, 81, 8003].map((port) => policy.allows('192.0.2.7', port))).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+    ]);
     expect(policy.allows('192.0.2.8', 80)).toBe(false);
     expect(policy.allows('2001:db8::1', 80)).toBe(false);
   });
@@ -55,7 +61,10 @@ describe('a policy', () => {
   });
 
   it('lets the narrower rule decide, and the denying one of equals', () => {
-    const policy = new Policy({ allow: rules('10.0.0.0/8', '10.1.2.3'), deny: rules('10.1.0.0/16', '10.2.0.0/16:22', '10.0.0.0/8:23') });
+    const policy = new Policy({
+      allow: rules('10.0.0.0/8', '10.1.2.3'),
+      deny: rules('10.1.0.0/16', '10.2.0.0/16:22', '10.0.0.0/8:23'),
+    });
     expect(policy.allows('10.9.0.1', 22)).toBe(true);
     expect(policy.allows('10.1.0.1', 22)).toBe(false);
     expect(policy.allows('10.1.2.3', 22)).toBe(true);
@@ -85,10 +94,18 @@ describe('a rule', () => {
     expect(formatRule(parseRule(text)!)).toBe(shown);
   });
 
-  it.each(['', 'example.org', '10.0.0.0/33', '10.0.0.1:0', '10.0.0.1:70000', '10.0.0.1:9-8', '10.0.0.1:1-2-3', '10.0.0.1:', '[fd00::/8', '300.0.0.1'])(
-    '%j is none',
-    (text) => {
-      expect(parseRule(text)).toBeUndefined();
-    },
-  );
+  it.each([
+    '',
+    'example.org',
+    '10.0.0.0/33',
+    '10.0.0.1:0',
+    '10.0.0.1:70000',
+    '10.0.0.1:9-8',
+    '10.0.0.1:1-2-3',
+    '10.0.0.1:',
+    '[fd00::/8',
+    '300.0.0.1',
+  ])('%j is none', (text) => {
+    expect(parseRule(text)).toBeUndefined();
+  });
 });

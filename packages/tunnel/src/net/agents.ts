@@ -1,7 +1,7 @@
 /** What brings HTTP through a network: agents for node:http and node:https, a connector for undici. */
 import { Agent as HttpAgentBase, type AgentOptions as HttpAgentOptions } from 'node:http';
 import { Agent as HttpsAgentBase, type AgentOptions as HttpsAgentOptions } from 'node:https';
-import { isIP } from 'node:net';
+import { isIP, type Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls, type ConnectionOptions } from 'node:tls';
 import { openConnection } from './open-connection.ts';
@@ -71,32 +71,42 @@ export type UndiciConnector = (
     readonly protocol: string;
     readonly servername?: string | undefined;
   },
-  callback: (error: Error | null, socket: Duplex | null) => void,
+  callback: (...result: [error: null, socket: Socket] | [error: Error, socket: null]) => void,
 ) => void;
 
 /** A `connect` option for undici's Agent, Client and Pool. */
 export function undiciConnector(network: Network, tls: ConnectionOptions = {}): UndiciConnector {
-  return ({ hostname, port, protocol, servername }, callback) => {
-    const isSecure = protocol === 'https:';
-    const host = hostname.replace(/^\[(.*)\]$/, '$1');
-    openConnection(network, { host, port: port === '' ? (isSecure ? 443 : 80) : Number(port) }).then(
-      (socket) => {
-        if (!isSecure) {
-          callback(null, socket);
-          return;
-        }
-        const name = servername ?? (isIP(host) === 0 ? host : undefined);
-        const secured = connectTls({ ...tls, socket, host, ...(name !== undefined && { servername: name }) });
-        const onError = (error: Error): void => callback(error, null);
-        secured.once('error', onError);
-        secured.once('secureConnect', () => {
-          secured.removeListener('error', onError);
-          callback(null, secured);
-        });
-      },
-      (error: unknown) => callback(error as Error, null),
-    );
-  };
+  return (options, callback) => void connectForUndici(network, tls, options, callback);
+}
+
+async function connectForUndici(
+  network: Network,
+  tls: ConnectionOptions,
+  { hostname, port, protocol, servername }: Parameters<UndiciConnector>[0],
+  callback: Parameters<UndiciConnector>[1],
+): Promise<void> {
+  const isSecure = protocol === 'https:';
+  const host = hostname.replace(/^\[(.*)\]$/, '$1');
+  let socket: StreamSocket;
+  try {
+    socket = await openConnection(network, { host, port: port === '' ? (isSecure ? 443 : 80) : Number(port) });
+  } catch (error) {
+    callback(error as Error, null);
+    return;
+  }
+  if (!isSecure) {
+    // undici uses what both kinds of sockets have.
+    callback(null, socket as unknown as Socket);
+    return;
+  }
+  const name = servername ?? (isIP(host) === 0 ? host : undefined);
+  const secured = connectTls({ ...tls, socket, host, ...(name !== undefined && { servername: name }) });
+  const onError = (error: Error): void => callback(error, null);
+  secured.once('error', onError);
+  secured.once('secureConnect', () => {
+    secured.removeListener('error', onError);
+    callback(null, secured);
+  });
 }
 
 function secure(options: object, socket: StreamSocket): Duplex {

@@ -25,7 +25,6 @@ const MAX_ALIASES = 16;
 export function encodeQuery(id: number, name: string, type: AddressType): Uint8Array | undefined {
   const labels = name.replace(/\.$/, '').split('.');
   const length = labels.reduce((sum, label) => sum + 1 + label.length, 1);
-  // oxlint-disable-next-line no-control-regex
   if (length > MAX_NAME_LENGTH || labels.some((label) => !/^[\u0021-\u007e]{1,63}$/.test(label))) return undefined;
   const bytes = new Uint8Array(HEADER_LENGTH + length + 4);
   const view = new DataView(bytes.buffer);

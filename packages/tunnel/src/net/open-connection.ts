@@ -11,7 +11,10 @@ export interface OpenConnectionOptions extends ConnectOptions {
  * Resolves to a connection once the far side has answered; rejects with the errno as `code` (ETIMEDOUT after the
  * time-out), or with the signal's reason. Errors after that are the socket's own 'error' events.
  */
-export function openConnection(network: Pick<NetworkStack, 'connect'>, options: OpenConnectionOptions): Promise<StreamSocket> {
+export function openConnection(
+  network: Pick<NetworkStack, 'connect'>,
+  options: OpenConnectionOptions,
+): Promise<StreamSocket> {
   const { timeoutMs, signal, ...destination } = options;
   return connected(network.connect(destination), destination, timeoutMs, signal);
 }
@@ -45,13 +48,13 @@ export function connected(
       const { host, port } = where;
       reject(networkError('ECANCELED', { syscall: 'connect', address: host, ...(port !== undefined && { port }) }));
     };
-    const give = (error: unknown): void => {
+    const give = (error: Error): void => {
       settle();
       socket.on('error', () => undefined);
       socket.destroy();
-      reject(error as Error);
+      reject(error);
     };
-    const onAbort = (): void => give(signal?.reason);
+    const onAbort = (): void => give(signal?.reason as Error);
     const timer =
       timeoutMs === undefined
         ? undefined

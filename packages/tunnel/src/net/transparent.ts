@@ -1,5 +1,12 @@
 /** A stack that answers for every destination: what a gateway hands its clients' connections and datagrams through. */
-import type { IncomingConnection, Rejection, StackLimits, UdpFlow, UdpRequest, UnreachableReason } from '@sealane/netstack';
+import type {
+  IncomingConnection,
+  Rejection,
+  StackLimits,
+  UdpFlow,
+  UdpRequest,
+  UnreachableReason,
+} from '@sealane/netstack';
 import { StackDevice } from '../devices/netstack.ts';
 import { TunnelSocket } from './tunnel-socket.ts';
 import type { StreamSocket } from './types.ts';

@@ -20,11 +20,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
   #isClosed = false;
 
   /** @internal Made by `createSocket` of a network. */
-  constructor(
-    device: StackDevice,
-    type: 'udp4' | 'udp6',
-    resolve: (name: string) => Promise<readonly string[]>,
-  ) {
+  constructor(device: StackDevice, type: 'udp4' | 'udp6', resolve: (name: string) => Promise<readonly string[]>) {
     super();
     this.#device = device;
     this.#type = type;
@@ -51,25 +47,13 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
   send(message: Uint8Array | string, port: number, address: string, callback?: (error: Error | null) => void): void {
     this.#check();
     const data = typeof message === 'string' ? Buffer.from(message) : message;
-    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`port must be 1 to 65535, got ${port}`);
+    if (!Number.isInteger(port) || port < 1 || port > 65_535)
+      throw new RangeError(`port must be 1 to 65535, got ${port}`);
     if (isIP(address) !== 0) {
       this.#sendTo(data, port, address, callback);
       return;
     }
-    const copy = Uint8Array.from(data);
-    this.#resolve(address).then(
-      (found) => {
-        if (this.#isClosed) return;
-        const isOurs = (candidate: string): boolean => candidate.includes(':') === (this.#type === 'udp6');
-        const match = found.find(isOurs);
-        if (match === undefined) {
-          this.#report(networkError('ENETUNREACH', { syscall: 'send', address, port }), callback);
-        } else {
-          this.#sendTo(copy, port, match, callback);
-        }
-      },
-      (error: unknown) => this.#report(error as Error, callback),
-    );
+    void this.#sendToName(Uint8Array.from(data), port, address, callback);
   }
 
   address(): SocketAddress {
@@ -137,7 +121,28 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     return this.#socket;
   }
 
-  #sendTo(data: Uint8Array, port: number, address: string, callback: ((error: Error | null) => void) | undefined): void {
+  async #sendToName(
+    data: Uint8Array,
+    port: number,
+    name: string,
+    callback: ((error: Error | null) => void) | undefined,
+  ): Promise<void> {
+    try {
+      const found = await this.#resolve(name);
+      const match = found.find((candidate) => candidate.includes(':') === (this.#type === 'udp6'));
+      if (match === undefined) throw networkError('ENETUNREACH', { syscall: 'send', address: name, port });
+      if (!this.#isClosed) this.#sendTo(data, port, match, callback);
+    } catch (error) {
+      this.#report(error as Error, callback);
+    }
+  }
+
+  #sendTo(
+    data: Uint8Array,
+    port: number,
+    address: string,
+    callback: ((error: Error | null) => void) | undefined,
+  ): void {
     const remote = parseAddress(address);
     const family = this.#type === 'udp4' ? 4 : 6;
     if (remote?.family !== family) {

@@ -48,7 +48,8 @@ export class TunnelNetwork implements NetworkStack {
   /** Begins a connection, as net.connect does. Throws RangeError for a port that is none. */
   connect(options: ConnectOptions, listener?: () => void): TunnelSocket {
     const { host, port, localAddress, allowHalfOpen } = options;
-    if (!Number.isInteger(port) || port < 1 || port > 65_535) throw new RangeError(`port must be 1 to 65535, got ${port}`);
+    if (!Number.isInteger(port) || port < 1 || port > 65_535)
+      throw new RangeError(`port must be 1 to 65535, got ${port}`);
     const local = localAddress === undefined ? undefined : parseAddress(localAddress);
     if (localAddress !== undefined && local === undefined) {
       throw new TypeError(`localAddress must be an IP address, got '${localAddress}'`);

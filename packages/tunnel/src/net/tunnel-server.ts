@@ -67,7 +67,9 @@ export class TunnelServer extends EventEmitter implements StreamServer {
     const listener = this.#listener;
     if (callback !== undefined) {
       if (listener === undefined) {
-        process.nextTick(() => callback(Object.assign(new Error('Server is not running.'), { code: 'ERR_SERVER_NOT_RUNNING' })));
+        process.nextTick(() =>
+          callback(Object.assign(new Error('Server is not running.'), { code: 'ERR_SERVER_NOT_RUNNING' })),
+        );
       } else {
         this.once('close', callback);
       }
@@ -95,9 +97,11 @@ export class TunnelServer extends EventEmitter implements StreamServer {
   }
 
   #bind(port: number, host: string | undefined): TcpListener {
-    if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new RangeError(`port must be 0 to 65535, got ${port}`);
+    if (!Number.isInteger(port) || port < 0 || port > 65_535)
+      throw new RangeError(`port must be 0 to 65535, got ${port}`);
     const address = host === undefined ? undefined : parseAddress(host);
-    if (host !== undefined && address === undefined) throw networkError('EADDRNOTAVAIL', { syscall: 'listen', address: host, port });
+    if (host !== undefined && address === undefined)
+      throw networkError('EADDRNOTAVAIL', { syscall: 'listen', address: host, port });
     for (let i = 0; ; i++) {
       const chosen = port === 0 ? randomInt(FIRST_EPHEMERAL_PORT, 65_536) : port;
       try {

@@ -115,7 +115,8 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
   }
 
   setTimeout(timeout: number, callback?: () => void): this {
-    if (!(timeout >= 0 && timeout <= 2 ** 31 - 1)) throw new RangeError(`timeout must be 0 to 2147483647, got ${timeout}`);
+    if (!(timeout >= 0 && timeout <= 2 ** 31 - 1))
+      throw new RangeError(`timeout must be 0 to 2147483647, got ${timeout}`);
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#timeout = timeout;

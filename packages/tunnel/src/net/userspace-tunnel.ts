@@ -33,13 +33,16 @@ export async function openUserspaceTunnel(
 ): Promise<UserspaceTunnel> {
   const config = typeof source === 'string' ? await loadConfig(source) : source;
   const { addresses, dns, mtu = DEFAULT_MTU } = config.interface;
-  if (addresses.length === 0) throw new RangeError('Address: a tunnel without an interface needs an address of its own');
+  if (addresses.length === 0)
+    throw new RangeError('Address: a tunnel without an interface needs an address of its own');
   const update = toUpdate(config, await resolveEndpoints(config));
   const { name = 'userspace', onNameLeak, lane, crypto, timestampFile } = options;
   const device = new StackDevice({ name, mtu, addresses: addresses.map(({ address }) => address) });
   const routes = new Routes();
   const network = new TunnelNetwork(device, {
-    families: ([4, 6] as const).filter((family) => addresses.some(({ address }) => address.length === (family === 4 ? 4 : 16))),
+    families: ([4, 6] as const).filter((family) =>
+      addresses.some(({ address }) => address.length === (family === 4 ? 4 : 16)),
+    ),
     dns: { servers: dns.servers.map(formatAddress), search: dns.search },
     isRouted: (address) => routes.includes(address),
     ...(onNameLeak !== undefined && { onNameLeak }),
@@ -77,7 +80,7 @@ export class UserspaceTunnel {
     this.lane = tunnel.lane;
     this.network = network;
     this.connect = network.connect.bind(network);
-    this.createServer = network.createServer.bind(network) as TunnelNetwork['createServer'];
+    this.createServer = network.createServer.bind<TunnelNetwork['createServer']>(network);
     this.createSocket = network.createSocket.bind(network);
     this.resolve = network.resolve.bind(network);
     this.agent = network.agent.bind(network);

@@ -100,7 +100,9 @@ const v4 = (text: string): Uint8Array => Uint8Array.from(text.split('.'), Number
 describe('the resolver', () => {
   it('finds both families and asks once for what it remembers', async () => {
     server.rules.set('a.test A', { records: [['a.test', A, v4('127.1.2.3')]] });
-    server.rules.set('a.test AAAA', { records: [['a.test', AAAA, Buffer.from('fd000000000000000000000000000001', 'hex')]] });
+    server.rules.set('a.test AAAA', {
+      records: [['a.test', AAAA, Buffer.from('fd000000000000000000000000000001', 'hex')]],
+    });
     expect(await resolver.resolve('A.test')).toEqual(['127.1.2.3', 'fd00::1']);
     expect(await resolver.resolve('a.test')).toEqual(['127.1.2.3', 'fd00::1']);
     expect(server.asked).toHaveLength(2);
@@ -136,7 +138,12 @@ describe('the resolver', () => {
 
   it('asks the next server when one is silent', async () => {
     server.rules.set('a.test A', { records: [['a.test', A, v4('127.1.2.3')]] });
-    const both = new DnsResolver({ network: pair.left, servers: ['127.99.0.77', RIGHT], timeoutMs: 100, families: [4] });
+    const both = new DnsResolver({
+      network: pair.left,
+      servers: ['127.99.0.77', RIGHT],
+      timeoutMs: 100,
+      families: [4],
+    });
     expect(await both.resolve('a.test')).toEqual(['127.1.2.3']);
   });
 

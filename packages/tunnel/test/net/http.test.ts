@@ -25,8 +25,25 @@ beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'sealane-tls-'));
   execFileSync(
     'openssl',
-    ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=far.test',
-      '-addext', `subjectAltName=DNS:far.test,IP:${RIGHT}`, '-keyout', `${folder}/key.pem`, '-out', `${folder}/cert.pem`],
+    [
+      'req',
+      '-x509',
+      '-newkey',
+      'ec',
+      '-pkeyopt',
+      'ec_paramgen_curve:P-256',
+      '-nodes',
+      '-days',
+      '2',
+      '-subj',
+      '/CN=far.test',
+      '-addext',
+      `subjectAltName=DNS:far.test,IP:${RIGHT}`,
+      '-keyout',
+      `${folder}/key.pem`,
+      '-out',
+      `${folder}/cert.pem`,
+    ],
     { stdio: 'ignore' },
   );
   key = readFileSync(`${folder}/key.pem`, 'utf8');
@@ -58,10 +75,7 @@ function answer(request: http.IncomingMessage, response: http.ServerResponse): v
   response.end(request.url === '/big' ? BODY : `page ${request.url}`);
 }
 
-function get(
-  module: typeof http | typeof https,
-  options: https.RequestOptions,
-): Promise<http.IncomingMessage> {
+function get(module: typeof http | typeof https, options: https.RequestOptions): Promise<http.IncomingMessage> {
   return new Promise((resolve, reject) => {
     module.get(options, resolve).once('error', reject);
   });
