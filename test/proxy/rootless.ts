@@ -115,21 +115,24 @@ export interface WorldOptions {
 
 export class RootlessWorld {
   readonly folder: string;
-  readonly server: Process;
   readonly config: string;
   readonly #processes: Process[];
 
-  private constructor(folder: string, server: Process, config: string, processes: Process[]) {
+  private constructor(folder: string, config: string, processes: Process[]) {
     this.folder = folder;
-    this.server = server;
     this.config = config;
     this.#processes = processes;
   }
 
+  /** A client whose server is somewhere else. */
+  static async withConfig(text: string): Promise<RootlessWorld> {
+    const folder = makeFolder();
+    return new RootlessWorld(folder, writeConfig(folder, text), []);
+  }
+
   /** Starts `sealaned run --userspace` with one peer, whose configuration leads all of 127.0.0.0/8 into the tunnel. */
   static async open(options: WorldOptions = {}): Promise<RootlessWorld> {
-    const folder = mkdtempSync(join(tmpdir(), 'sealane-rootless-'));
-    if (isRoot) chownSync(folder, NOBODY, NOBODY);
+    const folder = makeFolder();
     const state = join(folder, 'state');
     const must = async (...args: readonly string[]): Promise<string> => {
       const result = await execute(...commandOf(folder, SEALANED, [...args, '--state', state]));
@@ -151,16 +154,18 @@ export class RootlessWorld {
     ]);
     const processes = [server];
     const ready = JSON.parse((await server.said(/^.*"ready".*$/m))[0]) as { port: number };
-    const config = join(folder, 'ann.conf');
-    writeFileSync(
-      config,
+    const config = writeConfig(
+      folder,
       text
         .replace(/^Endpoint = .*$/m, `Endpoint = 127.0.0.1:${ready.port}`)
         .replace('[Peer]', options.dns === undefined ? '[Peer]' : `DNS = ${options.dns}\n\n[Peer]`),
-      { mode: 0o600 },
     );
-    if (isRoot) chownSync(config, NOBODY, NOBODY);
-    return new RootlessWorld(folder, server, config, processes);
+    return new RootlessWorld(folder, config, processes);
+  }
+
+  /** The server, in a world that was opened with one. */
+  get server(): Process {
+    return this.#processes[0]!;
   }
 
   /** Starts `sealane proxy` and resolves once its ports are open. */
@@ -199,6 +204,19 @@ export class RootlessWorld {
     }
     rmSync(this.folder, { recursive: true, force: true });
   }
+}
+
+function makeFolder(): string {
+  const folder = mkdtempSync(join(tmpdir(), 'sealane-rootless-'));
+  if (isRoot) chownSync(folder, NOBODY, NOBODY);
+  return folder;
+}
+
+function writeConfig(folder: string, text: string): string {
+  const path = join(folder, 'ann.conf');
+  writeFileSync(path, text, { mode: 0o600 });
+  if (isRoot) chownSync(path, NOBODY, NOBODY);
+  return path;
 }
 
 function launch(folder: string, script: string, args: readonly string[]): Process {

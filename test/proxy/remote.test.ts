@@ -1,0 +1,102 @@
+/** What others reach at our tunnel address: `sealane proxy -R` as an unprivileged process, its peer a tunnel of the test. */
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
+import * as http from 'node:http';
+import { createServer, type AddressInfo } from 'node:net';
+import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
+import {
+  formatConfig,
+  openConnection,
+  openUserspaceTunnel,
+  parseAddress,
+  parsePrefix,
+  type TunnelConfig,
+} from '@sealane/tunnel';
+import { describe, expect, it } from 'vitest';
+import { missingPrograms, RootlessWorld } from './rootless.ts';
+
+const lacking = missingPrograms();
+const PEER = '127.88.0.1';
+const OWN = '127.88.0.2';
+
+function configOf(
+  own: Uint8Array,
+  address: string,
+  other: Uint8Array,
+  otherAddress: string,
+  port?: number,
+): TunnelConfig {
+  return {
+    interface: {
+      privateKey: own,
+      addresses: [{ address: parseAddress(address)!, length: 32 }],
+      dns: { servers: [], search: [] },
+      table: 'auto',
+      preUp: [],
+      postUp: [],
+      preDown: [],
+      postDown: [],
+      saveConfig: false,
+    },
+    peers: [
+      {
+        publicKey: nobleCrypto.publicKey(other),
+        allowedIps: [parsePrefix(otherAddress)!],
+        endpoints: port === undefined ? [] : [`127.0.0.1:${port}`,
+      },
+    ],
+  };
+}
+
+describe.skipIf(lacking !== undefined)(`-R (${lacking ?? 'without privileges'})`, () => {
+  it('dials here what the peer asks for at our tunnel address, by TCP and UDP', async () => {
+    const [peerKey, ownKey] = [1, 2].map(() =>
+      generatePrivateKey((length) => crypto.getRandomValues(new Uint8Array(length))),
+    );
+    await using peer = await openUserspaceTunnel(configOf(peerKey!, PEER, ownKey!, OWN));
+    const { listenPort } = await peer.status();
+    await using world = await RootlessWorld.withConfig(
+      formatConfig(configOf(ownKey!, OWN, peerKey!, PEER, listenPort)),
+    );
+
+    const web = http.createServer((request, response) => response.end(`here ${request.url}\n`)).listen(0, '127.0.0.1');
+    const echo = createSocket('udp4');
+    echo.on('message', (message, from) => echo.send(message, from.port, from.address));
+    echo.bind(0, '127.0.0.1');
+    const closed = createServer().listen(0, '127.0.0.1');
+    await Promise.all([once(web, 'listening'), once(echo, 'listening'), once(closed, 'listening')]);
+    const closedPort = (closed.address() as AddressInfo).port;
+    closed.close();
+    await once(closed, 'close');
+
+    const proxy = await world.proxy(
+      '-R',
+      `80:127.0.0.1:${(web.address() as AddressInfo).port}`,
+      '-R',
+      `81:127.0.0.1:${closedPort}`,
+      '-R',
+      `53:127.0.0.1:${echo.address().port}/udp`,
+    );
+    await proxy.said(/first session/);
+
+    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+      http.get({ agent: peer.agent(), host: OWN, path: '/page' }, resolve).once('error', reject);
+    });
+    let page = '';
+    for await (const chunk of response) page += String(chunk);
+    expect(page).toBe('here /page\n');
+
+    const refused = await openConnection(peer.network, { host: OWN, port: 81 });
+    const [error] = (await once(refused.resume(), 'error')) as unknown[];
+    expect(error).toMatchObject({ code: 'ECONNRESET' });
+    await expect(openConnection(peer.network, { host: OWN, port: 82 })).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+
+    const socket = peer.createSocket('udp4');
+    const answered = once(socket, 'message') as Promise<[Uint8Array]>;
+    socket.send(Buffer.from('ping'), 53, OWN);
+    expect(Buffer.from((await answered)[0]).toString()).toBe('ping');
+    web.closeAllConnections();
+    web.close();
+    echo.close();
+  });
+});
