@@ -9,7 +9,7 @@ import { INNER, missingFor, OUTER, PAIRS, ping, wireguardPair } from '../support
 const RELAY = fileURLToPath(new URL('../support/relay.mjs', import.meta.url));
 const RELAY_PORT = 51_900;
 
-describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
+describe.concurrent.for(PAIRS)('%s begins, %s answers', (implementations) => {
   const reason = missingFor(implementations, 'ping', 'nft');
 
   it('connects over a link that loses 30 % each way, and loses no more than the link', async ({ skip }) => {
