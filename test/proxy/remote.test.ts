@@ -42,7 +42,7 @@ function configOf(
       {
         publicKey: nobleCrypto.publicKey(other),
         allowedIps: [parsePrefix(otherAddress)!],
-        endpoints: port === undefined ? [] : [`127.0.0.1:${port}`,
+        endpoints: port === undefined ? [] : [`127.0.0.1:${port}`],
       },
     ],
   };
