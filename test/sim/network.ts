@@ -165,8 +165,13 @@ export class Network {
   }
 }
 
-function keyOf({ address, port }: Endpoint): string {
-  return `${address.join('.')}:${port}`;
+/** Endpoints are never changed in place, and the same few are asked for in every datagram. */
+const keys = new WeakMap<Endpoint, string>();
+
+function keyOf(endpoint: Endpoint): string {
+  let key = keys.get(endpoint);
+  if (key === undefined) keys.set(endpoint, (key = `${endpoint.address.join('.')}:${endpoint.port}`));
+  return key;
 }
 
 function sameAddress(a: Uint8Array, b: Uint8Array): boolean {
