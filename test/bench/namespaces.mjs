@@ -1,0 +1,182 @@
+/** Two hosts for the benchmark, joined by a veth pair: everything in them is removed again, whatever happens. */
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+
+const END = fileURLToPath(new URL('./tunnel-end.mjs', import.meta.url));
+const tag = process.pid.toString(36);
+export const SIDES = ['a', 'b'];
+export const namespaceOf = (side) => `slb-${side}-${tag}`;
+export const interfaceOf = (side) => `slb${side}${tag}`;
+export const INNER = { a: ['10.85.0.1', 'fd85::1'], b: ['10.85.0.2', 'fd85::2'] };
+const OUTER = { a: ['192.168.85.1', 'fd86::1'], b: ['192.168.85.2', 'fd86::2'] };
+const PORTS = { a: 51001, b: 51002 };
+const children = new Set();
+
+export const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+export const within = (side, program, args, options = {}) =>
+  spawn('ip', ['netns', 'exec', namespaceOf(side), program, ...args], { stdio: ['pipe', 'pipe', 'pipe'], ...options });
+
+/** Runs a program in a namespace to its end; resolves to its standard output, rejects with what it said. */
+export async function run(side, program, args) {
+  const child = within(side, program, args);
+  child.stdin.end();
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (data) => (stdout += data));
+  child.stderr.on('data', (data) => (stderr += data));
+  const [code] = await once(child, 'close');
+  if (code !== 0) throw new Error(`${program} ${args.join(' ')} exited ${code}: ${stderr}${stdout}`);
+  return stdout;
+}
+
+export function openHosts() {
+  for (const side of SIDES) {
+    ip('netns', 'add', namespaceOf(side));
+    ip('-n', namespaceOf(side), 'link', 'set', 'lo', 'up');
+  }
+  ip(
+    'link',
+    'add',
+    `va${tag}`,
+    'netns',
+    namespaceOf('a'),
+    'type',
+    'veth',
+    'peer',
+    'name',
+    `vb${tag}`,
+    'netns',
+    namespaceOf('b'),
+  );
+  for (const side of SIDES) {
+    const device = `v${side}${tag}`;
+    ip('-n', namespaceOf(side), 'addr', 'add', `${OUTER[side][0]}/24`, 'dev', device);
+    ip('-n', namespaceOf(side), 'addr', 'add', `${OUTER[side][1]}/64`, 'dev', device, 'nodad');
+    ip('-n', namespaceOf(side), 'link', 'set', device, 'up');
+  }
+}
+
+export function closeHosts() {
+  for (const child of children) child.kill('SIGKILL');
+  children.clear();
+  for (const side of SIDES) {
+    try {
+      ip('netns', 'del', namespaceOf(side));
+    } catch {
+      // It was never made.
+    }
+  }
+}
+
+/**
+ * Starts both ends: `ends.a` and `ends.b` are { kind: 'ours', lane, suite } or { kind: 'theirs', program }; a begins.
+ * Resolves to the pids and the milliseconds until each was ready.
+ */
+export async function startPair(ends, keys, { outer = 4, extraAllowed = [] } = {}) {
+  const started = {};
+  for (const side of ['b', 'a']) {
+    const other = side === 'a' ? 'b' : 'a';
+    const peer = {
+      publicKey: keys[other].publicKey,
+      allowedIps: [`${INNER[other][0]}/32`, `${INNER[other][1]}/128`, ...extraAllowed],
+      ...(side === 'a' && { endpoint: { address: OUTER.b[outer === 4 ? 0 : 1], port: PORTS.b } }),
+    };
+    const at = performance.now();
+    const start = ends[side].kind === 'ours' ? startOurs : startTheirs;
+    const child = await start(side, ends[side], keys[side], peer);
+    children.add(child);
+    started[side] = { child, pid: pidIn(side), ready: performance.now() - at };
+    const [v4, v6] = INNER[side];
+    ip('-n', namespaceOf(side), 'addr', 'add', `${v4}/24`, 'dev', interfaceOf(side));
+    ip('-n', namespaceOf(side), 'addr', 'add', `${v6}/64`, 'dev', interfaceOf(side), 'nodad');
+    ip('-n', namespaceOf(side), 'link', 'set', interfaceOf(side), 'up');
+  }
+  for (let attempt = 0; ; attempt++) {
+    try {
+      await run('a', 'ping', ['-c', '1', '-W', '1', INNER.b[0]]);
+      return started;
+    } catch (error) {
+      if (attempt === 10) throw error;
+    }
+  }
+}
+
+export async function stopPair(started) {
+  for (const side of SIDES) {
+    const { child } = started[side];
+    const ended = once(child, 'exit');
+    child.stdin.end();
+    child.kill('SIGTERM');
+    await Promise.race([ended, sleep(2_000)]);
+    child.kill('SIGKILL');
+    children.delete(child);
+  }
+  await sleep(200);
+}
+
+async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peer) {
+  const child = within(side, process.execPath, [END], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const peers = [{ ...peer, ...(suite !== undefined && { cipherSuite: suite }) }];
+  child.stdin.write(
+    `${JSON.stringify({ name: interfaceOf(side), mtu: 1420, lane, listenPort: PORTS[side], privateKey, peers })}\n`,
+  );
+  const lines = createInterface({ input: child.stdout });
+  const failed = once(child, 'exit').then(([code]) => {
+    throw new Error(`our end ${side} exited ${code}`);
+  });
+  await Promise.race([once(lines, 'line'), failed]);
+  failed.catch(() => undefined);
+  return child;
+}
+
+async function startTheirs(side, { program }, { privateKey }, { publicKey, allowedIps, endpoint }) {
+  const name = interfaceOf(side);
+  const child = within(side, program, ['-f', name], {
+    env: { ...process.env, LOG_LEVEL: 'error', WG_PROCESS_FOREGROUND: '1' },
+  });
+  for (let i = 0; !existsSync(`/var/run/wireguard/${name}.sock`); i++) {
+    if (i === 500) throw new Error(`${program} made no control socket`);
+    await sleep(10);
+  }
+  const config = [
+    '[Interface]',
+    `PrivateKey = ${privateKey}`,
+    `ListenPort = ${PORTS[side]}`,
+    '[Peer]',
+    `PublicKey = ${publicKey}`,
+    `AllowedIPs = ${allowedIps.join(', ')}`,
+    ...(endpoint === undefined
+      ? []
+      : [`Endpoint = ${endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address}:${endpoint.port}`]),
+  ];
+  const folder = mkdtempSync(join(tmpdir(), 'sealane-bench-'));
+  writeFileSync(join(folder, 'config'), `${config.join('\n')}\n`, { mode: 0o600 });
+  await run(side, 'wg', ['setconf', name, join(folder, 'config')]);
+  rmSync(folder, { recursive: true });
+  ip('-n', namespaceOf(side), 'link', 'set', name, 'mtu', '1420');
+  return child;
+}
+
+function pidIn(side) {
+  const pids = ip('netns', 'pids', namespaceOf(side)).trim().split('\n').map(Number);
+  return pids.find((pid) => /wireguard|node|MainThread/.test(readFileSync(`/proc/${pid}/comm`, 'utf8'))) ?? pids[0];
+}
+
+/** Milliseconds of processor time that a process has used. */
+export function cpuOf(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
+
+/** Its resident memory in MiB. */
+export function rssOf(pid) {
+  return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
+}

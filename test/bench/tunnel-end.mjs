@@ -1,0 +1,27 @@
+/** One end of a tunnel for the benchmark: its configuration comes as one line of JSON on standard input; answers `ready`. */
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { openTun, openTunnel, parseAddress, parsePrefix } from '@sealane/tunnel';
+
+const input = createInterface({ input: process.stdin });
+const [line] = await once(input, 'line');
+const { name, mtu, lane, listenPort, privateKey, peers } = JSON.parse(line);
+const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'));
+const tunnel = await openTunnel({
+  device: openTun({ name, mtu }),
+  lane,
+  config: {
+    privateKey: bytes(privateKey),
+    listenPort,
+    peers: peers.map(({ publicKey, endpoint, allowedIps, cipherSuite }) => ({
+      publicKey: bytes(publicKey),
+      allowedIps: allowedIps.map((text) => parsePrefix(text)),
+      ...(cipherSuite !== undefined && { cipherSuite }),
+      ...(endpoint !== undefined && {
+        endpoint: { address: parseAddress(endpoint.address), port: endpoint.port, scopeId: 0 },
+      }),
+    })),
+  },
+});
+console.log('ready');
+input.on('close', () => void tunnel.close());
