@@ -34,8 +34,7 @@ if (options.help) {
 const rounds = options.quick ? 2 : Number(options.rounds);
 const seconds = options.quick ? 3 : Number(options.seconds);
 
-const HOW_TO_GET_ONE = `Debian 12 has one in backports:
-  echo 'deb http://deb.debian.org/debian bookworm-backports main' > /etc/apt/sources.list.d/backports.list
+const HOW_TO_GET_ONE = `Debian 12 has one in its backports: add the suite bookworm-backports to the APT sources, then
   apt-get update && apt-get install -t bookworm-backports wireguard-go
 or unpack that package elsewhere and name it with --peer-binary.`;
 
