@@ -1,0 +1,30 @@
+/**
+ * The long run of the fuzzers, with another seed each time.
+ * npm run fuzz -- [--datagrams 10000000] [--lines 1000000] [--seed 4711]
+ */
+import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { parseArgs } from 'node:util';
+
+const { values } = parseArgs({
+  options: {
+    datagrams: { type: 'string', default: '10000000' },
+    lines: { type: 'string', default: '1000000' },
+    seed: { type: 'string', default: String(randomInt(1, 2 ** 31)) },
+  },
+});
+for (const [name, value] of Object.entries(values)) {
+  if (/^[0-9]{1,10}$/.test(value) && Number(value) > 0) continue;
+  console.error(`--${name} ${value}: must be a number above 0`);
+  process.exit(2);
+}
+console.log(`seed ${values.seed}: --seed ${values.seed} runs this again`);
+const env = {
+  ...process.env,
+  SEALANE_FUZZ: values.datagrams,
+  SEALANE_SEED: values.seed,
+  FUZZ_LINES: values.lines,
+};
+const files = ['test/fuzz', 'packages/tunnel/test/uapi/fuzz.test.ts'];
+const child = spawn('npx', ['vitest', 'run', ...files], { env, stdio: ['ignore', 'inherit', 'inherit'] });
+child.on('close', (code) => process.exit(code ?? 1));

@@ -1,0 +1,39 @@
+/** Any text is read, or refused with a ConfigError whose lines name the file and show no key; what is read can be written and read again. */
+import { describe, expect, it } from 'vitest';
+import { ConfigError, formatConfig, parseConfig } from '@sealane/tunnel';
+import { CORPUS } from '../../packages/tunnel/test/config/corpus.ts';
+import { generator } from '../sim/random.ts';
+import { mutate } from './mutate.ts';
+
+const TEXTS = Math.ceil(Number(process.env['SEALANE_FUZZ'] ?? 500_000) / 200);
+const KEY = /[A-Za-z0-9+/]{43}=/;
+
+describe('configurations', () => {
+  it(`${TEXTS} texts made of those that people have`, { timeout: 120_000 + TEXTS * 5 }, () => {
+    const random = generator(7);
+    const originals = Object.values(CORPUS).map((text) => new TextEncoder().encode(text));
+    const secrets = Object.values(CORPUS).flatMap((text) =>
+      [...text.matchAll(/(?:PrivateKey|PresharedKey)\s*=\s*(\S{20,})/gi)].map((match) => match[1]!),
+    );
+    expect(secrets.length).toBeGreaterThan(2);
+    let [read, refused] = [0, 0];
+    for (let i = 0; i < TEXTS; i++) {
+      const original = originals[random.below(originals.length)]!;
+      const text = new TextDecoder().decode(mutate(random, original, originals));
+      try {
+        const config = parseConfig(text, 'fuzz.conf');
+        read++;
+        if (i % 10 === 0) parseConfig(formatConfig(config), 'again.conf');
+      } catch (error) {
+        if (!(error instanceof ConfigError)) throw error;
+        refused++;
+        expect(error.message).toContain('fuzz.conf');
+        for (const secret of secrets) expect(error.message).not.toContain(secret.slice(0, 20));
+        const shown = KEY.exec(error.message)?.[0];
+        if (shown !== undefined) expect(secrets).not.toContain(shown);
+      }
+    }
+    expect(read).toBeGreaterThan(100);
+    expect(refused).toBeGreaterThan(100);
+  });
+});
