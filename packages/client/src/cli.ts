@@ -96,6 +96,18 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .argument('<name>', 'name of the interface')
     .action(async (name: string) => done(await (await import('./commands/control.ts')).down(name)));
   addPing(add, done);
+  add(
+    'doctor',
+    'look for what stands in the way, here and with a configuration, and say what to do',
+    'sealane doctor',
+    'sealane doctor wg0.conf',
+  )
+    .argument('[config]', 'wg-quick style file, or the name of one')
+    .option('--timeout <seconds>', 'how long to wait for each answer', secondsOption, 5)
+    .option('--json', 'print the findings as JSON')
+    .action(async (config: string | undefined, options: { timeout: number; json?: boolean }) =>
+      done(await (await import('./commands/doctor.ts')).doctor(config, options)),
+    );
   addProxy(add, done);
   return program;
 }

@@ -19,7 +19,7 @@ Exit codes:
 /** Runs one command; resolves to the exit code of the process. */
 export async function main(argv: readonly string[]): Promise<number> {
   try {
-    await program().parseAsync(argv, { from: 'user' });
+    await buildProgram().parseAsync(argv, { from: 'user' });
     return 0;
   } catch (error) {
     if (error instanceof CommanderError) {
@@ -38,7 +38,8 @@ function complain(text: string, error: unknown): void {
   if (process.env['SEALANE_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
 }
 
-function program(): Command {
+/** The command tree. */
+export function buildProgram(): Command {
   const root = new Command('sealaned')
     .description('The Sealane VPN server, compatible with WireGuard peers.')
     .exitOverride()

@@ -14,7 +14,7 @@ import { identityOf } from '../identity.ts';
 import { formatBytes, formatMilliseconds } from '../output/format.ts';
 import { formatSummary, summaryObject } from '../output/ping.ts';
 import { note, print, printJson, ProgressLine, styleFor } from '../output/terminal.ts';
-import { runPing, type PingObserver, type PingPlan } from '../ping/run.ts';
+import { runPing, type PingObserver, type PingPlan, type PingResult } from '../ping/run.ts';
 import { chooseTarget, type PingTarget } from '../ping/target.ts';
 import { stateFolder } from '../system/state.ts';
 import { Stop } from '../system/stop.ts';
@@ -44,46 +44,82 @@ export async function ping(given: string, options: PingCommandOptions): Promise<
   if (options.force !== true) await refuseRunning(config);
   const stop = new Stop();
   try {
-    const plan = await makePlan(path, config, target, options);
-    return await report(plan, options, stop);
+    const plans = await pingPlans(path, config, target, {
+      count: options.count,
+      size: options.size,
+      timeoutMs: options.timeout * 1_000,
+      bulk: options.bulk ?? 0,
+      rekey: options.rekey === true,
+    });
+    return await report(plans, options, stop);
   } finally {
     stop.dispose();
   }
 }
 
-async function makePlan(
+/** The plan of a ping to the first endpoint of the target's peer; CliError when it has none. */
+export async function pingPlan(
   path: string,
   config: TunnelConfig,
   target: PingTarget,
-  options: PingCommandOptions,
+  options: { readonly count: number; readonly size: number; readonly timeoutMs: number },
 ): Promise<PingPlan> {
-  const { update, resolved } = await resolveConfig(config);
-  const endpoint = peerEndpoints(target.peer, resolved)[0];
-  if (endpoint === undefined) throw new CliError(EXIT.noAnswer, `${target.peer.endpoints[0]} has no address`);
-  const folder = await stateFolder();
-  const configTime = path === '-' ? undefined : (await stat(path)).mtimeMs;
-  return {
-    config,
-    update,
-    target,
-    endpoint,
-    count: options.count,
-    size: options.size,
-    timeoutMs: options.timeout * 1_000,
-    bulk: options.bulk ?? 0,
-    rekey: options.rekey === true,
-    ...(folder === undefined ? {} : { timestampFile: `${folder}/timestamp-${identityOf(config)}` }),
-    ...(configTime === undefined ? {} : { configTime }),
-  };
+  const [plan] = await pingPlans(path, config, target, { ...options, bulk: 0, rekey: false });
+  return plan!;
 }
 
-async function report(plan: PingPlan, options: PingCommandOptions, stop: Stop): Promise<ExitCode> {
-  const style = styleFor(process.stdout);
+/** One for each endpoint of the target's peer, in the order of preference. */
+async function pingPlans(
+  path: string,
+  config: TunnelConfig,
+  target: PingTarget,
+  options: Pick<PingPlan, 'count' | 'size' | 'timeoutMs' | 'bulk' | 'rekey'>,
+): Promise<readonly PingPlan[]> {
+  const { update, resolved } = await resolveConfig(config);
+  const endpoints = peerEndpoints(target.peer, resolved);
+  if (endpoints.length === 0) throw new CliError(EXIT.noAnswer, `${target.peer.endpoints[0]} has no address`);
+  const folder = await stateFolder();
+  const configTime = path === '-' ? undefined : (await stat(path)).mtimeMs;
+  const key = formatKey(target.peer.publicKey);
+  return endpoints.map((endpoint) => ({
+    config,
+    update: {
+      ...update,
+      peers: (update.peers ?? []).map((peer) => (formatKey(peer.publicKey) === key ? { ...peer, endpoint } : peer)),
+    },
+    target,
+    endpoint,
+    ...options,
+    ...(folder === undefined ? {} : { timestampFile: `${folder}/timestamp-${identityOf(config)}` }),
+    ...(configTime === undefined ? {} : { configTime }),
+  }));
+}
+
+async function report(plans: readonly PingPlan[], options: PingCommandOptions, stop: Stop): Promise<ExitCode> {
+  for (const [i, plan] of plans.entries()) {
+    const result = await attempt(plan, options, stop);
+    const isLast = i === plans.length - 1 || stop.reason !== undefined;
+    if (result.handshakeMs !== undefined || isLast) return conclude(result, plan, options, stop);
+    note(`sealane: ${formatEndpoint(plan.endpoint)} does not answer, trying ${formatEndpoint(plans[i + 1]!.endpoint)}`);
+  }
+  return EXIT.noAnswer;
+}
+
+async function attempt(plan: PingPlan, options: PingCommandOptions, stop: Stop): Promise<PingResult> {
   const progress = new ProgressLine();
   const name = plan.target.peer.endpoints[0] ?? '';
   const literal = formatEndpoint(plan.endpoint);
   progress.show(`handshake with ${name === literal ? name : `${name} (${literal})`} ...`);
-  const result = await runPing(plan, observerFor(plan, options, progress), stop).finally(() => progress.clear());
+  return runPing(plan, observerFor(plan, options, progress), stop).finally(() => progress.clear());
+}
+
+async function conclude(
+  result: PingResult,
+  plan: PingPlan,
+  options: PingCommandOptions,
+  stop: Stop,
+): Promise<ExitCode> {
+  const style = styleFor(process.stdout);
   if (options.json === true) {
     await printJson(summaryObject(result, plan));
     return result.diagnosis?.exitCode ?? EXIT.ok;
@@ -124,7 +160,7 @@ function checkSize(config: TunnelConfig, { address }: PingTarget, size: number):
 }
 
 /** The server would answer the newer session, and the running tunnel would be cut off until it notices. */
-async function refuseRunning(config: TunnelConfig): Promise<void> {
+export async function refuseRunning(config: TunnelConfig): Promise<void> {
   const own = formatKey(nobleCrypto.publicKey(config.interface.privateKey));
   for (const { name, path } of await listControls()) {
     try {

@@ -6,6 +6,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readdirSync,
   readlinkSync,
   renameSync,
   rmSync,
@@ -23,8 +24,6 @@ export interface JournalRecord {
   readonly pid: number;
   /** When the system started the process: ids are used again. */
   readonly started: string;
-  /** Of the network namespace that was changed. */
-  readonly namespace: string;
   /** Absolute, or `-`. */
   readonly config: string;
   /** False until everything is done. */
@@ -42,13 +41,11 @@ export class Journal {
 
   constructor(name: string, config: string, endpoints: JournalRecord['endpoints']) {
     this.#path = journalPath(name);
-    const namespace = networkNamespace();
     this.#record = {
       version: VERSION,
       name,
       pid: process.pid,
       started: startOf(process.pid),
-      namespace,
       config,
       ready: false,
       steps: [],
@@ -122,8 +119,19 @@ export function isAlive({ pid, started }: JournalRecord): boolean {
   return started !== '' && startOf(pid) === started;
 }
 
+/** The tunnels of this network namespace that something is noted of. */
+export function journalNames(): readonly string[] {
+  return readdirSync(runtimeFolder())
+    .filter((file) => file.endsWith(suffix()))
+    .map((file) => file.slice(0, -suffix().length));
+}
+
+function suffix(): string {
+  return `.${/\d+/.exec(networkNamespace())?.[0] ?? 'all'}.json`;
+}
+
 /** Names the network namespace that this process is in; empty where there are none. */
-export function networkNamespace(): string {
+function networkNamespace(): string {
   try {
     return readlinkSync('/proc/self/ns/net');
   } catch {
@@ -141,8 +149,9 @@ function startOf(pid: number): string {
   }
 }
 
+/** Each network namespace may have had a tunnel of this name. */
 function journalPath(name: string): string {
-  return join(runtimeFolder(), `${name}.json`);
+  return join(runtimeFolder(), `${name}${suffix()}`);
 }
 
 function checkOwn(path: string, kind: 'directory' | 'file'): void {

@@ -1,11 +1,11 @@
 /** Undoes what a killed `sealane up` left behind. */
 import { CliError, errorLine, EXIT } from '../errors.ts';
-import { isAlive, networkNamespace, removeJournal, type JournalRecord } from '../system/journal.ts';
+import { isAlive, removeJournal, type JournalRecord } from '../system/journal.ts';
 import { describeStep, undoStep, type UndoStep } from '../system/steps.ts';
 
 /**
  * Undoes the steps of a record, the latest first, but those to `keep`; resolves to what was undone and what failed.
- * CliError, and nothing undone, when its process lives or when it changed another network namespace than ours.
+ * CliError, and nothing undone, when its process lives.
  */
 export async function undoLeftovers(
   record: JournalRecord,
@@ -13,10 +13,6 @@ export async function undoLeftovers(
 ): Promise<{ readonly undone: readonly string[]; readonly failed: readonly string[] }> {
   if (isAlive(record)) {
     throw new CliError(EXIT.failure, `${record.name} is in use: process ${record.pid} is at work on it`);
-  }
-  if (record.namespace !== networkNamespace()) {
-    const remedy = "run 'sealane down' there, or remove the namespace";
-    throw new CliError(EXIT.failure, `${record.name} was brought up in another network namespace: ${remedy}`);
   }
   const undone: string[] = [];
   const failed: string[] = [];

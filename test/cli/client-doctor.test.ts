@@ -1,0 +1,85 @@
+/** `sealane doctor` on a host with faults that the test makes. */
+import { describe, expect, it } from 'vitest';
+import { clientFile, SERVER, twoHosts, up } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { type Host, type Lab as LabType, Lab, missing } from '../support/lab.ts';
+
+const reason = missing('ping', 'nft');
+
+interface Finding {
+  readonly state: 'good' | 'hint' | 'bad';
+  readonly subject: string;
+  readonly what: string;
+  readonly remedy?: string;
+}
+
+async function findings(lab: LabType, host: Host, file: string, code: number): Promise<readonly Finding[]> {
+  const args = [
+    `STATE_DIRECTORY=${lab.folder}`,
+    process.execPath,
+    SEALANE,
+    'doctor',
+    file,
+    '--json',
+    '--timeout',
+    '1.5',
+  ];
+  const outcome = await host.run('env', args);
+  expect(outcome.stderr).toBe('');
+  expect(outcome.code).toBe(code);
+  return JSON.parse(outcome.stdout) as readonly Finding[];
+}
+
+function about(list: readonly Finding[], subject: string): readonly Finding[] {
+  return list.filter((finding) => finding.subject === subject);
+}
+
+describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two namespaces'})`, () => {
+  it('finds a black hole for large packets and the MTU that fits', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await up(lab, b, lab.interfaceName('b'), SERVER);
+    const file = await lab.file(`${lab.interfaceName('a')}.conf`, clientFile('10.88.0.0/24'));
+    const before = await findings(lab, a, file, 0);
+    expect(about(before, 'tunnel')[0]).toMatchObject({ state: 'good' });
+    expect(about(before, 'path MTU')[0]).toMatchObject({ state: 'good', what: 'packets of 1400 bytes come through' });
+    expect(about(before, 'routes')[0]).toMatchObject({ state: 'good' });
+
+    // What is larger than 1300 bytes vanishes without a word.
+    await b.must('nft', ['-f', '-'], {
+      input:
+        'table ip hole { chain in { type filter hook prerouting priority 0; udp dport 51888 ip length > 1300 drop; }; }\n',
+    });
+    const after = await findings(lab, a, file, 1);
+    const [hole] = about(after, 'path MTU');
+    expect(hole?.state).toBe('bad');
+    const mtu = Number(/^write MTU = (\d+)$/.exec(hole?.remedy ?? '')?.[1]);
+    // 1300 less IP, UDP and the protocol's own 32 bytes, at the padding's grain of 16.
+    expect(mtu).toBeGreaterThan(1_300 - 60 - 16 - 8);
+    expect(mtu).toBeLessThanOrEqual(1_300 - 60);
+  });
+
+  it('finds routes that take traffic away, and says what is wrong with a file', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('ip', ['route', 'add', '10.88.0.128/25', 'dev', 'va']);
+    const file = await lab.file(`${lab.interfaceName('a')}.conf`, clientFile('10.88.0.0/24'));
+    const list = await findings(lab, a, file, 1);
+    expect(about(list, 'routes')).toEqual([
+      {
+        state: 'bad',
+        subject: 'routes',
+        what: '10.88.0.128/25 goes to va although the tunnel is to have it',
+        remedy: 'remove that route, or take the network out of AllowedIPs',
+      },
+    ]);
+    expect(about(list, 'tunnel')[0]?.state).toBe('bad');
+
+    const wrong = await lab.file('wrong.conf', '[Interface]\nPrivatKey = x\n');
+    const [finding] = about(await findings(lab, a, wrong, 1), 'file');
+    expect(finding).toMatchObject({
+      state: 'bad',
+      remedy: expect.stringContaining('did you mean PrivateKey?') as string,
+    });
+  });
+});
