@@ -6,6 +6,7 @@ import { nobleCrypto, wipe, type Aead, type CipherSuite, type Crypto } from '@se
 import { addressOf, foreign } from '../linux/foreign.ts';
 import { nativeChacha } from './native-chacha.ts';
 import { bindEvp, evpPacketCipher } from './native-evp.ts';
+import { nativeGcm } from './native-gcm.ts';
 import { nodeCrypto } from './node.ts';
 
 /** Longer inputs do not occur in handshakes; those that do come go to noble. */
@@ -19,8 +20,8 @@ export function nativeCrypto(): Crypto {
   const scratch = new Uint8Array(new ArrayBuffer(SCRATCH));
   const base = addressOf(scratch);
   const aead = (suite: CipherSuite): Aead => {
-    const chacha = suite === 'chacha20poly1305' ? nativeChacha() : undefined;
-    return { ...nodeCrypto.aead(suite), ...(chacha ?? evpPacketCipher(evp[suite])) };
+    const parts = suite === 'chacha20poly1305' ? nativeChacha() : nativeGcm();
+    return { ...nodeCrypto.aead(suite), ...(parts ?? evpPacketCipher(evp[suite])) };
   };
   const aeads: Readonly<Record<CipherSuite, Aead>> = {
     chacha20poly1305: aead('chacha20poly1305'),

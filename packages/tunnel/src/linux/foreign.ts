@@ -36,6 +36,11 @@ export function foreignAsync(prototype: string): (args: readonly number[], done:
   };
 }
 
+/** Where an exported function lies, for C functions that take one. Throws when there is none of that name. */
+export function symbolAddress(name: string): number {
+  return Number(library().koffi.address(library().self.symbol(name)));
+}
+
 /** Closes a descriptor that a foreign call opened: Node keeps books on its own ones. */
 export function closeDescriptor(fd: number): void {
   close ??= foreign('int close(int)');
