@@ -1,7 +1,8 @@
 // The main job: a real sealaned and a real sealane, as processes of their own, joined by a tunnel that carries real packets.
 //   npm start                      over loopback, no root, no configuration
 //   npm start -- --keep            leaves the server running for a try of your own; Ctrl-C ends it
-//   npm start -- --bulk 256M       transfers that much
+//   npm start -- --bulk 256M       transfers that much as echoes
+//   npm start -- --file 1G         fetches a file of that size
 //   npm start -- --tun             with TUN interfaces in two network namespaces (root, Linux)
 import { mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
@@ -55,11 +56,14 @@ try {
 function readOptions() {
   const { values } = parse();
   if (values.help) {
-    process.stdout.write('usage: npm start [-- [--keep] [--bulk SIZE] [--tun]]\n');
+    process.stdout.write('usage: npm start [-- [--keep] [--bulk SIZE] [--file SIZE] [--tun]]\n');
     process.exit(0);
   }
   if (!/^[1-9]\d{0,6}[KMG]?$/.test(values.bulk)) refuse(`--bulk '${values.bulk}': expected a size such as 64M`);
-  return values;
+  const size = /^([1-9]\d{0,6})([KMG]?)$/.exec(values.file);
+  if (size === null) refuse(`--file '${values.file}': expected a size such as 200M`);
+  const power = ['', 'K', 'M', 'G'].indexOf(size[2]);
+  return { ...values, file: Number(size[1]) * 1024 ** power };
 }
 
 function parse() {
@@ -69,6 +73,7 @@ function parse() {
         keep: { type: 'boolean', default: false },
         tun: { type: 'boolean', default: false },
         bulk: { type: 'string', default: '64M' },
+        file: { type: 'string', default: '200M' },
         help: { type: 'boolean', short: 'h', default: false },
       },
     });

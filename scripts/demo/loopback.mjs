@@ -3,11 +3,12 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { mebibytes, megabits, ms } from './display.mjs';
 import { observe, plural } from './observer.mjs';
+import { fetchThroughProxy, serveWeb } from './web.mjs';
 
 const ECHOES = 10;
 
 /** Server and client as processes of this user, packets inside the client and the server process: nothing needs root. */
-export async function overLoopback({ bulk, keep, directory, display, processes }) {
+export async function overLoopback({ bulk, file, keep, directory, display, processes, undo }) {
   const state = join(directory, 'server');
   const config = join(directory, 'laptop.conf');
   const port = await freePort();
@@ -17,10 +18,33 @@ export async function overLoopback({ bulk, keep, directory, display, processes }
   await processes.run(
     processes.program('sealaned', ['init', '--state', state, '--endpoint', `127.0.0.1:${port}`, '--pool', pool]),
   );
-  await processes.run(processes.program('sealaned', ['peer', 'add', 'laptop', '--state', state, '--out', config]));
+  // The web server is behind the server: the client reaches it through the tunnel, which leads 127.0.0.1 there.
+  const routes = `${pool},127.0.0.1/32`;
+  await processes.run(
+    processes.program('sealaned', [
+      'peer',
+      'add',
+      'laptop',
+      '--state',
+      state,
+      '--out',
+      config,
+      '--allowed-ips',
+      routes,
+    ]),
+  );
+  const web = await serveWeb(file, undo);
   display.step('server made', `fresh keys, pool ${pool}, one peer; all in ${directory}`);
 
-  const server = processes.program('sealaned', ['run', '--state', state, '--userspace', '--json']);
+  const server = processes.program('sealaned', [
+    'run',
+    '--state',
+    state,
+    '--userspace',
+    '--json',
+    '--allow',
+    `127.0.0.1/32:${web.port}`,
+  ]);
   const ready = await processes.line(server, readyEntry);
   display.step(
     'sealaned runs',
@@ -57,13 +81,16 @@ export async function overLoopback({ bulk, keep, directory, display, processes }
   check(transfer.lost === 0 && transfer.wrong === 0, 'the bulk transfer lost or altered packets');
   check(sessions >= 2, 'there was no rekey');
 
+  const fetched = await fetchThroughProxy({ web, config, state, directory, display, processes });
   display.summary(
-    `${plural(transfer.packets + sent, 'packet')} each way through the tunnel, every byte as it was sent, ` +
-      `${plural(sessions - 1, 'rekey')} without a lost packet.`,
+    `${plural(transfer.packets + sent, 'packet')} each way and ${mebibytes(fetched)} of a file through the tunnel, ` +
+      'every byte as it was sent, with a rekey in the middle of each.',
   );
   if (!keep) return;
   display.note(`The server runs until Ctrl-C. Try, in another terminal of this checkout:`);
   display.note(`  node packages/client/bin/sealane.js ping ${config} --bulk 20M`);
+  display.note(`  node packages/client/bin/sealane.js proxy ${config} --socks5 1080`);
+  display.note(`  curl --socks5 127.0.0.1:1080 http://127.0.0.1:${web.port}/`);
   display.note(`  node packages/server/bin/sealaned.js peer list --state ${state}`);
   const { code: ended } = await server.done;
   throw new Error(`sealaned ended by itself with exit code ${ended}`);

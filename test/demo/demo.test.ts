@@ -54,12 +54,14 @@ function leftovers(): readonly string[] {
 
 describe.runIf(process.platform === 'linux')('npm start', () => {
   it('joins the two programs, moves the data, rekeys, and leaves nothing behind', async () => {
-    const { code, output } = await demo(['--bulk', '4M']);
+    const { code, output } = await demo(['--bulk', '4M', '--file', '9M']);
     expect(output).toContain('It works.');
     expect(output).toMatch(/handshake {4}[\d.]+ ms/);
     expect(output).toMatch(/round trip {3}[\d.]+ ms median of 10 ICMP echoes, 0 lost/);
     expect(output).toMatch(/4\.0 MiB there and back .* 0 lost, 0 wrong/);
     expect(output).toContain('2 sessions, 1 rekey');
+    expect(output).toMatch(/web page {5}200, \d+ bytes through SOCKS5/);
+    expect(output).toMatch(/file {9}9\.0 MiB at .* SHA-256 as served, 1 rekey in the middle/);
     expect(code).toBe(0);
     expect(leftovers()).toEqual([]);
     expect(readdirSync(directory)).toEqual([]);
@@ -84,7 +86,7 @@ describe.runIf(process.platform === 'linux')('npm start', () => {
 
   it('keeps the server running with --keep until it is interrupted', async () => {
     let alive: readonly string[] = [];
-    const { code } = await demo(['--bulk', '1M', '--keep'], (text, kill) => {
+    const { code } = await demo(['--bulk', '1M', '--file', '1M', '--keep'], (text, kill) => {
       if (!text.includes('peer list')) return;
       alive = leftovers();
       kill('SIGINT');
