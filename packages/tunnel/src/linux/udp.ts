@@ -96,11 +96,11 @@ export class LinuxUdp {
   readonly #lastSource = new Uint32Array(13);
   #lastTarget: Endpoint | undefined;
 
-  private constructor(fd: number, options: UdpOptions) {
+  private constructor(fd: number, slot: LowSlot, options: UdpOptions) {
     this.fd = fd;
     this.family = options.family;
-    this.#slot = pool.take();
-    const { bytes, words, address } = this.#slot;
+    this.#slot = slot;
+    const { bytes, words, address } = slot;
     this.#memory = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
     this.#words = words;
@@ -133,10 +133,12 @@ export class LinuxUdp {
       if (fault.code === 'EAFNOSUPPORT') return undefined;
       throw new Error(`no UDP socket to be had: ${fault.code}`, { cause: fault });
     }
+    const slot = pool.take();
     try {
-      return new LinuxUdp(fd, options);
+      return new LinuxUdp(fd, slot, options);
     } catch (error) {
       closeDescriptor(fd);
+      pool.give(slot);
       if (error instanceof BindError && error.fault.code === 'EADDRNOTAVAIL') return undefined;
       throw error;
     }
