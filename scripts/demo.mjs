@@ -62,7 +62,7 @@ function readOptions() {
   if (!/^[1-9]\d{0,6}[KMG]?$/.test(values.bulk)) refuse(`--bulk '${values.bulk}': expected a size such as 64M`);
   const size = /^([1-9]\d{0,6})([KMG]?)$/.exec(values.file);
   if (size === null) refuse(`--file '${values.file}': expected a size such as 200M`);
-  const power = ['', 'K', 'M', 'G'].indexOf(size[2]);
+  const power = ['', 'K', 'M', 'G'].indexOf(size[2] ?? '');
   return { ...values, file: Number(size[1]) * 1024 ** power };
 }
 

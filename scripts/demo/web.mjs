@@ -38,7 +38,8 @@ export async function serveWeb(bytes, undo) {
     server.closeAllConnections();
     server.close();
   });
-  return { port: server.address().port, bytes, sha256: hash.digest('hex') };
+  const { port } = /** @type {import('node:net').AddressInfo} */ (server.address());
+  return { port, bytes, sha256: hash.digest('hex') };
 }
 
 /** Fetches page and file through `sealane proxy --socks5` and checks them; renews the session in the middle of the file. */
@@ -60,7 +61,7 @@ export async function fetchThroughProxy({ web, config, state, directory, display
     `${page.statusCode}, ${text.length} bytes through SOCKS5, process ${proxy.child.pid}, no root`,
   );
 
-  const before = (await readStatus(control)).peers[0].sessions;
+  const before = await sessionsOf(control);
   const started = performance.now();
   const file = await Promise.race([get(socks, web.port, '/file'), failed]);
   const hash = createHash('sha256');
@@ -81,7 +82,7 @@ export async function fetchThroughProxy({ web, config, state, directory, display
   }
   const elapsed = performance.now() - started;
   check(hash.digest('hex') === web.sha256, `the file is not the one that was served: ${received} bytes came`);
-  const rekeys = (await readStatus(control)).peers[0].sessions - before;
+  const rekeys = (await sessionsOf(control)) - before;
   check(rekeys >= 1, 'there was no rekey in the middle of the file');
   display.step(
     'file',
@@ -89,6 +90,11 @@ export async function fetchThroughProxy({ web, config, state, directory, display
   );
   await processes.end(proxy);
   return received;
+}
+
+/** How many sessions the server's only peer has had. */
+async function sessionsOf(control) {
+  return (await readStatus(control)).peers[0]?.sessions ?? 0;
 }
 
 /** A GET through the SOCKS5 proxy at a Unix socket; waits until the proxy listens. */

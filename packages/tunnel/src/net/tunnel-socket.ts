@@ -8,9 +8,6 @@ import type { SocketAddress, StreamSocket } from './types.ts';
 const READ_BYTES = 65_536;
 const HIGH_WATER_MARK = 65_536;
 
-/** Opens connections one after the other until one stands; rejects with the error of the last. */
-export type Connector = (socket: TunnelSocket) => Promise<void>;
-
 /**
  * `destroy` is close(2): what was written is still delivered, in the background; `resetAndDestroy` resets.
  * `ref` and `unref` change nothing: the tunnel keeps the process alive until it is closed.
