@@ -61,6 +61,21 @@ export interface Crypto {
   equal(a: Uint8Array, b: Uint8Array): boolean;
 }
 
+/**
+ * Zeroed bytes for a secret, outside of the JavaScript heap. What lies in it (any array of 64 bytes and less made the usual way)
+ * is moved by the garbage collector, and wiping does not reach what that leaves behind.
+ */
+export function secretBytes(length: number): Uint8Array {
+  return new Uint8Array(new ArrayBuffer(length));
+}
+
+/** A copy of a secret, to be wiped by its owner. */
+export function copySecret(secret: Uint8Array): Uint8Array {
+  const copy = secretBytes(secret.length);
+  copy.set(secret);
+  return copy;
+}
+
 /** Overwrites secrets with zeros. JavaScript may hold copies that no one can reach; see SECURITY.md. */
 export function wipe(...secrets: readonly (Uint8Array | undefined)[]): void {
   for (const secret of secrets) secret?.fill(0);

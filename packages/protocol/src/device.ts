@@ -19,7 +19,7 @@ import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context
 import { receiveHandshake } from './control.ts';
 import { CookieChecker } from './cookie.ts';
 import type { Crypto } from './crypto.ts';
-import { wipe } from './crypto.ts';
+import { copySecret, wipe } from './crypto.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
 import { DropCounters, dropVerdict, FIRST_DROP, VERDICT } from './drops.ts';
 import { prologue } from './handshake.ts';
@@ -208,10 +208,10 @@ export class Device {
   secrets(): DeviceSecrets {
     const { identity } = this.#context;
     return {
-      ...(identity !== undefined && { privateKey: identity.privateKey.slice() }),
+      ...(identity !== undefined && { privateKey: copySecret(identity.privateKey) }),
       presharedKeys: Array.from(this.#peers.values())
         .filter((peer) => !isZeroKey(peer.presharedKey))
-        .map((peer) => ({ publicKey: peer.publicKey.slice(), presharedKey: peer.presharedKey.slice() })),
+        .map((peer) => ({ publicKey: peer.publicKey.slice(), presharedKey: copySecret(peer.presharedKey) })),
     };
   }
 
@@ -323,7 +323,7 @@ export class Device {
       this.#replaceIdentity(undefined);
       return;
     }
-    const key = clamp(privateKey.slice());
+    const key = clamp(copySecret(privateKey));
     if (identity !== undefined && crypto.equal(identity.privateKey, key)) {
       wipe(key);
       return;

@@ -3,6 +3,8 @@ export { HEADROOM, PacketBatch, TAILROOM, type PeerHandle } from './batch.ts';
 export * from './constants.ts';
 export {
   CIPHER_SUITES,
+  copySecret,
+  secretBytes,
   wipe,
   type Aead,
   type CipherSuite,

@@ -5,7 +5,7 @@ import { x25519 } from '@noble/curves/ed25519.js';
 import { blake2s } from '@noble/hashes/blake2.js';
 import { hmac } from '@noble/hashes/hmac.js';
 import type { Aead, CipherSuite, Crypto, PacketOpener, PacketSealer } from './crypto.ts';
-import { wipe } from './crypto.ts';
+import { copySecret, wipe } from './crypto.ts';
 
 type NobleCipher = (
   key: Uint8Array,
@@ -42,7 +42,7 @@ class NoblePacketCipher implements PacketSealer, PacketOpener {
   readonly #nonce: (low: number, high: number) => Uint8Array;
 
   constructor(key: Uint8Array, cipher: NobleCipher, nonce: (low: number, high: number) => Uint8Array) {
-    this.#key = key.slice();
+    this.#key = copySecret(key);
     this.#cipher = cipher;
     this.#nonce = nonce;
   }

@@ -1,5 +1,5 @@
 import type { Aead, Crypto } from './crypto.ts';
-import { wipe } from './crypto.ts';
+import { copySecret, wipe } from './crypto.ts';
 
 /**
  * Key derivation of the Noise specification (section 4.3) and the paper (section 5.4): HKDF with HMAC-BLAKE2s.
@@ -41,12 +41,12 @@ export class SymmetricState {
   static initialize(crypto: Crypto, aead: Aead, protocolName: Uint8Array): SymmetricState {
     const hash = protocolName.length > 32 ? crypto.hash(protocolName) : new Uint8Array(32);
     if (protocolName.length <= 32) hash.set(protocolName);
-    return new SymmetricState(crypto, aead, hash.slice(), hash);
+    return new SymmetricState(crypto, aead, copySecret(hash), hash);
   }
 
   clone(): SymmetricState {
-    const copy = new SymmetricState(this.#crypto, this.#aead, this.#chainingKey.slice(), this.#hash.slice());
-    copy.#key = this.#key?.slice();
+    const copy = new SymmetricState(this.#crypto, this.#aead, copySecret(this.#chainingKey), this.#hash.slice());
+    copy.#key = this.#key && copySecret(this.#key);
     copy.#counter = this.#counter;
     return copy;
   }

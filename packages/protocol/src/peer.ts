@@ -15,7 +15,7 @@ import type { PeerHandle } from './batch.ts';
 import type { DeviceContext, IndexEntry, Outbox } from './context.ts';
 import { CookieGenerator } from './cookie.ts';
 import type { CipherSuite } from './crypto.ts';
-import { wipe } from './crypto.ts';
+import { secretBytes, wipe } from './crypto.ts';
 import type { Scheduled } from './deadline-queue.ts';
 import { dropVerdict } from './drops.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -45,7 +45,7 @@ const NOTHING = new Uint8Array(0);
 
 export class Peer implements PeerHandle, Scheduled {
   readonly publicKey: Uint8Array;
-  readonly presharedKey: Uint8Array = new Uint8Array(KEY_LENGTH);
+  readonly presharedKey: Uint8Array = secretBytes(KEY_LENGTH);
   readonly cookies: CookieGenerator;
   readonly timers: Timers;
   readonly staged: StagingQueue = new StagingQueue();

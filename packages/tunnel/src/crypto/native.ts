@@ -2,7 +2,7 @@
  * `Crypto` through libcrypto, which the node binary contains and exports. The data path is made of as few calls as possible:
  * a call costs 50 ns and a packet 500 ns. Everything off the data path goes through small copies in a scratch buffer.
  */
-import { nobleCrypto, wipe, type Aead, type CipherSuite, type Crypto } from '@sealane/protocol';
+import { copySecret, nobleCrypto, wipe, type Aead, type CipherSuite, type Crypto } from '@sealane/protocol';
 import { addressOf, foreign } from '../linux/foreign.ts';
 import { nativeChacha } from './native-chacha.ts';
 import { bindEvp, evpPacketCipher } from './native-evp.ts';
@@ -50,7 +50,7 @@ function bindX25519(): Partial<Crypto> {
   const bytes = new Uint8Array(new ArrayBuffer(96));
   const at = addressOf(bytes);
   const take = (): Uint8Array => {
-    const result = bytes.slice(64);
+    const result = copySecret(bytes.subarray(64));
     wipe(bytes);
     return result;
   };
@@ -87,7 +87,7 @@ function bindBlake2s(scratch: Uint8Array, base: number): Partial<Crypto> {
     init(context, blake2s256, 0);
     update(context, base, length);
     final(context, result, 0);
-    const hash = scratch.slice(RESULT, RESULT + 32);
+    const hash = copySecret(scratch.subarray(RESULT, RESULT + 32));
     scratch.fill(0, 0, length);
     scratch.fill(0, RESULT, RESULT + 32);
     return hash;
@@ -150,7 +150,8 @@ function bindMac(scratch: Uint8Array, base: number): Partial<Crypto> {
       init(context, base + STATE_KEY, key.length, addressOf(parameters));
       update(context, base, length);
       final(context, base + RESULT, 0, 16);
-      const mac = scratch.slice(RESULT, RESULT + 16);
+      const mac = copySecret(scratch.subarray(RESULT, RESULT + 16));
+      scratch.fill(0, RESULT, RESULT + 16);
       scratch.fill(0, 0, length);
       scratch.fill(0, STATE_KEY, STATE_KEY + 32);
       return mac;

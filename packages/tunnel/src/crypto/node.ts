@@ -12,6 +12,7 @@ import {
   type KeyObject,
 } from 'node:crypto';
 import {
+  copySecret,
   nobleCrypto,
   wipe,
   type Aead,
@@ -50,7 +51,7 @@ export const nodeCrypto: Crypto = {
     try {
       const theirs = createPublicKey({ key: concat([PUBLIC_PREFIX, publicKey]), format: 'der', type: 'spki' });
       const shared = diffieHellman({ privateKey: privateKeyObject(privateKey), publicKey: theirs });
-      const result = new Uint8Array(shared);
+      const result = copySecret(shared);
       wipe(shared);
       return result;
     } catch {
@@ -66,7 +67,10 @@ export const nodeCrypto: Crypto = {
   hmac(key, ...inputs) {
     const hmac = createHmac('blake2s256', key);
     for (const input of inputs) hmac.update(input);
-    return new Uint8Array(hmac.digest());
+    const digest = hmac.digest();
+    const result = copySecret(digest);
+    wipe(digest);
+    return result;
   },
   aead: (suite) => AEADS[suite],
   equal: (a, b) => a.length === b.length && timingSafeEqual(a, b),
@@ -117,7 +121,7 @@ class NodePacketCipher implements PacketSealer, PacketOpener {
 
   constructor(suite: Suite, key: Uint8Array) {
     this.#suite = suite;
-    this.#key = key.slice();
+    this.#key = copySecret(key);
   }
 
   seal(buffer: Uint8Array, offset: number, length: number, low: number, high: number): void {

@@ -6,7 +6,6 @@
  *           -> packets:   read (up to 64 KiB of one flow) -> split -> seal in place -> sendmsg (trains by UDP_SEGMENT)
  *           -> what is due: handshakes and timers, after the data
  */
-import { randomBytes } from 'node:crypto';
 import { Device, dropVerdict, keyId, PacketBatch, VERDICT, type DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from '../crypto/select.ts';
 import { addressOf, errno, foreign, type ForeignFunction } from '../linux/foreign.ts';
@@ -17,6 +16,7 @@ import { enableOffloads, TunLink, type LinkState } from '../linux/tun.ts';
 import { errorNumbers } from '../linux/udp.ts';
 import type { LaneStatus, TunnelEvent, TunnelUpdate } from '../model.ts';
 import { TimestampFile } from '../timestamp-file.ts';
+import { randomSecret } from '../crypto/random.ts';
 import { combineEcn, ecnOf } from './ecn.ts';
 import { icmpUnreachable } from './icmp.ts';
 import type { WorkerInput } from './linux-messages.ts';
@@ -117,7 +117,7 @@ export class PacketLoop {
     const floor = this.#timestamps?.floor;
     this.#core = new Device({
       crypto: selectCrypto(input.crypto),
-      random: (length) => new Uint8Array(randomBytes(length)),
+      random: randomSecret,
       ...(floor !== undefined && { timestampFloor: floor }),
     });
     const offloads = enableOffloads(input.tun);

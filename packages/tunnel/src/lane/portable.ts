@@ -13,6 +13,7 @@ import type { DeviceSecrets, Endpoint } from '@sealane/protocol';
 import { DeviceClosedError } from '../model.ts';
 import type { Lane, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from '../model.ts';
 import { TimestampFile } from '../timestamp-file.ts';
+import { randomSecret } from '../crypto/random.ts';
 import { EndpointTable } from './endpoint-table.ts';
 import { removeOwnDatagrams } from './loop-guard.ts';
 import { UdpSockets } from './udp-sockets.ts';
@@ -68,7 +69,7 @@ export class PortableLane implements Lane {
     const floor = this.#timestamps?.floor;
     this.#core = new Device({
       crypto: options.crypto,
-      random: (length) => crypto.getRandomValues(new Uint8Array(length)),
+      random: randomSecret,
       ...(floor !== undefined && { timestampFloor: floor }),
     });
   }

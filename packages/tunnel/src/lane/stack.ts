@@ -12,6 +12,7 @@ import { errorNumbers, type LinuxUdp } from '../linux/udp.ts';
 import { DeviceClosedError } from '../model.ts';
 import type { Lane, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from '../model.ts';
 import { TimestampFile } from '../timestamp-file.ts';
+import { randomSecret } from '../crypto/random.ts';
 import { Faults } from './faults.ts';
 import { removeOwnDatagrams } from './loop-guard.ts';
 import { Outlet } from './outlet.ts';
@@ -83,7 +84,7 @@ export class StackLane implements Lane {
     const floor = this.#timestamps?.floor;
     this.#core = new Device({
       crypto: options.crypto,
-      random: (length) => crypto.getRandomValues(new Uint8Array(length)),
+      random: randomSecret,
       ...(floor !== undefined && { timestampFloor: floor }),
     });
     this.#outlet = new Outlet(addressOf(this.#sendBytes), this.#faults, this.#notes, (peer) =>
