@@ -3,6 +3,7 @@ import type { Host } from './lab.ts';
 
 export interface IperfReport {
   readonly end: {
+    readonly streams: readonly unknown[];
     readonly sum_received: { readonly bytes: number };
     readonly sum: { readonly packets: number; readonly lost_packets: number };
   };
