@@ -67,10 +67,14 @@ export async function up(
   const running = host.start(process.execPath, [SEALANE, 'up', file, ...options], { STATE_DIRECTORY: lab.folder });
   let ended = false;
   void running.exit.then(() => (ended = true));
-  await until('the tunnel to be up', () => {
-    if (ended) throw new Error(running.stderr);
-    return running.stderr.includes(' is up: ');
-  });
+  await until(
+    'the tunnel to be up',
+    () => {
+      if (ended) throw new Error(running.stderr);
+      return running.stderr.includes(' is up: ');
+    },
+    45_000,
+  );
   return running;
 }
 

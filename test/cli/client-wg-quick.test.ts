@@ -103,7 +103,7 @@ describe.skipIf(reason !== undefined)(`sealane up as wg-quick (${reason ?? 'betw
     );
     const start = async (): Promise<ReturnType<typeof a.start>> => {
       const running = a.start(process.execPath, [SEALANE, 'up', file], env);
-      await until('the tunnel to be up', () => running.stderr.includes(' is up: '));
+      await until('the tunnel to be up', () => running.stderr.includes(' is up: '), 45_000);
       return running;
     };
 
@@ -224,5 +224,5 @@ describe.skipIf(reason !== undefined)(`sealane up as wg-quick (${reason ?? 'betw
     expect(saved).toContain(`PrivateKey = ${client.privateText}`);
     expect((await a.must('stat', ['-c', '%a', file])).trim()).toBe('600');
     expect(readFileSync(`/run/sealane-client/${name}.log`, 'utf8')).not.toContain(client.privateText);
-  });
+  }, 120_000);
 });

@@ -12,6 +12,7 @@ import { type Host, Lab, missing, type Running, until } from '../support/lab.ts'
 import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'nft');
+const TIMEOUT = 120_000;
 
 class Network {
   readonly lab: Lab;
@@ -79,10 +80,14 @@ class Network {
     ]);
     let ended = false;
     void running.exit.then(() => (ended = true));
-    await until('the server to be ready', () => {
-      if (ended) throw new Error(running.stderr);
-      return running.stdout.includes('"event":"ready"');
-    });
+    await until(
+      'the server to be ready',
+      () => {
+        if (ended) throw new Error(running.stderr);
+        return running.stdout.includes('"event":"ready"');
+      },
+      45_000,
+    );
     return running;
   }
 
@@ -94,7 +99,7 @@ class Network {
     );
     const file = await this.lab.file(`${this.lab.interfaceName(name[0]!)}.conf`, text);
     const running = host.start(process.execPath, [SEALANE, 'up', file], { STATE_DIRECTORY: this.lab.folder });
-    await until('the client to be up', () => running.stderr.includes(' is up: '));
+    await until('the client to be up', () => running.stderr.includes(' is up: '), 45_000);
     await until('a session', () => running.stderr.includes('first session'));
     return running;
   }
@@ -114,59 +119,67 @@ async function reaches(from: Host, to: string): Promise<boolean> {
 }
 
 describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'between four namespaces'})`, () => {
-  it('takes peers outside under its own address, keeps them apart, and puts everything back', async () => {
-    await using lab = await Lab.open();
-    const network = await Network.open(lab);
-    const { server, alice, bob, outside } = network;
-    const before = await network.system();
-    const running = await network.run('--deny', '10.55.0.0/24');
-    await network.connect(alice, 'alice');
-    await network.connect(bob, 'bob');
+  it(
+    'takes peers outside under its own address, keeps them apart, and puts everything back',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server, alice, bob, outside } = network;
+      const before = await network.system();
+      const running = await network.run('--deny', '10.55.0.0/24');
+      await network.connect(alice, 'alice');
+      await network.connect(bob, 'bob');
 
-    // The outside knows no way back to the peers' own addresses.
-    expect(await reaches(alice, '203.0.113.2')).toBe(true);
-    expect(await reaches(alice, 'fd55::2')).toBe(true);
-    expect(await reaches(alice, '10.7.0.1')).toBe(true);
-    expect(await reaches(alice, '10.55.0.2')).toBe(false);
-    expect(await reaches(alice, '10.7.0.3')).toBe(false);
-    await outside.must('ip', ['route', 'add', '10.7.0.0/24', 'via', '203.0.113.1']);
-    await outside.must('ip', ['route', 'add', '192.168.67.0/30', 'via', '203.0.113.1']);
-    expect(await reaches(outside, '10.7.0.2')).toBe(false);
-    // Forwarding is on for the peers alone.
-    expect(await reaches(outside, '192.168.67.2')).toBe(false);
+      // The outside knows no way back to the peers' own addresses.
+      expect(await reaches(alice, '203.0.113.2')).toBe(true);
+      expect(await reaches(alice, 'fd55::2')).toBe(true);
+      expect(await reaches(alice, '10.7.0.1')).toBe(true);
+      expect(await reaches(alice, '10.55.0.2')).toBe(false);
+      expect(await reaches(alice, '10.7.0.3')).toBe(false);
+      await outside.must('ip', ['route', 'add', '10.7.0.0/24', 'via', '203.0.113.1']);
+      await outside.must('ip', ['route', 'add', '192.168.67.0/30', 'via', '203.0.113.1']);
+      expect(await reaches(outside, '10.7.0.2')).toBe(false);
+      // Forwarding is on for the peers alone.
+      expect(await reaches(outside, '192.168.67.2')).toBe(false);
 
-    expect(await running.stop()).toBe(0);
-    expect(await network.system()).toBe(before);
-    expect(running.stderr).toBe('');
-    expect(await server.must('ls', [network.state])).not.toContain('hosting.json');
-  });
+      expect(await running.stop()).toBe(0);
+      expect(await network.system()).toBe(before);
+      expect(running.stderr).toBe('');
+      expect(await server.must('ls', [network.state])).not.toContain('hosting.json');
+    },
+    TIMEOUT,
+  );
 
-  it('lets peers reach each other when told to, leaves a strict firewall as it is, and undoes what a killed one left', async () => {
-    await using lab = await Lab.open();
-    const network = await Network.open(lab);
-    const { server, alice, bob } = network;
-    await server.must('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
-    const before = await network.system();
-    const first = await network.run('--peer-to-peer');
-    await network.connect(alice, 'alice');
-    await network.connect(bob, 'bob');
-    expect(await reaches(alice, '10.7.0.3')).toBe(true);
-    await first.stop('SIGKILL');
-    expect(await network.system()).not.toBe(before);
+  it(
+    'lets peers reach each other when told to, leaves a strict firewall as it is, and undoes what a killed one left',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server, alice, bob } = network;
+      await server.must('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+      const before = await network.system();
+      const first = await network.run('--peer-to-peer');
+      await network.connect(alice, 'alice');
+      await network.connect(bob, 'bob');
+      expect(await reaches(alice, '10.7.0.3')).toBe(true);
+      await first.stop('SIGKILL');
+      expect(await network.system()).not.toBe(before);
 
-    await server.must('nft', ['-f', '-'], {
-      input: 'table ip strict {\n chain forward { type filter hook forward priority 0; policy drop; }\n}\n',
-    });
-    const second = await network.run();
-    expect(second.stdout).toContain(
-      "the firewall chain 'ip strict forward' drops forwarded packets: it is left as it is",
-    );
-    await until('the session to be back', () => reaches(alice, '10.7.0.1'));
-    expect(await reaches(alice, '203.0.113.2')).toBe(false);
-    expect(await second.stop()).toBe(0);
-    await server.must('nft', ['delete', 'table', 'ip', 'strict']);
-    expect(await network.system()).toBe(before);
-  });
+      await server.must('nft', ['-f', '-'], {
+        input: 'table ip strict {\n chain forward { type filter hook forward priority 0; policy drop; }\n}\n',
+      });
+      const second = await network.run();
+      expect(second.stdout).toContain(
+        "the firewall chain 'ip strict forward' drops forwarded packets: it is left as it is",
+      );
+      await until('the session to be back', () => reaches(alice, '10.7.0.1'));
+      expect(await reaches(alice, '203.0.113.2')).toBe(false);
+      expect(await second.stop()).toBe(0);
+      await server.must('nft', ['delete', 'table', 'ip', 'strict']);
+      expect(await network.system()).toBe(before);
+    },
+    TIMEOUT,
+  );
 
   it('begins the handshakes itself when it was killed and comes back, with few privileges', async () => {
     await using lab = await Lab.open();

@@ -26,15 +26,20 @@ export type UndoStep =
 export async function undoStep(step: UndoStep): Promise<void> {
   switch (step.kind) {
     case 'rule':
-      return void (await ip([`-${step.family}`, 'rule', 'delete', ...step.words]));
+      await ip([`-${step.family}`, 'rule', 'delete', ...step.words]);
+      break;
     case 'src-valid-mark':
-      return await writeFile(SRC_VALID_MARK, step.value);
+      await writeFile(SRC_VALID_MARK, step.value);
+      break;
     case 'resolvconf':
-      return await unsetResolvconf(step.record);
+      await unsetResolvconf(step.record);
+      break;
     case 'table':
-      return await deleteTable(step.table);
+      await deleteTable(step.table);
+      break;
     case 'commands':
-      return await runHooks(step.hook, step.commands, step.name);
+      await runHooks(step.hook, step.commands, step.name);
+      break;
   }
 }
 
@@ -49,6 +54,7 @@ export function describeStep(step: UndoStep): string {
     case 'table':
       return `nftables table ${step.table}`;
     case 'commands':
-      return step.hook;
+      break;
   }
+  return step.hook;
 }
