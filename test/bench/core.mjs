@@ -18,7 +18,7 @@ function measure(operations, rounds, body) {
     body();
     times.push(((performance.now() - start) * 1000) / operations);
   }
-  return times.sort((a, b) => a - b)[rounds >> 1];
+  return times.toSorted((a, b) => a - b)[rounds >> 1];
 }
 
 /** Seal and open of 1,420-byte packets, 40 in a batch, through two whole devices. */

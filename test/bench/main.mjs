@@ -1,4 +1,4 @@
-/** `npm run bench`: the rows of the core, then the whole tunnel beside wireguard-go where this machine can. `--json FILE` writes them. */
+/** `npm run bench`: the rows of the core and of the userspace stack, then the whole tunnel beside wireguard-go where this machine can. `--json FILE` writes them. */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -19,7 +19,11 @@ if (values.json !== undefined) {
   writeFileSync(values.json, `${JSON.stringify({ machine, date: new Date().toISOString(), rows }, null, 2)}\n`);
 }
 
+console.log('\nTwo userspace stacks back to back on one thread:');
+const netstack = fileURLToPath(new URL('../../packages/netstack/bench/netstack.mjs', import.meta.url));
+const stacks = spawnSync(process.execPath, ['--expose-gc', netstack], { stdio: 'inherit' });
+
 console.log('\nWhole tunnel, TUN to TUN, beside wireguard-go:');
 const tunnel = fileURLToPath(new URL('./tunnel.mjs', import.meta.url));
 const { status } = spawnSync(process.execPath, [tunnel, '--quick'], { stdio: 'inherit' });
-process.exitCode = status ?? 1;
+process.exitCode = (stacks.status ?? 1) || (status ?? 1);

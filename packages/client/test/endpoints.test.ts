@@ -63,10 +63,7 @@ describe('EndpointKeeper', () => {
     const [near, far] = memoryPair({ mtu: 1_420 });
     const tunnel = await openTunnel({ device: near, config: toUpdate(config, resolved) });
     const echo = new EchoClient({ device: far, addresses: [parseAddress('127.77.0.2')!] });
-    const pings = setInterval(
-      () => void echo.ping({ target: SERVER, count: 1, timeoutMs: 200 }).catch(() => undefined),
-      250,
-    );
+    const pings = setInterval(() => void echo.ping({ target: SERVER, timeoutMs: 200 }).catch(() => undefined), 250);
     open.push(tunnel, { close: () => clearInterval(pings) });
     const said: string[] = [];
     const log = createLog('text', (line) => said.push(line));

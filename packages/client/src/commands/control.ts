@@ -55,7 +55,7 @@ export async function down(name: string): Promise<ExitCode> {
     await reach(name, () => requestShutdown(path));
   } catch (error) {
     if (left === undefined || !(error instanceof CliError) || !isAbsent(error.cause)) throw error;
-    return await clean(left);
+    return clean(left);
   }
   const stop = new Stop();
   const deadline = performance.now() + END_TIMEOUT;

@@ -96,10 +96,10 @@ function argumentsOf(path: string, name: string, options: UpOptions): readonly s
   return [
     'up',
     path,
-    ...['--name', name],
-    ...['--lane', options.lane],
-    ...['--resolve-every', String(options.resolveEvery)],
-    ...['--log-format', options.logFormat],
+    `--name=${name}`,
+    `--lane=${options.lane}`,
+    `--resolve-every=${options.resolveEvery}`,
+    `--log-format=${options.logFormat}`,
     ...(options.killSwitch === true ? ['--kill-switch'] : []),
     ...(options.dns ? [] : ['--no-dns']),
   ];

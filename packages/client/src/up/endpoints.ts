@@ -161,17 +161,21 @@ export class EndpointKeeper {
     const sent = txBytes > watch.txBytes + KEEPALIVES;
     watch.rxBytes = rxBytes;
     watch.txBytes = txBytes;
-    if (watch.returning !== undefined) return await this.#endReturn(watch, status, now);
+    if (watch.returning !== undefined) {
+      await this.#endReturn(watch, status, now);
+      return;
+    }
     if (heard) {
       watch.silentSince = undefined;
       watch.tried = 0;
     } else if (sent) watch.silentSince ??= now;
     const { sessionSilence, handshakeSilence } = this.#times;
     const limit = status.session !== undefined && watch.tried === 0 ? sessionSilence : handshakeSilence;
-    if (watch.silentSince !== undefined && now - watch.silentSince >= limit)
-      return await this.#next(watch, endpoint, now);
-    if (heard && endpoint !== undefined && this.#mayReturn(watch, endpoint, now))
+    if (watch.silentSince !== undefined && now - watch.silentSince >= limit) {
+      await this.#next(watch, endpoint, now);
+    } else if (heard && endpoint !== undefined && this.#mayReturn(watch, endpoint, now)) {
       await this.#beginReturn(watch, status, endpoint, now);
+    }
   }
 
   /** Once around, each endpoint gets a handshake of its own; after that the ones that go on anyway are passed around. */

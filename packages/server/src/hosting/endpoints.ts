@@ -6,9 +6,6 @@ import { errorLine } from '../errors.ts';
 import type { Log } from '../running/log.ts';
 import { replaceFile } from '../state/file.ts';
 
-/** base64 key to the endpoint and the time of the last handshake, in Unix milliseconds. */
-type Remembered = Readonly<Record<string, readonly [endpoint: string, lastHandshake: number]>>;
-
 const DELAY_MS = 300;
 /** With very many peers the file is large. */
 const MOST_WRITES = 20;
@@ -18,9 +15,10 @@ export function recallEndpoints(
   path: string,
   now: number,
 ): readonly Required<Pick<PeerUpdate, 'publicKey' | 'endpoint'>>[] {
-  let remembered: Remembered;
+  // Base64 key to [endpoint, time of the last handshake in Unix milliseconds], if nobody changed the file.
+  let remembered: Readonly<Record<string, unknown>>;
   try {
-    remembered = JSON.parse(readFileSync(path, 'utf8')) as Remembered;
+    remembered = JSON.parse(readFileSync(path, 'utf8')) as Readonly<Record<string, unknown>>;
   } catch {
     return [];
   }

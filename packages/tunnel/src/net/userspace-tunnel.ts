@@ -80,7 +80,7 @@ export class UserspaceTunnel {
     this.lane = tunnel.lane;
     this.network = network;
     this.connect = network.connect.bind(network);
-    this.createServer = network.createServer.bind<TunnelNetwork['createServer']>(network);
+    this.createServer = network.createServer.bind(network);
     this.createSocket = network.createSocket.bind(network);
     this.resolve = network.resolve.bind(network);
     this.agent = network.agent.bind(network);
