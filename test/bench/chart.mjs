@@ -5,6 +5,9 @@ const MARGIN = 46;
 const COLOURS = { ours: '#1565c0', theirs: '#c62828' };
 const NAMES = { ours: 'Sealane', theirs: 'wireguard-go' };
 
+/** @typedef {Record<'ours' | 'theirs', [number, number][]>} Curves */
+
+/** @param {{ sizes: Curves, streams: Curves }} curves */
 export function chart({ sizes, streams }) {
   const panels = [panel(sizes, 'bytes a UDP message', 0), panel(streams, 'TCP streams', WIDTH + MARGIN)];
   const width = 2 * WIDTH + 3 * MARGIN;
@@ -16,11 +19,14 @@ ${panels.join('\n')}
 `;
 }
 
+/** @type {(curves: Curves, label: string, shift: number) => string} */
 function panel(curves, label, shift) {
   const points = Object.values(curves).flat();
   const most = Math.max(...points.map(([, y]) => y)) * 1.1;
   const xs = [...new Set(points.map(([x]) => x))].toSorted((a, b) => a - b);
+  /** @param {number} value */
   const x = (value) => MARGIN + (xs.indexOf(value) / (xs.length - 1)) * WIDTH;
+  /** @param {number} value */
   const y = (value) => MARGIN / 2 + HEIGHT - (value / most) * HEIGHT;
   const base = y(0);
   const ticks = xs.map((value) => `<text x="${x(value)}" y="${base + 16}" text-anchor="middle">${value}</text>`);
@@ -28,7 +34,8 @@ function panel(curves, label, shift) {
     const at = y(most * part);
     return `<line x1="${MARGIN}" y1="${at}" x2="${MARGIN + WIDTH}" y2="${at}" stroke="#dddddd"/><text x="${MARGIN - 6}" y="${at + 4}" text-anchor="end">${(most * part).toFixed(1)}</text>`;
   });
-  const lines = Object.entries(curves).map(([name, curve], i) => {
+  const lines = /** @type {('ours' | 'theirs')[]} */ (['ours', 'theirs']).map((name, i) => {
+    const curve = curves[name];
     const path = curve.map(([px, py]) => `${x(px).toFixed(1)},${y(py).toFixed(1)}`).join(' ');
     return `<polyline points="${path}" fill="none" stroke="${COLOURS[name]}" stroke-width="2"/><text x="${MARGIN + 10}" y="${MARGIN + 16 * i}" fill="${COLOURS[name]}">${NAMES[name]}</text>`;
   });

@@ -10,19 +10,42 @@ import { fileURLToPath } from 'node:url';
 
 const END = fileURLToPath(new URL('./tunnel-end.mjs', import.meta.url));
 const tag = process.pid.toString(36);
+/** @typedef {'a' | 'b'} Side */
+/** @typedef {import('node:child_process').ChildProcessWithoutNullStreams} Child */
+/** @typedef {{ kind: 'ours' | 'theirs', lane?: string, suite?: string, program?: string }} End */
+/** @typedef {{ privateKey: string, publicKey: string }} Keys */
+/** @typedef {{ publicKey: string, allowedIps: string[], endpoint?: { address: string, port: number } }} BenchPeer */
+/** @typedef {{ child: Child, pid: number, ready: number }} Started */
+/** @typedef {{ a: Started, b: Started }} Pair */
+
+/** @type {Side[]} */
 export const SIDES = ['a', 'b'];
+/** @param {Side} side */
 export const namespaceOf = (side) => `slb-${side}-${tag}`;
+/** @param {Side} side */
 export const interfaceOf = (side) => `slb${side}${tag}`;
+/** @type {Record<Side, [string, string]>} */
 export const INNER = { a: ['10.85.0.1', 'fd85::1'], b: ['10.85.0.2', 'fd85::2'] };
+/** @type {Record<Side, [string, string]>} */
 const OUTER = { a: ['192.168.85.1', 'fd86::1'], b: ['192.168.85.2', 'fd86::2'] };
 const PORTS = { a: 51001, b: 51002 };
+/** @type {Set<Child>} */
 const children = new Set();
 
+/** @param {string[]} args */
 export const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+/** @type {(side: Side, program: string, args: string[], options?: import('node:child_process').SpawnOptionsWithoutStdio | object) => Child} */
 export const within = (side, program, args, options = {}) =>
-  spawn('ip', ['netns', 'exec', namespaceOf(side), program, ...args], { stdio: ['pipe', 'pipe', 'pipe'], ...options });
+  /** @type {Child} */ (
+    spawn('ip', ['netns', 'exec', namespaceOf(side), program, ...args], { stdio: ['pipe', 'pipe', 'pipe'], ...options })
+  );
 
-/** Runs a program in a namespace to its end; resolves to its standard output, rejects with what it said. */
+/**
+ * Runs a program in a namespace to its end; resolves to its standard output, rejects with what it said.
+ * @param {Side} side
+ * @param {string} program
+ * @param {string[]} args
+ */
 export async function run(side, program, args) {
   const child = within(side, program, args);
   child.stdin.end();
@@ -77,10 +100,15 @@ export function closeHosts() {
 /**
  * Starts both ends: `ends.a` and `ends.b` are { kind: 'ours', lane, suite } or { kind: 'theirs', program }; a begins.
  * Resolves to the pids and the milliseconds until each was ready.
+ * @param {Record<Side, End>} ends
+ * @param {Record<Side, Keys>} keys
+ * @param {{ outer?: 4 | 6 | undefined, extraAllowed?: string[] }} options
+ * @returns {Promise<Pair>}
  */
 export async function startPair(ends, keys, { outer = 4, extraAllowed = [] } = {}) {
-  const started = {};
-  for (const side of ['b', 'a']) {
+  const started = /** @type {Pair} */ ({});
+  for (const side of /** @type {Side[]} */ (['b', 'a'])) {
+    /** @type {Side} */
     const other = side === 'a' ? 'b' : 'a';
     const peer = {
       publicKey: keys[other].publicKey,
@@ -107,6 +135,7 @@ export async function startPair(ends, keys, { outer = 4, extraAllowed = [] } = {
   }
 }
 
+/** @param {Pair} started */
 export async function stopPair(started) {
   for (const side of SIDES) {
     const { child } = started[side];
@@ -120,6 +149,7 @@ export async function stopPair(started) {
   await sleep(200);
 }
 
+/** @type {(side: Side, end: End, keys: Keys, peer: BenchPeer) => Promise<Child>} */
 async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peer) {
   const child = within(side, process.execPath, [END], { stdio: ['pipe', 'pipe', 'inherit'] });
   const peers = [{ ...peer, ...(suite !== undefined && { cipherSuite: suite }) }];
@@ -135,7 +165,8 @@ async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peer) 
   return child;
 }
 
-async function startTheirs(side, { program }, { privateKey }, { publicKey, allowedIps, endpoint }) {
+/** @type {(side: Side, end: End, keys: Keys, peer: BenchPeer) => Promise<Child>} */
+async function startTheirs(side, { program = 'wireguard-go' }, { privateKey }, { publicKey, allowedIps, endpoint }) {
   const name = interfaceOf(side);
   const child = within(side, program, ['-f', name], {
     env: { ...process.env, LOG_LEVEL: 'error', WG_PROCESS_FOREGROUND: '1' },
@@ -163,12 +194,18 @@ async function startTheirs(side, { program }, { privateKey }, { publicKey, allow
   return child;
 }
 
+/** @param {Side} side */
 function pidIn(side) {
   const pids = ip('netns', 'pids', namespaceOf(side)).trim().split('\n').map(Number);
-  return pids.find((pid) => /wireguard|node|MainThread/.test(readFileSync(`/proc/${pid}/comm`, 'utf8'))) ?? pids[0];
+  return (
+    pids.find((pid) => /wireguard|node|MainThread/.test(readFileSync(`/proc/${pid}/comm`, 'utf8'))) ?? pids[0] ?? 0
+  );
 }
 
-/** Milliseconds of processor time that a process has used. */
+/**
+ * Milliseconds of processor time that a process has used.
+ * @param {number} pid
+ */
 export function cpuOf(pid) {
   const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
     .replace(/^.*\) /, '')
@@ -176,7 +213,10 @@ export function cpuOf(pid) {
   return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
-/** Its resident memory in MiB. */
+/**
+ * Its resident memory in MiB.
+ * @param {number} pid
+ */
 export function rssOf(pid) {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]) / 1024;
 }

@@ -5,7 +5,9 @@ import { openTun, openTunnel, parseAddress, parsePrefix } from '@sealane/tunnel'
 
 const input = createInterface({ input: process.stdin });
 const [line] = await once(input, 'line');
+/** @type {{ name: string, mtu: number, lane: 'linux' | 'portable', listenPort: number, privateKey: string, peers: (import('./namespaces.mjs').BenchPeer & { cipherSuite?: 'chacha20poly1305' | 'aes256gcm' })[] }} */
 const { name, mtu, lane, listenPort, privateKey, peers } = JSON.parse(line);
+/** @param {string} text */
 const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'));
 const tunnel = await openTunnel({
   device: openTun({ name, mtu }),
@@ -15,10 +17,10 @@ const tunnel = await openTunnel({
     listenPort,
     peers: peers.map(({ publicKey, endpoint, allowedIps, cipherSuite }) => ({
       publicKey: bytes(publicKey),
-      allowedIps: allowedIps.map((text) => parsePrefix(text)),
+      allowedIps: allowedIps.flatMap((text) => parsePrefix(text) ?? []),
       ...(cipherSuite !== undefined && { cipherSuite }),
       ...(endpoint !== undefined && {
-        endpoint: { address: parseAddress(endpoint.address), port: endpoint.port, scopeId: 0 },
+        endpoint: { address: parseAddress(endpoint.address) ?? new Uint8Array(4), port: endpoint.port, scopeId: 0 },
       }),
     })),
   },

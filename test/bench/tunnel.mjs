@@ -19,6 +19,7 @@ const { values: options } = parseArgs({
     seconds: { type: 'string', default: '4' },
     quick: { type: 'boolean', default: false },
     idle: { type: 'string', default: '60' },
+    only: { type: 'string' },
     json: { type: 'string' },
     svg: { type: 'string' },
     help: { type: 'boolean', default: false },
@@ -28,6 +29,7 @@ if (options.help) {
   console.log(`node test/bench/tunnel.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--idle S] [--quick] [--json FILE] [--svg FILE]
   --peer-binary     the wireguard-go to compare with (default: the one on PATH)
   --allow-old-peer  compare with one that has no offloads, and say so
+  --only            some measures, as in --only tcp,smallPackets; no plot then
   --quick           TCP and ping only, 2 rounds of 3 seconds, any wireguard-go`);
   process.exit(0);
 }
@@ -38,11 +40,13 @@ const HOW_TO_GET_ONE = `Debian 12 has one in its backports: add the suite bookwo
   apt-get update && apt-get install -t bookworm-backports wireguard-go
 or unpack that package elsewhere and name it with --peer-binary.`;
 
+/** @type {(problem: string) => never} */
 function say(problem) {
   console.error(`bench:tunnel: ${problem}`);
   process.exit(options.quick ? 0 : 2);
 }
 
+/** @param {string} program */
 function which(program) {
   try {
     return execFileSync('which', [program], { encoding: 'utf8' }).trim();
@@ -51,7 +55,7 @@ function which(program) {
   }
 }
 
-if (process.platform !== 'linux' || process.getuid() !== 0)
+if (process.platform !== 'linux' || process.getuid?.() !== 0)
   say('needs Linux and root for network namespaces: not measured');
 for (const program of ['ip', 'iperf3', 'ping', 'wg'])
   if (which(program) === undefined) say(`needs ${program}: not measured`);
@@ -66,36 +70,57 @@ if (!hasOffloads && !options['allow-old-peer'] && !options.quick) {
   );
 }
 
+/** @param {number} length */
 const random = (length) => crypto.getRandomValues(new Uint8Array(length));
+/** @param {Uint8Array} bytes */
 const base64 = (bytes) => Buffer.from(bytes).toString('base64');
 function newKeys() {
   const privateKey = generatePrivateKey(random);
   return { privateKey: base64(privateKey), publicKey: base64(nobleCrypto.publicKey(privateKey)) };
 }
 
+/** @typedef {import('./namespaces.mjs').End} End */
+/** @typedef {import('./namespaces.mjs').Pair} Pair */
+/** @typedef {Record<string, (pair: Pair) => Promise<number>>} Measures */
+/** @typedef {{ name: string, ends: { a: End, b: End }, outer?: 4 | 6, measures?: Measures }} Setting */
+/** @typedef {Record<'ours' | 'theirs', [number, number][]>} Curves */
+
+/** @type {End} */
 const ours = { kind: 'ours' };
+/** @type {End} */
 const aes = { kind: 'ours', suite: 'aes256gcm' };
+/** @type {End} */
 const theirs = { kind: 'theirs', program: peerProgram };
 
-/** Bits a second that arrive, and the datagrams of UDP. */
+/**
+ * What arrives: Gbit/s, and of UDP the datagrams a second.
+ * @param {'a' | 'b'} side
+ * @param {string} address
+ * @param {string[]} args
+ */
 async function iperf(side, address, args) {
   const server = within(side === 'a' ? 'b' : 'a', 'iperf3', ['-s', '-1', '--forceflush']);
   await new Promise((resolve) => server.stdout.once('data', resolve));
-  const output = await run(side, 'iperf3', ['-c', address, '-t', String(seconds), '-O', '1', '-J', ...args]);
+  // Leaving out the first second confuses the counts of UDP.
+  const warm = args.includes('-u') ? [] : ['-O', '1'];
+  const output = await run(side, 'iperf3', ['-c', address, '-t', String(seconds), '-J', ...warm, ...args]);
   server.kill('SIGKILL');
-  const { end } = JSON.parse(output);
-  const sum = end.sum_received ?? end.sum;
-  const arrived = sum.packets === undefined ? undefined : (sum.packets - sum.lost_packets) / sum.seconds;
-  const lossless = end.sum_received?.bits_per_second ?? sum.bits_per_second * (1 - sum.lost_percent / 100);
-  return { gbits: lossless / 1e9, packets: arrived };
+  const { bytes, seconds: lasted } = JSON.parse(output).end.sum_received;
+  const size = Number(args[args.indexOf('-l') + 1]);
+  return { gbits: (bytes * 8) / lasted / 1e9, packets: bytes / size / lasted };
 }
 
+/**
+ * @param {number} count
+ * @param {number} interval
+ */
 async function pings(count, interval) {
   const output = await run('a', 'ping', ['-c', String(count), '-i', String(interval), INNER.b[0]]);
   return [...output.matchAll(/time=([\d.]+) ms/g)].map((match) => Number(match[1])).toSorted((x, y) => x - y);
 }
 
-const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))];
+/** @type {(sorted: number[], q: number) => number} */
+const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? NaN;
 const tcp = async () => (await iperf('a', INNER.b[0], [])).gbits;
 const idlePing = async () => quantile(await pings(100, 0.01), 0.5);
 async function loadedPing() {
@@ -109,6 +134,7 @@ async function loadedPing() {
 const messageSizes = [64, 128, 256, 512, 1_024, 1_372];
 const streamCounts = [1, 2, 4, 8, 16, 32];
 /** What is measured in each setting; `goal` compares with the same measure of the setting in `against`. */
+/** @type {Setting[]} */
 const settings = [
   {
     name: 'ours',
@@ -129,7 +155,7 @@ const settings = [
   { name: 'theirs', ends: { a: theirs, b: theirs } },
   ...(options.quick
     ? []
-    : [
+    : /** @type {Setting[]} */ ([
         {
           name: 'ours, IPv6',
           ends: { a: ours, b: ours },
@@ -140,12 +166,20 @@ const settings = [
         { name: 'ours, AES-256-GCM', ends: { a: aes, b: aes }, measures: { tcp } },
         { name: 'ours to theirs', ends: { a: ours, b: theirs }, measures: { tcp } },
         { name: 'theirs to ours', ends: { a: theirs, b: ours }, measures: { tcp } },
-      ]),
+      ])),
 ];
-for (const [i, setting] of settings.entries()) setting.measures ??= settings[i - 1].measures;
+for (const [i, setting] of settings.entries()) setting.measures ??= settings[i - 1]?.measures ?? {};
+const only = options.only?.split(',');
+for (const setting of settings) {
+  const wanted = Object.entries(setting.measures ?? {}).filter(([measure]) => only?.includes(measure) ?? true);
+  setting.measures = Object.fromEntries(wanted);
+}
 
+/** @type {Map<string, Record<string, number[]>>} */
 const samples = new Map(settings.map(({ name }) => [name, {}]));
+/** @type {{ sizes: Curves, streams: Curves }} */
 const curves = { sizes: { ours: [], theirs: [] }, streams: { ours: [], theirs: [] } };
+/** @type {Record<string, number>} */
 const idle = {};
 
 process.once('SIGINT', () => {
@@ -162,15 +196,16 @@ openHosts();
 try {
   for (let round = 0; round < rounds; round++) {
     for (const { name, ends, outer, measures } of settings) {
+      if (Object.keys(measures ?? {}).length === 0) continue;
       const keys = { a: newKeys(), b: newKeys() };
       const pair = await startPair(ends, keys, { outer });
-      for (const [measure, take] of Object.entries(measures))
-        (samples.get(name)[measure] ??= []).push(await take(pair));
+      const taken = samples.get(name) ?? {};
+      for (const [measure, take] of Object.entries(measures ?? {})) (taken[measure] ??= []).push(await take(pair));
       await stopPair(pair);
       process.stderr.write('.');
     }
   }
-  if (!options.quick) await measureOnce();
+  if (!options.quick && only === undefined) await measureOnce();
 } finally {
   closeHosts();
 }
@@ -178,10 +213,10 @@ process.stderr.write('\n');
 
 /** What needs no rounds: the curves of the plot, and idleness. */
 async function measureOnce() {
-  for (const [name, end] of [
+  for (const [name, end] of /** @type {['ours' | 'theirs', End][]} */ ([
     ['ours', ours],
     ['theirs', theirs],
-  ]) {
+  ])) {
     const pair = await startPair({ a: end, b: end }, { a: newKeys(), b: newKeys() });
     for (const size of messageSizes) {
       const { gbits } = await iperf('a', INNER.b[0], ['-u', '-b', '0', '-l', String(size)]);
@@ -201,35 +236,136 @@ async function measureOnce() {
 }
 
 const rows = [
-  ['P1', 'TCP, one stream, Gbit/s', ['ours', 'tcp'], ['theirs', 'tcp'], '>= 1.4'],
-  ['P2', 'the same, AES-256-GCM', ['ours, AES-256-GCM', 'tcp'], ['theirs', 'tcp'], '>= 1.8'],
-  ['P3', 'ping at rest, p50, ms', ['ours', 'idlePing'], ['theirs', 'idlePing'], '<= 0.5'],
-  ['P3', 'ping under load, p99, ms', ['ours', 'loadedPing'], ['theirs', 'loadedPing'], '<= 1'],
-  ['P4', 'UDP of 64 bytes, packets/s', ['ours', 'smallPackets'], ['theirs', 'smallPackets'], '>= 1'],
-  ['P6', 'UDP of 1372 bytes, Gbit/s', ['ours', 'udpBulk'], ['theirs', 'udpBulk'], '>= 1.1'],
-  ['P6', 'TCP, IPv6 in IPv6, Gbit/s', ['ours, IPv6', 'ipv6'], ['theirs, IPv6', 'ipv6'], '>= 1.1'],
-  ['P6', 'TCP, 10 streams, Gbit/s', ['ours', 'tenStreams'], ['theirs', 'tenStreams'], '>= 1.1'],
-  ['P7', 'TCP, ours to theirs, Gbit/s', ['ours to theirs', 'tcp'], ['theirs', 'tcp'], '>= 1'],
-  ['P7', 'TCP, theirs to ours, Gbit/s', ['theirs to ours', 'tcp'], ['theirs', 'tcp'], '>= 1'],
-  ['P8', 'start to ready, ms', ['ours', 'ready'], ['theirs', 'ready'], '< 250 ms'],
-  ['P9', 'resident memory at full rate, MiB', ['ours', 'rss'], ['theirs', 'rss'], '<= 120 MiB'],
+  {
+    id: 'P1',
+    text: 'TCP, one stream, Gbit/s',
+    own: 'ours',
+    ownMeasure: 'tcp',
+    other: 'theirs',
+    otherMeasure: 'tcp',
+    goal: '>= 1.4',
+  },
+  {
+    id: 'P2',
+    text: 'the same, AES-256-GCM',
+    own: 'ours, AES-256-GCM',
+    ownMeasure: 'tcp',
+    other: 'theirs',
+    otherMeasure: 'tcp',
+    goal: '>= 1.8',
+  },
+  {
+    id: 'P3',
+    text: 'ping at rest, p50, ms',
+    own: 'ours',
+    ownMeasure: 'idlePing',
+    other: 'theirs',
+    otherMeasure: 'idlePing',
+    goal: '<= 0.5',
+  },
+  {
+    id: 'P3',
+    text: 'ping under load, p99, ms',
+    own: 'ours',
+    ownMeasure: 'loadedPing',
+    other: 'theirs',
+    otherMeasure: 'loadedPing',
+    goal: '<= 1',
+  },
+  {
+    id: 'P4',
+    text: 'UDP of 64 bytes, packets/s',
+    own: 'ours',
+    ownMeasure: 'smallPackets',
+    other: 'theirs',
+    otherMeasure: 'smallPackets',
+    goal: '>= 1',
+  },
+  {
+    id: 'P6',
+    text: 'UDP of 1372 bytes, Gbit/s',
+    own: 'ours',
+    ownMeasure: 'udpBulk',
+    other: 'theirs',
+    otherMeasure: 'udpBulk',
+    goal: '>= 1.1',
+  },
+  {
+    id: 'P6',
+    text: 'TCP, IPv6 in IPv6, Gbit/s',
+    own: 'ours, IPv6',
+    ownMeasure: 'ipv6',
+    other: 'theirs, IPv6',
+    otherMeasure: 'ipv6',
+    goal: '>= 1.1',
+  },
+  {
+    id: 'P6',
+    text: 'TCP, 10 streams, Gbit/s',
+    own: 'ours',
+    ownMeasure: 'tenStreams',
+    other: 'theirs',
+    otherMeasure: 'tenStreams',
+    goal: '>= 1.1',
+  },
+  {
+    id: 'P7',
+    text: 'TCP, ours to theirs, Gbit/s',
+    own: 'ours to theirs',
+    ownMeasure: 'tcp',
+    other: 'theirs',
+    otherMeasure: 'tcp',
+    goal: '>= 1',
+  },
+  {
+    id: 'P7',
+    text: 'TCP, theirs to ours, Gbit/s',
+    own: 'theirs to ours',
+    ownMeasure: 'tcp',
+    other: 'theirs',
+    otherMeasure: 'tcp',
+    goal: '>= 1',
+  },
+  {
+    id: 'P8',
+    text: 'start to ready, ms',
+    own: 'ours',
+    ownMeasure: 'ready',
+    other: 'theirs',
+    otherMeasure: 'ready',
+    goal: '< 250 ms',
+  },
+  {
+    id: 'P9',
+    text: 'resident memory at full rate, MiB',
+    own: 'ours',
+    ownMeasure: 'rss',
+    other: 'theirs',
+    otherMeasure: 'rss',
+    goal: '<= 120 MiB',
+  },
 ];
+/** @param {number[]} list */
 const median = (list) =>
   quantile(
     list.toSorted((x, y) => x - y),
     0.5,
   );
+/** @param {number} value */
 const show = (value) => (value >= 1_000 ? Math.round(value).toString() : value.toPrecision(3));
+/** @param {number[]} list */
 const spread = (list) => `${show(median(list))} (${show(Math.min(...list))} - ${show(Math.max(...list))})`;
 const report = rows
-  .map(([id, text, [a, measure], [b, other], goal]) => ({
+  .map(({ id, text, own, ownMeasure, other, otherMeasure, goal }) => ({
     id,
     text,
     goal,
-    ours: samples.get(a)?.[measure],
-    theirs: samples.get(b)?.[other],
+    ours: samples.get(own)?.[ownMeasure],
+    theirs: samples.get(other)?.[otherMeasure],
   }))
-  .filter((row) => row.ours !== undefined && row.theirs !== undefined);
+  .flatMap((row) =>
+    row.ours === undefined || row.theirs === undefined ? [] : [{ ...row, ours: row.ours, theirs: row.theirs }],
+  );
 console.log(`| id | what | ratio | goal | ours: median (spread) | wireguard-go |\n|---|---|---|---|---|---|`);
 for (const { id, text, goal, ours: own, theirs: other } of report) {
   console.log(
@@ -243,4 +379,4 @@ if (options.json !== undefined) {
   const content = { machine, peer, date: new Date().toISOString(), rounds, seconds, rows: report, curves, idle };
   writeFileSync(options.json, `${JSON.stringify(content, null, 2)}\n`);
 }
-if (options.svg !== undefined && !options.quick) writeFileSync(options.svg, chart(curves));
+if (options.svg !== undefined && !options.quick && only === undefined) writeFileSync(options.svg, chart(curves));
