@@ -48,7 +48,7 @@ export type TunnelEvent =
 export interface LaneStatus {
   readonly kind: LaneKind;
   readonly device: DeviceStatus;
-  /** The port in use, 0 while no socket is open. */
+  /** The port in use, or while the link is down the one that will be; 0 when the system is to choose. */
   readonly listenPort: number;
   readonly fwmark: number;
   readonly mtu: number;

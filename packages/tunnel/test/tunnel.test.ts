@@ -273,9 +273,11 @@ describe('a device whose link is down', () => {
     expect(first).toMatchObject({ up: true, mtu: 1300 });
     expect(first.listenPort).toBeGreaterThan(0);
     link.change(false, 1300);
-    await eventually(async () => (await tunnel.status()).listenPort).toBe(0);
+    await eventually(async () => (await tunnel.status()).up).toBe(false);
+    await eventually(() => isFree(first.listenPort)).toBe(true);
+    expect((await tunnel.status()).listenPort).toBe(first.listenPort);
     link.change(true, 1300);
-    await eventually(async () => (await tunnel.status()).listenPort).toBe(first.listenPort);
+    await eventually(() => isFree(first.listenPort)).toBe(false);
     await tunnel.close();
     wire.close();
   });
@@ -333,7 +335,7 @@ describe('a closed tunnel', () => {
     await Promise.all([tunnel.close(), tunnel.close()]);
     await tunnel[Symbol.asyncDispose]();
     expect(closed).toEqual([{ type: 'closed' }]);
-    expect((await tunnel.status()).listenPort).toBe(0);
+    expect(await isFree(listenPort)).toBe(true);
     expect((await tunnel.secrets()).privateKey).toBeUndefined();
     await expect(tunnel.configure({ mtu: 1280 })).rejects.toThrow('closed');
     const again = await openTunnel({
@@ -434,4 +436,13 @@ function udpPacket(source: Uint8Array, target: Uint8Array, from: number, to: num
   view.setUint16(22, to);
   view.setUint16(24, packet.length - 20);
   return packet;
+}
+
+/** Whether this UDP port can be bound now. */
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createSocket('udp4');
+    socket.once('error', () => resolve(false));
+    socket.bind(port, '127.0.0.1', () => socket.close(() => resolve(true)));
+  });
 }

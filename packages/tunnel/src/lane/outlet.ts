@@ -55,6 +55,11 @@ export class Outlet {
     this.#forgetSource = forgetSource;
   }
 
+  /** The port in use, or the one to use when sockets open; 0 when the system is to choose. */
+  get wantedPort(): number {
+    return this.#wantedPort;
+  }
+
   /** 0 while no socket is open. */
   get port(): number {
     return this.#sockets?.port ?? 0;

@@ -176,7 +176,7 @@ export class PacketLoop {
     return {
       kind: 'linux',
       device: this.#core.status(performance.now()),
-      listenPort: this.#outlet.port,
+      listenPort: this.#outlet.wantedPort,
       fwmark: this.#outlet.mark,
       mtu: this.#state.mtu,
       up: this.#state.up,

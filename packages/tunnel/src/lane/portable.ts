@@ -125,7 +125,7 @@ export class PortableLane implements Lane {
     return {
       kind: this.kind,
       device: this.#core.status(performance.now()),
-      listenPort: this.#sockets?.port ?? 0,
+      listenPort: this.#port,
       fwmark: 0,
       mtu: this.#mtu,
       up: this.#up,
