@@ -34,11 +34,9 @@ const children = new Set();
 
 /** @param {string[]} args */
 export const ip = (...args) => execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
-/** @type {(side: Side, program: string, args: string[], options?: import('node:child_process').SpawnOptionsWithoutStdio | object) => Child} */
+/** @type {(side: Side, program: string, args: string[], options?: { env?: NodeJS.ProcessEnv }) => Child} */
 export const within = (side, program, args, options = {}) =>
-  /** @type {Child} */ (
-    spawn('ip', ['netns', 'exec', namespaceOf(side), program, ...args], { stdio: ['pipe', 'pipe', 'pipe'], ...options })
-  );
+  spawn('ip', ['netns', 'exec', namespaceOf(side), program, ...args], { stdio: ['pipe', 'pipe', 'pipe'], ...options });
 
 /**
  * Runs a program in a namespace to its end; resolves to its standard output, rejects with what it said.
@@ -151,7 +149,8 @@ export async function stopPair(started) {
 
 /** @type {(side: Side, end: End, keys: Keys, peer: BenchPeer) => Promise<Child>} */
 async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peer) {
-  const child = within(side, process.execPath, [END], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const child = within(side, process.execPath, [END]);
+  child.stderr.pipe(process.stderr, { end: false });
   const peers = [{ ...peer, ...(suite !== undefined && { cipherSuite: suite }) }];
   child.stdin.write(
     `${JSON.stringify({ name: interfaceOf(side), mtu: 1420, lane, listenPort: PORTS[side], privateKey, peers })}\n`,
