@@ -21,6 +21,11 @@ export class BufferPool {
     return this.used > this.limit * 0.875;
   }
 
+  /** Whether there is memory for a buffer at all. */
+  get hasRoom(): boolean {
+    return this.used + (1 << SMALLEST_ORDER) <= this.limit;
+  }
+
   /** A buffer of at least `size` bytes, its length a power of two, or undefined at the limit. */
   take(size: number): Uint8Array | undefined {
     let order = SMALLEST_ORDER;

@@ -17,8 +17,8 @@ export function sendFragments(
   id: number,
 ): boolean {
   const isV4 = source.family === 4;
-  const overhead = isV4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH + FRAGMENT_HEADER_LENGTH;
-  const room = (mtu - overhead) & ~7;
+  const overhead = overheadOf(source.family);
+  const room = firstFragmentLength(source.family, mtu) - overhead;
   for (let at = 0; at < payload.length; at += room) {
     const length = Math.min(room, payload.length - at);
     const more = at + length < payload.length;
@@ -38,4 +38,14 @@ export function sendFragments(
     writer.end(offset, overhead + length);
   }
   return true;
+}
+
+/** The length of all fragments but the last, headers included. */
+export function firstFragmentLength(family: 4 | 6, mtu: number): number {
+  const overhead = overheadOf(family);
+  return overhead + ((mtu - overhead) & ~7);
+}
+
+function overheadOf(family: 4 | 6): number {
+  return family === 4 ? IPV4_HEADER_LENGTH : IPV6_HEADER_LENGTH + FRAGMENT_HEADER_LENGTH;
 }

@@ -2,16 +2,8 @@
 import { type Endpoint, IpAddress } from './address.ts';
 import { isChecksumValid, pseudoHeaderSum, sumBytes } from './checksum.ts';
 import type { DropCounters } from './drops.ts';
-import { ICMP_HEADER_LENGTH, icmpKind, isTooBig, sendEcho, unreachableReason } from './icmp.ts';
-import {
-  type IpPacket,
-  PROTOCOL_ICMPV6,
-  PROTOCOL_TCP,
-  PROTOCOL_UDP,
-  destinationOf,
-  ipHeaderLength,
-  sourceOf,
-} from './ip.ts';
+import { type Fragmenting, ICMP_HEADER_LENGTH, icmpKind, isTooBig, sendEcho, unreachableReason } from './icmp.ts';
+import { type IpPacket, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, destinationOf, sourceOf } from './ip.ts';
 import { NEXT_HEADER_FRAGMENT } from './ipv6.ts';
 import type { PacketWriter } from './output.ts';
 import type { PathMtu } from './path-mtu.ts';
@@ -29,7 +21,6 @@ export interface EchoReply {
 
 /** What ICMP needs of the stack. */
 export interface IcmpHost {
-  readonly mtu: number;
   readonly writer: PacketWriter;
   readonly drops: DropCounters;
   readonly paths: PathMtu;
@@ -37,6 +28,7 @@ export interface IcmpHost {
   readonly udp: UdpLayer;
   readonly now: number;
   isLocal(packet: IpPacket): boolean;
+  fragmenting(destination: IpAddress): Fragmenting;
   pending(): void;
 }
 
@@ -71,11 +63,9 @@ export class IcmpInput {
     const sequence = view.getUint16(at + 6);
     const data = packet.buffer.subarray(at + ICMP_HEADER_LENGTH, at + length);
     if (kind === 'echo-request' && this.#host.isLocal(packet)) {
-      if (length + ipHeaderLength(family) > this.#host.mtu) {
-        this.#host.drops['icmp-ignored']++;
-        return;
-      }
-      if (!sendEcho(this.#host.writer, destinationOf(packet), sourceOf(packet), false, id, sequence, data)) {
+      const remote = sourceOf(packet);
+      const fragmenting = this.#host.fragmenting(remote);
+      if (!sendEcho(this.#host.writer, destinationOf(packet), remote, false, id, sequence, data, fragmenting)) {
         this.#host.drops['output-full']++;
       }
       this.#host.pending();
@@ -89,24 +79,26 @@ export class IcmpInput {
   /** RFC 792, RFC 4443 §2.4: an error counts only for a packet of ours that is under way (RFC 5927). */
   #receiveError(packet: IpPacket, type: number, code: number, rest: number): void {
     const quote = parseQuote(packet);
-    const reason = unreachableReason(packet.family, type, code);
     const tooBig = isTooBig(packet.family, type, code);
+    const reason = tooBig ? undefined : unreachableReason(packet.family, type, code);
     if (quote === undefined || (reason === undefined && !tooBig)) {
       this.#host.drops['icmp-ignored']++;
       return;
     }
     const { local, remote } = quote;
+    const claimed = packet.family === 4 ? rest & 0xffff : rest;
     if (quote.protocol === PROTOCOL_UDP) {
-      // Anyone may guess a datagram's ports: only a socket that exists is told, and path MTU claims need a flow to believe.
+      // Anyone may guess a datagram's ports: only a socket that exists is told, and claims of path MTU need a datagram to believe.
       if (reason !== undefined) this.#host.udp.onUnreachable(local, remote, reason);
-      else this.#host.drops['icmp-ignored']++;
+      else if (this.#host.udp.hasSent(local, remote, quote.packetLength)) {
+        this.#host.paths.lower(remote.address, claimed, quote.packetLength, this.#host.now);
+      } else this.#host.drops['icmp-ignored']++;
       return;
     }
     const tcb = this.#host.tcp.findQuoted(local.address, local.port, remote.address, remote.port, quote.sequence);
     if (tcb === undefined) {
       this.#host.drops['icmp-ignored']++;
     } else if (tooBig) {
-      const claimed = packet.family === 4 ? rest & 0xffff : rest;
       this.#host.tcp.onPathMtu(
         tcb,
         this.#host.paths.lower(remote.address, claimed, quote.packetLength, this.#host.now),
@@ -133,11 +125,16 @@ function parseQuote(packet: IpPacket): Quote | undefined {
   const length = packet.payloadLength - ICMP_HEADER_LENGTH;
   const isV4 = packet.family === 4;
   if (length < (isV4 ? 28 : 48) || view.getUint8(at) >>> 4 !== packet.family) return undefined;
-  const headerLength = isV4 ? (view.getUint8(at) & 15) * 4 : 40;
+  let headerLength = isV4 ? (view.getUint8(at) & 15) * 4 : 40;
   if (headerLength < 20 || length < headerLength + 8) return undefined;
-  const protocol = view.getUint8(at + (isV4 ? 9 : 6));
-  // Only first fragments carry ports, and of our IPv6 datagrams we do not look into fragments at all.
-  if (protocol === NEXT_HEADER_FRAGMENT || (isV4 && (view.getUint16(at + 6) & 0x1fff) !== 0)) return undefined;
+  let protocol = view.getUint8(at + (isV4 ? 9 : 6));
+  // Only first fragments carry ports.
+  if (isV4 && (view.getUint16(at + 6) & 0x1fff) !== 0) return undefined;
+  if (!isV4 && protocol === NEXT_HEADER_FRAGMENT) {
+    if (length < headerLength + 16 || view.getUint16(at + 42) >>> 3 !== 0) return undefined;
+    protocol = view.getUint8(at + headerLength);
+    headerLength += 8;
+  }
   if (protocol !== PROTOCOL_TCP && protocol !== PROTOCOL_UDP) return undefined;
   const upper = at + headerLength;
   const address = (offset: number): IpAddress =>

@@ -1,8 +1,9 @@
 /** ICMP (RFC 792) and ICMPv6 (RFC 4443): the messages a host needs. */
 import type { IpAddress } from './address.ts';
 import { checksumOf, pseudoHeaderSum, sumBytes } from './checksum.ts';
+import { sendFragments } from './fragment.ts';
 import { PROTOCOL_ICMP, PROTOCOL_ICMPV6, ipHeaderLength, writeIpHeader } from './ip.ts';
-import type { PacketWriter } from './output.ts';
+import { type PacketWriter, viewOf } from './output.ts';
 
 export const ICMP_HEADER_LENGTH = 8;
 
@@ -74,7 +75,13 @@ export function unreachableReason(family: 4 | 6, type: number, code: number): Un
   return code === 9 || code === 10 || code === 13 ? 'prohibited' : 'host-unreachable';
 }
 
-/** Writes an echo request or reply; false when the sink is full. */
+/** How large packets on a path may be, and the identification of the fragments of those that are larger. */
+export interface Fragmenting {
+  readonly mtu: number;
+  readonly id: number;
+}
+
+/** Writes an echo request or reply, in fragments if it must be; false when the sink is full. */
 export function sendEcho(
   writer: PacketWriter,
   source: IpAddress,
@@ -83,9 +90,18 @@ export function sendEcho(
   id: number,
   sequence: number,
   data: Uint8Array,
+  fragmenting: Fragmenting,
 ): boolean {
-  const type = source.family === 4 ? (isRequest ? 8 : 0) : isRequest ? 128 : 129;
-  return sendIcmp(writer, source, destination, type, 0, (id << 16) | sequence, data);
+  const { family } = source;
+  const type = family === 4 ? (isRequest ? 8 : 0) : isRequest ? 128 : 129;
+  const rest = (id << 16) | sequence;
+  if (ipHeaderLength(family) + ICMP_HEADER_LENGTH + data.length <= fragmenting.mtu) {
+    return sendIcmp(writer, source, destination, type, 0, rest, data);
+  }
+  const message = new Uint8Array(ICMP_HEADER_LENGTH + data.length);
+  writeMessage(viewOf(message), message, 0, source, destination, type, 0, rest, data);
+  const protocol = family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6;
+  return sendFragments(writer, source, destination, protocol, message, fragmenting.mtu, fragmenting.id);
 }
 
 /** Writes a destination-unreachable about the packet `about`; false when the sink is full. */
@@ -114,22 +130,35 @@ function sendIcmp(
   rest: number,
   data: Uint8Array,
 ): boolean {
-  const isV4 = source.family === 4;
-  const headerLength = ipHeaderLength(source.family);
+  const { family } = source;
+  const headerLength = ipHeaderLength(family);
   const length = ICMP_HEADER_LENGTH + data.length;
   const offset = writer.begin(headerLength + length);
   if (offset < 0) return false;
   const { view } = writer;
-  const protocol = isV4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6;
-  writeIpHeader(view, offset, source, destination, protocol, length);
-  const at = offset + headerLength;
-  view.setUint32(at, (type << 24) | (code << 16));
-  view.setInt32(at + 4, rest);
-  writer.buffer.set(data, at + ICMP_HEADER_LENGTH);
-  const pseudo = isV4 ? 0 : length + addressSum(source, destination, protocol);
-  view.setUint16(at + 2, checksumOf(pseudo + sumBytes(view, at, length)));
+  writeIpHeader(view, offset, source, destination, family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMPV6, length);
+  writeMessage(view, writer.buffer, offset + headerLength, source, destination, type, code, rest, data);
   writer.end(offset, headerLength + length);
   return true;
+}
+
+function writeMessage(
+  view: DataView,
+  buffer: Uint8Array,
+  at: number,
+  source: IpAddress,
+  destination: IpAddress,
+  type: number,
+  code: number,
+  rest: number,
+  data: Uint8Array,
+): void {
+  const length = ICMP_HEADER_LENGTH + data.length;
+  view.setUint32(at, (type << 24) | (code << 16));
+  view.setInt32(at + 4, rest);
+  buffer.set(data, at + ICMP_HEADER_LENGTH);
+  const pseudo = source.family === 4 ? 0 : length + addressSum(source, destination, PROTOCOL_ICMPV6);
+  view.setUint16(at + 2, checksumOf(pseudo + sumBytes(view, at, length)));
 }
 
 /** The pseudo-header's sum without the length, for two addresses. */

@@ -3,7 +3,7 @@ import type { IpAddress } from './address.ts';
 import { IPV6_MINIMUM_MTU } from './ip.ts';
 
 /** Smaller claims are refused, as forged ones would cost more than they give; RFC 1191's own floor is 68. */
-const IPV4_MINIMUM_MTU = 552;
+export const IPV4_MINIMUM_MTU = 552;
 /** RFC 1191 §6.3, RFC 8201 §4: try a larger size again after 10 minutes. */
 const FORGET_AFTER_MS = 600_000;
 const MAX_ENTRIES = 1024;

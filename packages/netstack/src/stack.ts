@@ -5,7 +5,7 @@
 import { type Endpoint, type IpAddress, isUnicast } from './address.ts';
 import { BufferPool } from './byte-ring.ts';
 import { type DropCounters, createDropCounters } from './drops.ts';
-import { type UnreachableReason, sendEcho, sendUnreachable } from './icmp.ts';
+import { type Fragmenting, type UnreachableReason, sendEcho, sendUnreachable } from './icmp.ts';
 import { type EchoReply, type IcmpHost, IcmpInput } from './icmp-input.ts';
 import { IpPacket, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, destinationOf, sourceOf } from './ip.ts';
 import { parseIpv4 } from './ipv4.ts';
@@ -72,6 +72,9 @@ export interface StackStatus {
 }
 
 const ICMP_ERRORS_PER_SECOND = 100;
+const MAX_ECHO_DATA = 65_507;
+/** Who serves strangers need not hold buffers for one that never reads. */
+const TRANSPARENT_ZERO_WINDOW_MS = 30 * 60_000;
 /** Drawn at once, as a draw of a few bytes costs as much. */
 const RANDOM_BYTES = 256;
 
@@ -108,7 +111,8 @@ export class Stack {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#pool = new BufferPool(limits.maxBufferBytes);
     const host = this.#layerHost(limits);
-    this.#tcp = new TcpLayer(host, { ...DEFAULT_TCP_OPTIONS, ...options.tcp });
+    const zeroWindowTimeoutMs = options.anyDestination === true ? TRANSPARENT_ZERO_WINDOW_MS : Infinity;
+    this.#tcp = new TcpLayer(host, { ...DEFAULT_TCP_OPTIONS, zeroWindowTimeoutMs, ...options.tcp });
     this.#udp = new UdpLayer(host);
     this.#icmp = new IcmpInput(this.#icmpHost());
     if (options.anyDestination === true) {
@@ -181,12 +185,13 @@ export class Stack {
     return this.#udp.bind(options);
   }
 
-  /** Sends an echo request; false when it had to be dropped. Throws TypeError without a local address of the family. */
+  /** Sends an echo request; false when it had to be dropped. Throws TypeError without a local address of the family, RangeError when it is too long. */
   ping(remote: IpAddress, id: number, sequence: number, data: Uint8Array): boolean {
     const local = this.#localFor(remote.family);
     if (local === undefined) throw new TypeError('remote: the stack has no address of this family');
+    if (data.length > MAX_ECHO_DATA) throw new RangeError(`data: ${data.length} bytes do not fit an echo request`);
     this.#notifyPending();
-    return sendEcho(this.#writer, local, remote, true, id & 0xffff, sequence & 0xffff, data);
+    return sendEcho(this.#writer, local, remote, true, id & 0xffff, sequence & 0xffff, data, this.#fragmenting(remote));
   }
 
   status(): StackStatus {
@@ -289,6 +294,10 @@ export class Stack {
     return this.#addresses.find((address) => address.family === family);
   }
 
+  #fragmenting(destination: IpAddress): Fragmenting {
+    return { mtu: this.#pathMtu.of(destination, this.#now), id: this.#random32() };
+  }
+
   #notifyPending(): void {
     if (this.#isPending) return;
     this.#isPending = true;
@@ -330,7 +339,6 @@ export class Stack {
   #icmpHost(): IcmpHost {
     const currentTime = (): number => this.#now;
     return {
-      mtu: this.#options.mtu,
       writer: this.#writer,
       drops: this.drops,
       paths: this.#pathMtu,
@@ -340,6 +348,7 @@ export class Stack {
         return currentTime();
       },
       isLocal: (packet) => this.#isLocal(packet),
+      fragmenting: (destination) => this.#fragmenting(destination),
       pending: () => this.#notifyPending(),
     };
   }

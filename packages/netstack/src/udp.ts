@@ -3,9 +3,10 @@ import { type Endpoint, IpAddress } from './address.ts';
 import { checksumOf, isChecksumValid, pseudoHeaderSum, sumBytes } from './checksum.ts';
 import type { DropCounters } from './drops.ts';
 import { type FlowEntry, FlowTable } from './flow-table.ts';
-import { sendFragments } from './fragment.ts';
+import { firstFragmentLength, sendFragments } from './fragment.ts';
 import { type UnreachableReason, addressSum } from './icmp.ts';
 import { type IpPacket, PROTOCOL_UDP, ipHeaderLength, writeIpHeader } from './ip.ts';
+import { LargeDatagrams } from './large-datagrams.ts';
 import { SourceCounter, type StackLimits } from './limits.ts';
 import { type PacketWriter, viewOf } from './output.ts';
 import type { Timed, TimerHeap } from './timer-heap.ts';
@@ -153,6 +154,7 @@ export class UdpLayer {
   readonly #sockets = new Map<number, UdpSocket[]>();
   readonly #flows: FlowTable<UdpFlow>;
   readonly #sources = new SourceCounter();
+  readonly #large = new LargeDatagrams();
 
   constructor(host: UdpHost) {
     this.#host = host;
@@ -253,6 +255,11 @@ export class UdpLayer {
     this.#socketFor(local)?.options.onUnreachable?.(remote, reason);
   }
 
+  /** Whether a datagram whose first packet has this length was sent of late. */
+  hasSent(local: Endpoint, remote: Endpoint, packetLength: number): boolean {
+    return this.#large.has(local, remote, packetLength);
+  }
+
   /** Writes one datagram, in fragments if it must be. */
   send(local: IpAddress, localPort: number, remote: IpAddress, remotePort: number, data: Uint8Array): boolean {
     if (data.length > (local.family === 4 ? MAX_PAYLOAD_V4 : MAX_PAYLOAD_V6)) {
@@ -264,7 +271,10 @@ export class UdpLayer {
     const length = UDP_HEADER_LENGTH + data.length;
     const mtu = host.pathMtu(remote);
     host.pending();
-    if (headerLength + length > mtu) {
+    const isWhole = headerLength + length <= mtu;
+    const firstLength = isWhole ? headerLength + length : firstFragmentLength(local.family, mtu);
+    this.#large.add(local, localPort, remote, remotePort, firstLength);
+    if (!isWhole) {
       const payload = new Uint8Array(length);
       payload.set(data, UDP_HEADER_LENGTH);
       writeUdpHeader(viewOf(payload), 0, local, localPort, remote, remotePort, length);

@@ -117,13 +117,18 @@ export class TcpConnection {
     const t = this.#tcb;
     if (t.finQueued) throw new TypeError('write: the connection was ended');
     if (t.state === 'closed') return 0;
-    let count = Math.min(length, Math.max(0, t.sendLimit - (t.sendEnd - t.sendStart)));
-    if (count > 0 && !t.sendRing.ensure(t.sendEnd - t.sendStart + count)) {
-      count = Math.min(count, t.sendRing.capacity - (t.sendEnd - t.sendStart));
+    const pending = t.sendEnd - t.sendStart;
+    let count = Math.min(length, Math.max(0, t.sendLimit - pending));
+    if (count > 0) {
+      // With little memory left, less than asked for.
+      for (let size = pending + count; size > t.sendRing.capacity && !t.sendRing.ensure(size);) size >>>= 1;
+      count = Math.min(count, t.sendRing.capacity - pending);
+      // Nothing of its own in flight would bring the next chance.
+      if (count === 0 && pending === 0) t.host.starve(t);
     }
     if (count < length) t.wantsWritable = true;
     if (count <= 0) return 0;
-    t.sendRing.write(t.sendEnd - t.sendStart, data, offset, count);
+    t.sendRing.write(pending, data, offset, count);
     t.sendEnd += count;
     this.#bytesWritten += count;
     t.host.wake(t);

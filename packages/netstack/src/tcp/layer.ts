@@ -16,7 +16,7 @@ import { processSegment } from './input.ts';
 import { type IncomingHandler, Listeners, type TcpListener } from './listeners.ts';
 import { output, writeControl } from './output.ts';
 import { ACK, FIN, RST, SYN, Segment, parseSegment } from './segment.ts';
-import { type ConnectionError, Tcb, type TcpHost, type TcpOptions } from './tcb.ts';
+import { type ConnectionError, EVENT_WRITABLE, Tcb, type TcpHost, type TcpOptions } from './tcb.ts';
 import { type TimeWait, TimeWaits } from './time-wait.ts';
 import { processTimeouts } from './timeouts.ts';
 
@@ -41,6 +41,8 @@ type Entry = Tcb | IncomingConnection | TimeWait;
 
 const FIRST_EPHEMERAL_PORT = 32_768;
 const QUOTE_LENGTH = 120;
+/** Connections told of free memory in one flush. */
+const FED_AT_ONCE = 64;
 
 const UNREACHABLE_ERRORS: Readonly<Record<UnreachableReason, ConnectionError>> = {
   'network-unreachable': 'ENETUNREACH',
@@ -66,6 +68,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
   readonly #segment = new Segment();
   readonly #words = new Int32Array(9);
   readonly #hashed = new Int32Array(2);
+  readonly #starved = new Set<Tcb>();
   #awake: Tcb[] = [];
   #isFlushing = false;
 
@@ -159,6 +162,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
   /** Tells owners what happened and sends what is due; false when the sink filled up and something is left. */
   flush(now: number): boolean {
     this.#isFlushing = true;
+    this.#feed();
     const awake = this.#awake;
     let fits = true;
     let i = 0;
@@ -229,6 +233,10 @@ export class TcpLayer implements TcpHost, IncomingHost {
     if (this.#awake.length === 1 && !this.#isFlushing) this.#host.pending();
   }
 
+  starve(tcb: Tcb): void {
+    this.#starved.add(tcb);
+  }
+
   updateTimer(tcb: Tcb): void {
     this.#host.timers.update(tcb);
   }
@@ -245,6 +253,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
   retire(tcb: Tcb, timeWait: boolean): void {
     this.#host.timers.remove(tcb);
     this.#table.delete(tcb);
+    this.#starved.delete(tcb);
     if (tcb.source === undefined) this.#admission.removeOutgoing();
     else {
       if (tcb.isHalfOpen) this.leaveHalfOpen(tcb);
@@ -287,6 +296,18 @@ export class TcpLayer implements TcpHost, IncomingHost {
       this.#host.sendUnreachable(incoming.quote, incoming.local, incoming.remote, reason);
     }
     this.#host.pending();
+  }
+
+  /** Tells those whose writes found no memory that there is some, a few at a time. */
+  #feed(): void {
+    if (this.#starved.size === 0 || !this.pool.hasRoom) return;
+    let left = FED_AT_ONCE;
+    for (const tcb of this.#starved) {
+      if (left-- === 0) break;
+      this.#starved.delete(tcb);
+      tcb.events |= EVENT_WRITABLE;
+      this.wake(tcb);
+    }
   }
 
   #createTcb(

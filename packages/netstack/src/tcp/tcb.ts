@@ -48,7 +48,7 @@ export interface TcpOptions {
   readonly retransmitTimeoutMs: number;
   /** How long a closed connection may go on without progress, in any state. */
   readonly orphanTimeoutMs: number;
-  /** How long a peer may keep its window shut; RFC 6429 leaves this to the owner. */
+  /** How long a peer may keep its window shut; RFC 6429 leaves this to the owner. 30 minutes for any destination, else no limit. */
   readonly zeroWindowTimeoutMs: number;
   /** Twice the maximum segment lifetime, as practised. */
   readonly timeWaitMs: number;
@@ -86,6 +86,8 @@ export interface TcpHost {
   readonly now: number;
   /** The connection has something to send or to tell. */
   wake(tcb: Tcb): void;
+  /** There was no memory for what the owner wanted to write: it is told once there is. */
+  starve(tcb: Tcb): void;
   updateTimer(tcb: Tcb): void;
   onTimer(tcb: Tcb, now: number): void;
   /** The handshake of a connection from outside is complete. */
