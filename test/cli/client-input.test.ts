@@ -60,9 +60,10 @@ describe('a configuration with', () => {
     }
   });
 
-  it('a hook is refused by up: it may be a firewall', async () => {
-    const path = await folder.write('slbad0.conf', GOOD.replace('[Peer]', 'PostUp = true\n[Peer]'));
-    expectRefused(await sealane(['up', path]), 2, /slbad0\.conf: PostUp: /);
+  it('commands are refused when they come through a pipe', async () => {
+    const text = GOOD.replace('[Peer]', 'PostUp = true\n[Peer]');
+    const outcome = await sealane(['up', '-', '--name', 'slbad0'], text);
+    expectRefused(outcome, 2, /standard input: commands \(PreUp, .*\) are run from a file only/);
   });
 
   it.each([
