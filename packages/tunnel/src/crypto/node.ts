@@ -161,7 +161,10 @@ function nonceOf(suite: Suite, low: number, high: number): Uint8Array {
 }
 
 function privateKeyObject(privateKey: Uint8Array): KeyObject {
-  const der = Buffer.from(concat([PRIVATE_PREFIX, privateKey]));
+  // Not from Buffer's pool, where what lies beside it would keep it.
+  const der = Buffer.from(new ArrayBuffer(PRIVATE_PREFIX.length + privateKey.length));
+  der.set(PRIVATE_PREFIX);
+  der.set(privateKey, PRIVATE_PREFIX.length);
   try {
     return createPrivateKey({ key: der, format: 'der', type: 'pkcs8' });
   } finally {
