@@ -1,5 +1,6 @@
 /** The thread of the Linux lane: runs the packet loop until it is told to end. */
 import { parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { wipe, type DeviceSecrets } from '@sealane/protocol';
 import {
   packError,
   type Answer,
@@ -32,7 +33,12 @@ releaseLowMemory();
 function run(loop: PacketLoop): void {
   const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {
     configure: ({ update }) => {
-      loop.configure(update);
+      try {
+        loop.configure(update);
+      } finally {
+        // The message's copy: the device has its own.
+        wipe(update.privateKey, ...(update.peers ?? []).map(({ presharedKey }) => presharedKey));
+      }
       return undefined;
     },
     status: () => loop.status(),
@@ -50,11 +56,18 @@ function run(loop: PacketLoop): void {
       if (received === undefined) return;
       const { id, request } = received.message;
       try {
-        post({ type: 'answer', id, value: answers[request.type](request as never) });
+        const value = answers[request.type](request as never);
+        post({ type: 'answer', id, value });
+        if (request.type === 'secrets') wipeSecrets(value as DeviceSecrets);
       } catch (error) {
         post({ type: 'refusal', id, error: packError(error) });
       }
     }
   };
   loop.run(answerRequests);
+}
+
+/** The message has its own copy. */
+function wipeSecrets({ privateKey, presharedKeys }: DeviceSecrets): void {
+  wipe(privateKey, ...presharedKeys.map(({ presharedKey }) => presharedKey));
 }

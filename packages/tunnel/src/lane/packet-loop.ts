@@ -49,6 +49,8 @@ const PROBE_INTERVAL = 500;
 const FAULT_PAUSE = 10;
 /** Answers to packets without a peer: at most this many at once, and a second. */
 const ANSWER_RATE = 100;
+/** Refused handshakes that are told, a second. */
+const REFUSAL_RATE = 100;
 const POLLIN = 1;
 const POLL_ENTRY = 8;
 const ENTRIES = 5;
@@ -86,6 +88,7 @@ export class PacketLoop {
   #nextProbe = 0;
   #lastProbe = -Infinity;
   #answersLeft = ANSWER_RATE;
+  #refusalsLeft = REFUSAL_RATE;
   #running = true;
   /** Peers whose handshakes were due while no socket was open: begun again when one is. */
   readonly #unsent = new Map<string, Uint8Array>();
@@ -381,13 +384,18 @@ export class PacketLoop {
       this.#memory.bytes.set(bytes, READ);
       this.#outlet.sendOne(endpoint, peer, READ, bytes.length, kind === 'handshake' ? HANDSHAKE_TRAFFIC_CLASS : 0);
     }
-    for (const event of events) this.#handlers.onEvent(event);
+    for (const event of events) {
+      // Strangers can cause these: the counters tell of the rest.
+      if (event.type === 'handshake-refused' && this.#refusalsLeft-- <= 0) continue;
+      this.#handlers.onEvent(event);
+    }
   }
 
   #probe(now: number): void {
     this.#nextProbe = now + PROBE_INTERVAL;
     this.#lastProbe = now;
     this.#answersLeft = ANSWER_RATE / 2;
+    this.#refusalsLeft = REFUSAL_RATE / 2;
     if (this.#routesChanged && this.#routes !== undefined) this.#outlet.checkSources(this.#routes);
     this.#routesChanged = false;
     const state = this.#link.probe();
