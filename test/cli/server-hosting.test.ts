@@ -110,7 +110,7 @@ class Network {
       '-c',
       'grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv*/conf/*/forwarding /proc/sys/net/ipv6/conf/*/accept_ra | sort',
     ]);
-    return `${settings}${await this.server.must('nft', ['list', 'ruleset'])}${await this.server.must('ip', ['-o', 'address'])}`;
+    return `${settings}${await this.server.must('nft', ['list', 'ruleset'])}${(await this.server.must('ip', ['-o', 'address'])).replaceAll(' tentative', '')}`;
   }
 }
 
