@@ -87,7 +87,9 @@ export function prefixesOption(text: string): readonly string[] {
 export function ruleOption(text: string, before: readonly Rule[]): readonly Rule[] {
   const rule = parseRule(text);
   if (rule === undefined) {
-    throw new InvalidArgumentError('expected CIDR[:PORTS], such as 10.0.0.0/8, 192.0.2.7:80,8000-8100 or [fd00::/8]:443.');
+    throw new InvalidArgumentError(
+      'expected CIDR[:PORTS], such as 10.0.0.0/8, 192.0.2.7:80,8000-8100 or [fd00::/8]:443.',
+    );
   }
   return [...before, rule];
 }
