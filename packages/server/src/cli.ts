@@ -129,7 +129,7 @@ function addPeerCommands(root: Command): void {
     .addHelpText(
       'after',
       examples(
-        '(umask 077; sealaned peer add alice > alice.conf)',
+        'sealaned peer add alice --out alice.conf',
         'sealaned peer add phone --allowed-ips 0.0.0.0/0,::/0 --keepalive 25',
         'sealaned peer add bob --public-key "$(cat bob.pub)" --out bob.conf',
       ),
