@@ -121,6 +121,18 @@ const ELSEWHERE: readonly (readonly [place: string, cause: string, file: string,
     'keeps peers from what the policy does not allow, and from each other',
   ],
   [
+    'GHSA-hqrf-67pm-wgfq (Omni)',
+    'peers reached one another through the hub, with a TUN interface',
+    'test/cli/server-hosting.test.ts',
+    'takes peers outside under its own address, keeps them apart, and puts everything back',
+  ],
+  [
+    'TunnelVision CVE-2024-3661',
+    'a foreign route led around the tunnel, with the server down and the client killed',
+    'test/cli/client-kill-switch.test.ts',
+    'lets nothing out in the clear: server down, foreign routes, client killed',
+  ],
+  [
     'wg-easy #1473, #1150',
     'a missing password opened the interface to all',
     'packages/client/test/proxy/proxy.test.ts',
@@ -141,7 +153,7 @@ const ELSEWHERE: readonly (readonly [place: string, cause: string, file: string,
   [
     'wireguard-go 0.0.20220316, sticky source',
     'dark for 15 s after an address change',
-    'test/netns/paths.test.ts',
+    'test/netns/sources.test.ts',
     'loses at most one ping when its source address vanishes',
   ],
   [
