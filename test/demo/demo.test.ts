@@ -61,7 +61,7 @@ describe.runIf(process.platform === 'linux')('npm start', () => {
     expect(output).toMatch(/4\.0 MiB there and back .* 0 lost, 0 wrong/);
     expect(output).toContain('2 sessions, 1 rekey');
     expect(output).toMatch(/web page {5}200, \d+ bytes through SOCKS5/);
-    expect(output).toMatch(/file {9}9\.0 MiB at .* SHA-256 as served, 1 rekey in the middle/);
+    expect(output).toMatch(/file {9}9\.0 MiB at .* SHA-256 as served, \d+ rekeys? in the middle/);
     expect(code).toBe(0);
     expect(leftovers()).toEqual([]);
     expect(readdirSync(directory)).toEqual([]);
@@ -87,7 +87,7 @@ describe.runIf(process.platform === 'linux')('npm start', () => {
   it('keeps the server running with --keep until it is interrupted', async () => {
     let alive: readonly string[] = [];
     const { code } = await demo(['--bulk', '1M', '--file', '1M', '--keep'], (text, kill) => {
-      if (!text.includes('peer list')) return;
+      if (alive.length > 0 || !text.includes('peer list')) return;
       alive = leftovers();
       kill('SIGINT');
     });
