@@ -71,8 +71,18 @@ describe('chooseTarget', () => {
   });
 
   it('refuses a peer that it does not know how to reach', () => {
-    const config = configOf('10.8.0.5/32', { allowedIps: '10.8.0.0/24' });
-    expect(() => chooseTarget(config, 'x.conf', '10.8.0.1')).toThrow(
+    const nobody = configOf('10.8.0.5/32', { allowedIps: '10.8.0.0/24' });
+    for (const given of [undefined, '10.8.0.1']) {
+      expect(() => chooseTarget(nobody, 'x.conf', given)).toThrow(
+        'x.conf: Endpoint is missing: no peer can be reached, so there is nobody to ping',
+      );
+    }
+    const another = configOf(
+      '10.8.0.5/32',
+      { allowedIps: '10.8.0.0/24' },
+      { allowedIps: '10.9.0.0/24', endpoint: ENDPOINT },
+    );
+    expect(() => chooseTarget(another, 'x.conf', '10.8.0.1')).toThrow(
       'x.conf: the peer that owns 10.8.0.1 has no Endpoint to begin with',
     );
   });

@@ -16,6 +16,9 @@ export interface PingTarget {
 export function chooseTarget(config: TunnelConfig, path: string, given: string | undefined): PingTarget {
   const { addresses } = config.interface;
   if (addresses.length === 0) throw badInput(`${path}: Address is missing: a ping needs an inner address of its own`);
+  if (config.peers.every((peer) => peer.endpoints.length === 0)) {
+    throw badInput(`${path}: Endpoint is missing: no peer can be reached, so there is nobody to ping`);
+  }
   const address = given === undefined ? defaultTarget(config) : parseAddress(given);
   if (given !== undefined && address === undefined) throw badInput(`--target '${given}' is no IP address`);
   if (address === undefined) {
