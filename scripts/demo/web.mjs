@@ -10,6 +10,8 @@ import { mebibytes, megabits } from './display.mjs';
 import { plural } from './observer.mjs';
 
 const CHUNK = 2 ** 18;
+/** Milliseconds that a renewal may take. */
+const REKEY_LIMIT = 10_000;
 const PAGE = '<!doctype html><title>Sealane</title><p>This page came through the tunnel.</p>\n';
 
 /** A web server of this computer that only the tunnel's far side is to reach: a page, and a file of `bytes` random bytes. */
@@ -74,6 +76,9 @@ export async function fetchThroughProxy({ web, config, state, directory, display
     if (!rekeyed && received > web.bytes / 2) {
       rekeyed = true;
       check((await requestRekey(control)) === 1, 'no rekey was begun');
+      // The rest of a small file could otherwise be here before the new session.
+      const end = performance.now() + REKEY_LIMIT;
+      while ((await sessionsOf(control)) === before && performance.now() < end) await sleep(20);
     }
     const now = performance.now();
     if (now - shown < 200) continue;
