@@ -7,12 +7,13 @@
  *
  * The data path only moves deadlines and counters. Everything rare (handshakes that `open` queued, timers, keepalives,
  * packets that waited for a session) comes out of `tick`, so a lane that ticks after its data never lets handshakes starve it.
- * `now` is monotonic milliseconds; time that runs backwards stands still. Where that clock stops while the host sleeps, the
- * wall clock tells how long: sessions must age all the same, because the peer's have.
+ * `now` is monotonic milliseconds. Where that clock stops while the host sleeps, the wall clock tells how long: sessions must
+ * age all the same, because the peer's have.
  */
 import { AllowedIps } from './allowed-ips.ts';
 import type { PacketBatch, PeerHandle } from './batch.ts';
 import { HEADROOM } from './batch.ts';
+import { DeviceClock } from './clock.ts';
 import { checkUpdate } from './configure.ts';
 import { HANDSHAKES_PER_TICK, MAX_PEERS, REJECT_AFTER_MESSAGES_HIGH, REJECT_AFTER_MESSAGES_LOW } from './constants.ts';
 import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
@@ -61,12 +62,6 @@ const DROP = {
 } as const;
 
 const TICKS_PER_PEER = 4;
-/** Milliseconds that the wall clock may gain on the monotonic one before we take it that the host has slept. */
-const SLEEP_TOLERANCE = 1_000;
-/** Milliseconds between looks at the wall clock while packets are sent; only a tick sees it. */
-const WALL_CLOCK_INTERVAL = 1_000;
-/** Milliseconds: more than adding and subtracting a clock offset can lose. */
-const ROUNDING = 0.001;
 
 const NEVER: Deadline = { at: Infinity, why: 'idle' };
 const NOTHING: Output = { datagrams: [], events: [] };
@@ -78,13 +73,7 @@ export class Device {
   readonly #deadlines = new DeadlineQueue<Peer>();
   readonly #handshakes = new HandshakeQueue();
   readonly #limiter = new RateLimiter();
-  /** Added to the caller's clock so that ours never runs backwards. */
-  #clockOffset = 0;
-  #lastNow = -Infinity;
-  /** Wall clock less our clock, at the last tick. */
-  #wallOffset: number | undefined;
-  #tickedAt = -Infinity;
-  #wallClockDue = false;
+  readonly #clock = new DeviceClock();
 
   constructor({ crypto, random, timestampFloor }: DeviceOptions) {
     const jitter = new JitterSource(random);
@@ -110,7 +99,7 @@ export class Device {
   /** Applies all of `update` or, with a RangeError that names the field, nothing. */
   configure(update: DeviceUpdate, now: number): void {
     checkUpdate(update);
-    const at = this.#clock(now);
+    const at = this.#clock.read(now);
     const added = (update.peers ?? []).filter((peer) => peer.remove !== true).length;
     if ((update.replacePeers === true ? 0 : this.#peers.size) + added > MAX_PEERS) this.#checkPeerCount(update);
     if (update.privateKey !== undefined) this.#setPrivateKey(update.privateKey);
@@ -124,8 +113,8 @@ export class Device {
    * Verdicts: `send` (to `peers[i].endpoint`), `consumed` (waits for a session) or a drop.
    */
   seal(batch: PacketBatch, now: number): void {
-    const at = this.#clock(now);
-    this.#wallClockDue ||= at - this.#tickedAt >= WALL_CLOCK_INTERVAL;
+    const at = this.#clock.read(now);
+    this.#clock.packetsSent(at);
     for (let i = 0; i < batch.count; i++) {
       const verdict = this.#sealOne(batch, i, at);
       batch.verdicts[i] = verdict;
@@ -138,7 +127,7 @@ export class Device {
    * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a handshake message for the next tick) or a drop.
    */
   open(batch: PacketBatch, now: number): void {
-    const at = this.#clock(now);
+    const at = this.#clock.read(now);
     for (let i = 0; i < batch.count; i++) {
       const verdict = this.#openOne(batch, i, at);
       batch.verdicts[i] = verdict;
@@ -148,19 +137,19 @@ export class Device {
 
   /** When `tick` is due at the latest. Any other call may make it earlier. */
   nextDeadline(): Deadline {
-    if (this.#handshakes.length > 0) return { at: this.#callersTime(this.#lastNow), why: 'handshake-queue' };
-    if (this.#wallClockDue) return { at: this.#callersTime(this.#lastNow), why: 'wall-clock' };
+    if (this.#handshakes.length > 0) return { at: this.#clock.callersNow(), why: 'handshake-queue' };
+    if (this.#clock.wallClockDue) return { at: this.#clock.callersNow(), why: 'wall-clock' };
     const peer = this.#deadlines.first();
     const sweep = this.#limiter.nextSweep();
     if (peer === undefined || sweep < peer.scheduledAt) {
-      return sweep === Infinity ? NEVER : { at: this.#callersTime(sweep), why: 'rate-limiter-sweep' };
+      return sweep === Infinity ? NEVER : { at: this.#clock.callersTime(sweep), why: 'rate-limiter-sweep' };
     }
-    return { at: this.#callersTime(peer.scheduledAt), why: peer.timers.why() };
+    return { at: this.#clock.callersTime(peer.scheduledAt), why: peer.timers.why() };
   }
 
   /** Does what is due; `unixMs` is the wall clock, for timestamps. Early calls do no harm. */
   tick(now: number, unixMs: number): Output {
-    const at = this.#wake(this.#clock(now), unixMs);
+    const at = this.#clock.tick(now, unixMs);
     const out: Outbox = { datagrams: [], events: [], now: at, unixMs };
     for (let n = 0; n < HANDSHAKES_PER_TICK && this.#handshakes.length > 0; n++) this.#receiveHandshake(out);
     if (this.#limiter.nextSweep() <= at) this.#limiter.sweep(at);
@@ -177,7 +166,7 @@ export class Device {
 
   /** Begins handshakes with one peer, or with all that have an endpoint, in the next tick; returns how many. */
   rekey(publicKey: Uint8Array | undefined, now: number): number {
-    const at = this.#clock(now);
+    const at = this.#clock.read(now);
     let begun = 0;
     for (const peer of publicKey === undefined ? this.#peers.values() : [this.#peers.get(keyId(publicKey))]) {
       if (peer?.endpoint === undefined) continue;
@@ -193,7 +182,7 @@ export class Device {
   }
 
   status(now: number): DeviceStatus {
-    const at = this.#clock(now);
+    const at = this.#clock.read(now);
     const { identity, crypto, drops } = this.#context;
     return {
       ...(identity !== undefined && { publicKey: identity.publicKey.slice() }),
@@ -399,36 +388,5 @@ export class Device {
     this.#allowedIps.removeOwner(peer);
     this.#deadlines.remove(peer);
     peer.destroy();
-  }
-
-  /** The inverse of `#clock`, rounded up: a tick at this time finds the deadline due. */
-  #callersTime(at: number): number {
-    const time = at - this.#clockOffset;
-    return time + this.#clockOffset < at ? time + ROUNDING : time;
-  }
-
-  /** Lets our clock catch up with a sleep that the caller's did not see. */
-  #wake(at: number, unixMs: number): number {
-    const slept = unixMs - at - (this.#wallOffset ?? Infinity);
-    if (slept > SLEEP_TOLERANCE && slept < Infinity) {
-      this.#clockOffset += slept;
-      this.#lastNow = at + slept;
-    } else {
-      this.#wallOffset = unixMs - at;
-    }
-    this.#wallClockDue = false;
-    this.#tickedAt = this.#lastNow;
-    return this.#lastNow;
-  }
-
-  /** The caller's clock, made monotonic. */
-  #clock(now: number): number {
-    const at = now + this.#clockOffset;
-    if (at >= this.#lastNow) {
-      this.#lastNow = at;
-      return at;
-    }
-    this.#clockOffset += this.#lastNow - at;
-    return this.#lastNow;
   }
 }

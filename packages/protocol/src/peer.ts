@@ -20,25 +20,16 @@ import type { Scheduled } from './deadline-queue.ts';
 import { dropVerdict } from './drops.ts';
 import type { Endpoint } from './endpoint.ts';
 import { sameEndpoint, sameRemote, withoutSource } from './endpoint.ts';
-import type { PendingInitiation, TransportKeys } from './handshake.ts';
-import { createInitiation, prologue, wipePending } from './handshake.ts';
+import type { TransportKeys } from './handshake.ts';
+import { wipePending } from './handshake.ts';
+import { initiate, type PendingHandshake } from './initiator.ts';
 import { Keypair } from './keypair.ts';
 import { Keypairs } from './keypairs.ts';
 import { KEY_LENGTH } from './keys.ts';
-import { encodeInitiation } from './messages.ts';
 import { sealCopy } from './seal.ts';
 import { StagingQueue } from './staging.ts';
 import type { Timestamp } from './tai64n.ts';
-import { isAfter, timestampAfter } from './tai64n.ts';
 import { TIMER, Timers } from './timers.ts';
-
-/** Our initiation that waits for its response. */
-export interface PendingHandshake extends PendingInitiation {
-  readonly index: number;
-  readonly sentAt: number;
-  /** The peer's own initiation arrived meanwhile. */
-  crossed: boolean;
-}
 
 const STAGING_OVERFLOW = dropVerdict('staging-overflow');
 const NOTHING = new Uint8Array(0);
@@ -343,29 +334,10 @@ export class Peer implements PeerHandle, Scheduled {
   }
 
   #sendInitiation(out: Outbox): void {
-    const { identity, crypto, random, indexes } = this.#context;
-    const staticShared = this.staticShared();
-    if (identity === undefined || staticShared === undefined || this.endpoint === undefined) return;
-    const timestamp = timestampAfter(laterOf(this.#sentTimestamp, this.#context.timestampFloor), out.unixMs);
-    const start = prologue(crypto, this.cipherSuite, this.publicKey);
-    const created = createInitiation(crypto, start, {
-      identity,
-      remoteStatic: this.publicKey,
-      staticShared,
-      ephemeralPrivate: random(KEY_LENGTH),
-      timestamp,
-    });
-    start.wipe();
-    if (created === undefined) return;
-    this.discardPending();
-    const index = indexes.insert({ peer: this, keypair: undefined });
-    this.pending = { ...created.pending, index, sentAt: out.now, crossed: false };
-    this.#sentTimestamp = timestamp;
-    this.#context.timestamp = laterOf(this.#context.timestamp, timestamp);
-    const bytes = encodeInitiation({ sender: index, ...created.message });
-    this.cookies.addMacs(bytes, out.now);
-    out.datagrams.push({ endpoint: this.endpoint, bytes, kind: 'handshake', peer: this });
-    this.txBytes += bytes.length;
+    const pending = initiate(this.#context, this, this.#sentTimestamp, out);
+    if (pending === undefined) return;
+    this.pending = pending;
+    this.#sentTimestamp = pending.timestamp;
     this.#lastHandshakeSentAt = out.now;
     this.packetSent(out.now, false);
     this.timers.set(TIMER['retransmit-handshake'], out.now + REKEY_TIMEOUT + this.#context.jitter());
@@ -432,9 +404,4 @@ export class Peer implements PeerHandle, Scheduled {
       this.timers.set(TIMER['persistent-keepalive'], now + this.persistentKeepalive * 1000);
     }
   }
-}
-
-function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
-  if (a === undefined || b === undefined) return a ?? b;
-  return isAfter(a, b) ? a : b;
 }

@@ -1,0 +1,56 @@
+/** The initiator's first step: an initiation of our own, made and remembered until its response. */
+import type { DeviceContext, Outbox } from './context.ts';
+import { createInitiation, prologue, type PendingInitiation } from './handshake.ts';
+import { KEY_LENGTH } from './keys.ts';
+import { encodeInitiation } from './messages.ts';
+import type { Peer } from './peer.ts';
+import type { Timestamp } from './tai64n.ts';
+import { isAfter, timestampAfter } from './tai64n.ts';
+
+/** Our initiation that waits for its response. */
+export interface PendingHandshake extends PendingInitiation {
+  readonly index: number;
+  readonly sentAt: number;
+  readonly timestamp: Timestamp;
+  /** The peer's own initiation arrived meanwhile. */
+  crossed: boolean;
+}
+
+/**
+ * Sends an initiation, strictly later than `sentTimestamp`, in place of the one that waits. Undefined, and nothing is sent,
+ * without private key, without endpoint and to low-order keys.
+ */
+export function initiate(
+  context: DeviceContext,
+  peer: Peer,
+  sentTimestamp: Timestamp | undefined,
+  out: Outbox,
+): PendingHandshake | undefined {
+  const { identity, crypto, random, indexes } = context;
+  const staticShared = peer.staticShared();
+  if (identity === undefined || staticShared === undefined || peer.endpoint === undefined) return undefined;
+  const timestamp = timestampAfter(laterOf(sentTimestamp, context.timestampFloor), out.unixMs);
+  const start = prologue(crypto, peer.cipherSuite, peer.publicKey);
+  const created = createInitiation(crypto, start, {
+    identity,
+    remoteStatic: peer.publicKey,
+    staticShared,
+    ephemeralPrivate: random(KEY_LENGTH),
+    timestamp,
+  });
+  start.wipe();
+  if (created === undefined) return undefined;
+  peer.discardPending();
+  const index = indexes.insert({ peer, keypair: undefined });
+  context.timestamp = laterOf(context.timestamp, timestamp);
+  const bytes = encodeInitiation({ sender: index, ...created.message });
+  peer.cookies.addMacs(bytes, out.now);
+  out.datagrams.push({ endpoint: peer.endpoint, bytes, kind: 'handshake', peer });
+  peer.txBytes += bytes.length;
+  return { ...created.pending, index, sentAt: out.now, timestamp, crossed: false };
+}
+
+function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return isAfter(a, b) ? a : b;
+}
