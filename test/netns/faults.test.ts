@@ -1,0 +1,134 @@
+/** What a system does to a tunnel: routes that refuse trains, links that go, trains with bad datagrams, a thread that dies. */
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { describe, expect, it } from 'vitest';
+import { iperf, iperfServer } from '../support/iperf.ts';
+import { Lab, until } from '../support/lab.ts';
+import { control, INNER, missingFor, OUTER, ping, socketPath, wireguardPair } from '../support/wireguard.ts';
+import type { WireguardDevice } from '../support/wireguard.ts';
+
+const TRAIN_RELAY = fileURLToPath(new URL('../support/train-relay.mjs', import.meta.url));
+const END_THREAD = fileURLToPath(new URL('../support/end-thread.mjs', import.meta.url));
+const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
+const RELAY_PORT = 51_900;
+
+interface Fault {
+  readonly name: string;
+  readonly begin: string;
+  readonly end: string;
+}
+
+interface Status {
+  readonly notes: readonly string[];
+  readonly faults: Readonly<Record<string, number>>;
+  readonly drops: Readonly<Record<string, number>>;
+}
+
+async function statusOf(device: WireguardDevice): Promise<Status> {
+  const answer = await control(device.socketPath, ['status=1\n\n']);
+  return JSON.parse(/^json=(.*)$/m.exec(answer)![1]!) as Status;
+}
+
+/** Processor time that a process has used, in seconds. */
+function cpuSeconds(pid: number): number {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
+    .replace(/^.*\) /, '')
+    .split(' ');
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+describe('the Linux lane', () => {
+  const reason = missingFor(['sealane'], 'ping', 'iperf3');
+
+  it.for([4, 6] as const)('sends datagrams one by one where an IPv%i route refuses trains', async (outer, { skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const { a, b } = await wireguardPair(lab, ['sealane', 'sealane'], { outer });
+    if (a.lane !== 'linux') skip('needs the Linux lane');
+    // A segment longer than the route's MTU is refused (udp(7): EINVAL), while a single datagram is fragmented.
+    const target = outer === 4 ? `${OUTER.b4}/32` : `${OUTER.b6}/128`;
+    await a.host.must('ip', ['route', 'add', target, 'dev', 'va', 'mtu', '1300']);
+    await iperfServer(b.host);
+    const report = await iperf(a.host, INNER.b4, ['-n', '4M']);
+    // The client ends when it has written: up to a socket's buffer is still on the way then.
+    expect(report.end.sum_received.bytes).toBeGreaterThan(1e6);
+    expect((await statusOf(a)).notes).toContain('A route refuses trains of datagrams: they are sent one by one there.');
+    expect((await ping(a.host, INNER.b6, { size: 1372 })).received).toBe(5);
+  });
+
+  it('opens what is good of a train with a forged or a shortened datagram', async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const { a, b, bKeys } = await wireguardPair(lab, ['sealane', 'sealane']);
+    if (a.lane !== 'linux') skip('needs the Linux lane');
+    const relay = b.host.start('node', [TRAIN_RELAY, String(RELAY_PORT), '127.0.0.1', '51002']);
+    await until('the relay to be ready', () => relay.stdout.includes('ready'));
+    await a.wg('set', a.name, 'peer', bKeys.publicKey, 'endpoint', `${OUTER.b4}:${RELAY_PORT}`);
+    await iperfServer(b.host);
+    const report = await iperf(a.host, INNER.b4, ['-n', '24M', '-P', '4']);
+    expect(report.end.sum_received.bytes).toBeGreaterThan(10e6);
+    expect((await ping(a.host, INNER.b4)).received).toBe(5);
+    await relay.stop();
+    const counts = JSON.parse(relay.stdout.split('\n')[1]!) as Record<string, number>;
+    expect(counts['forged']).toBeGreaterThan(5);
+    expect(counts['shortened']).toBeGreaterThan(5);
+    const drops = [(await statusOf(a)).drops, (await statusOf(b)).drops];
+    const bad = drops.reduce((sum, of) => sum + of['bad-tag']!, 0);
+    // One datagram each and no more; a train may have been cut and forged at once.
+    expect(bad).toBeGreaterThan(5);
+    expect(bad).toBeLessThanOrEqual(counts['forged']! + counts['shortened']!);
+  });
+
+  const FAULTS: readonly Fault[] = [
+    { name: 'its link is down', begin: 'link set va down', end: 'link set va up' },
+    {
+      name: 'its route is gone',
+      begin: 'route del 192.168.77.0/24 dev va',
+      end: `route add 192.168.77.0/24 dev va src ${OUTER.a4}`,
+    },
+    { name: 'its route refuses', begin: `route add prohibit ${OUTER.b4}`, end: `route del prohibit ${OUTER.b4}` },
+    {
+      name: 'nobody is at the other end',
+      begin: `neigh replace ${OUTER.b4} lladdr 02:00:00:00:00:01 dev va`,
+      end: `neigh del ${OUTER.b4} dev va`,
+    },
+  ];
+  it.for(FAULTS)('counts, rests and goes on when $name', async ({ begin, end }, { skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const { a } = await wireguardPair(lab, ['sealane', 'sealane']);
+    if (a.lane !== 'linux') skip('needs the Linux lane');
+    expect((await ping(a.host, INNER.b4)).received).toBe(5);
+    const pid = a.process.child.pid!;
+    await a.host.must('ip', begin.split(' '));
+    const before = { cpu: cpuSeconds(pid), at: performance.now() };
+    await ping(a.host, INNER.b4, { count: 60, interval: 0.05, extra: ['-w', '4'] });
+    const used = (cpuSeconds(pid) - before.cpu) / ((performance.now() - before.at) / 1000);
+    // Whatever lasts for 4 s must not keep a core busy; 20 packets a second came meanwhile.
+    expect(used).toBeLessThan(0.15);
+    await a.host.must('ip', end.split(' '));
+    await until(
+      'the tunnel to carry again',
+      async () => (await ping(a.host, INNER.b4, { count: 2 })).received === 2,
+      40_000,
+    );
+    expect(a.process.child.exitCode).toBeNull();
+  });
+
+  it('ends with a clear error when its packet thread dies', { timeout: 90_000 }, async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('a');
+    const device = host.start('node', ['--inspect=127.0.0.1:0', SEALANE, 'device', name]);
+    await until('the device to be ready', () => device.stderr.includes('is ready'), 45_000);
+    if (!device.stderr.includes('lane linux')) skip('needs the Linux lane');
+    // The program started itself anew with less privilege: the last one listens.
+    const url = [...device.stderr.matchAll(/ws:\S+/g)].at(-1)![0];
+    expect(Number(await host.must('node', [END_THREAD, url]))).toBeGreaterThan(0);
+    expect(await device.exit).toBe(1);
+    expect(device.stderr).toContain(`sealane: ${name} ended: the packet thread ended`);
+    expect(existsSync(socketPath(name))).toBe(false);
+    expect(await host.must('ip', ['link'])).not.toContain(name);
+  });
+});
