@@ -1,0 +1,245 @@
+/**
+ * The way of packets through one thread: between its queue of the interface and its sockets, through what seals and opens them.
+ *
+ *   datagrams: recvmsg (trains by UDP_GRO) -> open in place -> merge -> writev to the interface
+ *   packets:   read (up to 64 KiB of one flow) -> split -> seal in place -> sendmsg (trains by UDP_SEGMENT)
+ */
+import { dropVerdict, PacketBatch, VERDICT, type Endpoint, type PeerHandle } from '@sealane/protocol';
+import { addressOf, errno, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import { lowBuffer } from '../linux/low-memory.ts';
+import { errorNumbers, type LinuxUdp } from '../linux/udp.ts';
+import { combineEcn, ecnOf } from './ecn.ts';
+import type { Faults } from './faults.ts';
+import { icmpUnreachable } from './icmp.ts';
+import { removeOwnDatagrams } from './loop-guard.ts';
+import { PacketMemory } from './offload/memory.ts';
+import { Merger, type Gathered } from './offload/merge.ts';
+import { split } from './offload/split.ts';
+import { VNET } from './offload/vnet.ts';
+import type { Outlet } from './outlet.ts';
+import { SendBuffer } from './send-buffer.ts';
+
+/** Layout of the packet memory, in bytes. */
+const READ = 1_024;
+const READ_ROOM = 2 ** 16 + 1_024;
+const ANSWER = READ + READ_ROOM;
+const ANSWER_ROOM = 2_048;
+const SEND = ANSWER + ANSWER_ROOM;
+const SEND_ROOM = 320 * 1_024;
+const RECEIVE = SEND + SEND_ROOM;
+const RECEIVE_ROOM = 2 ** 16 + 256;
+const MESSAGES = 4;
+const MEMORY = RECEIVE + MESSAGES * RECEIVE_ROOM;
+
+/** Reads of small packets that may go out together; reads of the interface in one turn. */
+const READS = 64;
+const DATAGRAMS = 512;
+/** Answers to packets without a peer: at most this many at once, and a second. */
+const ANSWER_RATE = 100;
+const NO_ROUTE = dropVerdict('no-route');
+const NO_ENDPOINT = dropVerdict('no-endpoint');
+
+/** What seals and opens: `Device`. */
+export interface PacketCore {
+  seal(batch: PacketBatch, now: number): void;
+  open(batch: PacketBatch, now: number): void;
+}
+
+export interface DataPathOptions {
+  /** The descriptor of the interface. */
+  readonly tun: number;
+  readonly core: PacketCore;
+  readonly faults: Faults;
+  readonly memory: PacketMemory;
+  readonly outlet: Outlet;
+  /** Whether the interface takes UDP packets of many segments. */
+  readonly udpOffload: boolean;
+}
+
+/** The memory of one way. */
+export function packetMemory(): PacketMemory {
+  return new PacketMemory(MEMORY, lowBuffer(MEMORY));
+}
+
+export class DataPath {
+  readonly #tun: number;
+  readonly #core: PacketCore;
+  readonly #faults: Faults;
+  readonly #outlet: Outlet;
+  readonly #memory: PacketMemory;
+  readonly #base: number;
+  readonly #sending: SendBuffer;
+  readonly #ecn: Uint8Array = new Uint8Array(DATAGRAMS);
+  readonly #received: PacketBatch;
+  readonly #merger: Merger;
+  #answersLeft = ANSWER_RATE;
+  #gone = false;
+
+  readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
+  readonly #write: ForeignFunction = foreign('long write(int, uintptr_t, size_t)');
+  readonly #writev: ForeignFunction = foreign('long writev(int, uintptr_t, int)');
+  readonly #errors = errorNumbers('EAGAIN', 'EINTR', 'EBADFD');
+  readonly #vectors: Uint32Array = new Uint32Array(lowBuffer(64 * 16));
+  readonly #vectorsAt: number = addressOf(new Uint8Array(this.#vectors.buffer));
+
+  constructor({ tun, core, faults, memory, outlet, udpOffload }: DataPathOptions) {
+    this.#tun = tun;
+    this.#core = core;
+    this.#faults = faults;
+    this.#outlet = outlet;
+    this.#memory = memory;
+    this.#base = addressOf(memory.bytes);
+    this.#received = new PacketBatch(memory.bytes, DATAGRAMS);
+    this.#sending = new SendBuffer(memory, SEND, SEND + SEND_ROOM, () => this.#send());
+    this.#merger = new Merger(memory, { udp: udpOffload }, (pieces) => this.#deliver(pieces));
+  }
+
+  /** The interface was deleted: a read has found out. */
+  get gone(): boolean {
+    return this.#gone;
+  }
+
+  set mtu(mtu: number) {
+    this.#sending.mtu = mtu;
+  }
+
+  /** Lets packets without a peer be answered again; call twice a second. */
+  allowAnswers(): void {
+    this.#answersLeft = ANSWER_RATE / 2;
+  }
+
+  /** Sends bytes that lie nowhere in the packets' memory yet. */
+  sendBytes(bytes: Uint8Array, endpoint: Endpoint, peer: PeerHandle | undefined, trafficClass: number): void {
+    this.#memory.bytes.set(bytes, READ);
+    this.#outlet.sendOne(endpoint, peer, READ, bytes.length, trafficClass);
+  }
+
+  /** Erases the packets. */
+  close(): void {
+    this.#memory.bytes.fill(0);
+  }
+
+  // Outbound.
+
+  /** Reads, seals and sends what waits, within bounds; returns the number of reads. */
+  readInterface(): number {
+    const { EAGAIN, EINTR, EBADFD } = this.#errors;
+    // The IP header behind the virtio header lies 4-aligned.
+    const header = READ + 64 - VNET.length;
+    let reads = 0;
+    for (; reads < READS && !this.#sending.isNearlyFull; reads++) {
+      const length = this.#read(this.#tun, this.#base + header, READ_ROOM - 64);
+      if (length < 0) {
+        const code = errno();
+        if (code === EINTR) continue;
+        if (code === EBADFD) {
+          this.#gone = true;
+          break;
+        }
+        if (code !== EAGAIN) this.#faults.add('device-read-failed', code);
+        break;
+      }
+      if (!split(this.#memory, header, length, this.#sending)) this.#faults.add('device-bad-packet');
+    }
+    this.#send();
+    return reads;
+  }
+
+  #send(): void {
+    const { batch } = this.#sending;
+    if (batch.count === 0) return;
+    const outlet = this.#outlet;
+    if (outlet.port === 0) {
+      this.#faults.add('no-socket');
+      this.#sending.clear();
+      return;
+    }
+    const looped = removeOwnDatagrams(batch, outlet.port, (address, port) => outlet.wasSentTo(address, port));
+    if (looped > 0) this.#faults.add('routing-loop', undefined, looped);
+    const { bytes } = this.#memory;
+    for (let i = 0; i < batch.count; i++) this.#ecn[i] = ecnOf(bytes, batch.offsets[i]!);
+    this.#core.seal(batch, performance.now());
+    for (let i = 0; i < batch.count;) {
+      const verdict = batch.verdicts[i]!;
+      if (verdict === VERDICT.send) {
+        i = outlet.sendRow(batch, i, this.#ecn);
+        continue;
+      }
+      if (verdict === NO_ROUTE || verdict === NO_ENDPOINT)
+        this.#answerUnreachable(batch.offsets[i]!, batch.lengths[i]!);
+      i += 1;
+    }
+    this.#sending.clear();
+  }
+
+  #answerUnreachable(packet: number, length: number): void {
+    if (this.#answersLeft === 0) return;
+    const target = ANSWER + 16;
+    const size = icmpUnreachable(this.#memory, packet, length, target);
+    if (size === 0) return;
+    this.#answersLeft -= 1;
+    this.#memory.bytes.fill(0, target - VNET.length, target);
+    this.#write(this.#tun, this.#base + target - VNET.length, size + VNET.length);
+  }
+
+  // Inbound.
+
+  /** Receives, opens and delivers what waits, within bounds; returns the number of calls that gave something. */
+  receive(socket: LinuxUdp | undefined): number {
+    if (socket === undefined) return 0;
+    const { EAGAIN, EINTR } = this.#errors;
+    const batch = this.#received;
+    batch.clear();
+    let messages = 0;
+    for (; messages < MESSAGES; messages++) {
+      const at = RECEIVE + messages * RECEIVE_ROOM + 64;
+      const length = socket.receive(this.#base + at, RECEIVE_ROOM - 64);
+      if (length < 0) {
+        if (-length !== EAGAIN && -length !== EINTR) this.#faults.add('receive-failed', -length);
+        break;
+      }
+      const segment = Math.max(1, socket.segment);
+      for (let offset = 0; offset < length; offset += segment) {
+        if (batch.count === DATAGRAMS) this.#open(batch);
+        this.#ecn[batch.count] = socket.trafficClass & 3;
+        batch.push(at + offset, Math.min(segment, length - offset), socket.endpoint);
+      }
+    }
+    this.#open(batch);
+    return messages;
+  }
+
+  #open(batch: PacketBatch): void {
+    if (batch.count === 0) return;
+    this.#core.open(batch, performance.now());
+    for (let i = 0; i < batch.count; i++) {
+      if (batch.verdicts[i] !== VERDICT.deliver) continue;
+      const packet = batch.offsets[i]!;
+      if (this.#ecn[i] === 0 || combineEcn(this.#memory, packet, this.#ecn[i]!)) {
+        this.#merger.add(packet, batch.lengths[i]!);
+      } else {
+        this.#faults.add('congestion-mark-refused');
+      }
+    }
+    this.#merger.flush();
+    batch.clear();
+  }
+
+  #deliver(pieces: Gathered): void {
+    const { count } = pieces;
+    let taken: number;
+    if (count === 1) {
+      taken = this.#write(this.#tun, this.#base + pieces.offsets[0]!, pieces.lengths[0]!);
+    } else {
+      const vectors = this.#vectors;
+      for (let i = 0; i < count; i++) {
+        const address = this.#base + pieces.offsets[i]!;
+        vectors[4 * i] = address >>> 0;
+        vectors[4 * i + 1] = Math.floor(address / 2 ** 32);
+        vectors[4 * i + 2] = pieces.lengths[i]!;
+      }
+      taken = this.#writev(this.#tun, this.#vectorsAt, count);
+    }
+    if (taken < 0) this.#faults.add('device-write-failed', errno(), count);
+  }
+}
