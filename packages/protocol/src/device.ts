@@ -10,31 +10,26 @@
  * `now` is monotonic milliseconds. Where that clock stops while the host sleeps, the wall clock tells how long: sessions must
  * age all the same, because the peer's have.
  */
-import { AllowedIps } from './allowed-ips.ts';
 import type { PacketBatch, PeerHandle } from './batch.ts';
-import { HEADROOM } from './batch.ts';
 import { DeviceClock } from './clock.ts';
 import { checkUpdate } from './configure.ts';
-import { HANDSHAKES_PER_TICK, MAX_PEERS, REJECT_AFTER_MESSAGES_HIGH, REJECT_AFTER_MESSAGES_LOW } from './constants.ts';
+import { HANDSHAKES_PER_TICK, MAX_PEERS } from './constants.ts';
 import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
 import { receiveHandshake } from './control.ts';
 import { CookieChecker } from './cookie.ts';
 import type { Crypto } from './crypto.ts';
 import { copySecret, wipe } from './crypto.ts';
+import { DataPlane } from './data-plane.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
-import { DropCounters, dropVerdict, FIRST_DROP, VERDICT } from './drops.ts';
+import { DropCounters, dropVerdict, VERDICT } from './drops.ts';
 import { prologue } from './handshake.ts';
 import { HandshakeQueue } from './handshake-queue.ts';
 import { IndexTable } from './index-table.ts';
-import { destinationOffset, ipPacketLength, isIpv4, sourceOffset } from './ip.ts';
-import type { Keypair } from './keypair.ts';
 import { clamp, isZeroKey, keyId } from './keys.ts';
-import { DATA, MESSAGE, messageType } from './messages.ts';
 import type { Deadline, DeviceSecrets, DeviceStatus, DeviceUpdate, Output, PeerUpdate } from './model.ts';
 import { Peer } from './peer.ts';
 import { JitterSource } from './jitter.ts';
 import { RateLimiter } from './ratelimiter.ts';
-import { sealInPlace } from './seal.ts';
 import { peerStatus } from './status.ts';
 
 export interface DeviceOptions {
@@ -45,21 +40,8 @@ export interface DeviceOptions {
   readonly timestampFloor?: Uint8Array;
 }
 
-const DROP = {
-  malformed: dropVerdict('malformed'),
-  unknownIndex: dropVerdict('unknown-index'),
-  expiredSession: dropVerdict('expired-session'),
-  badTag: dropVerdict('bad-tag'),
-  replay: dropVerdict('replay'),
-  badInnerPacket: dropVerdict('bad-inner-packet'),
-  refusedSource: dropVerdict('refused-source'),
-  notIp: dropVerdict('not-ip'),
-  noRoute: dropVerdict('no-route'),
-  noEndpoint: dropVerdict('no-endpoint'),
-  stagingOverflow: dropVerdict('staging-overflow'),
-  handshakeQueueFull: dropVerdict('handshake-queue-full'),
-  deviceDown: dropVerdict('device-down'),
-} as const;
+const HANDSHAKE_QUEUE_FULL = dropVerdict('handshake-queue-full');
+const DEVICE_DOWN = dropVerdict('device-down');
 
 const TICKS_PER_PEER = 4;
 
@@ -68,8 +50,8 @@ const NOTHING: Output = { datagrams: [], events: [] };
 
 export class Device {
   readonly #context: DeviceContext;
+  readonly #plane: DataPlane<Peer>;
   readonly #peers = new Map<string, Peer>();
-  readonly #allowedIps = new AllowedIps<Peer>();
   readonly #deadlines = new DeadlineQueue<Peer>();
   readonly #handshakes = new HandshakeQueue();
   readonly #limiter = new RateLimiter();
@@ -89,6 +71,7 @@ export class Device {
       timestampFloor: timestampFloor?.slice(),
       timestamp: undefined,
     };
+    this.#plane = new DataPlane({ state: this.#context, control: (batch, i) => this.#queueHandshake(batch, i) });
   }
 
   /** The highest TAI64N timestamp sent so far: whoever restarts this identity must not go below it. */
@@ -115,11 +98,7 @@ export class Device {
   seal(batch: PacketBatch, now: number): void {
     const at = this.#clock.read(now);
     this.#clock.packetsSent(at);
-    for (let i = 0; i < batch.count; i++) {
-      const verdict = this.#sealOne(batch, i, at);
-      batch.verdicts[i] = verdict;
-      if (verdict >= FIRST_DROP) this.#context.drops.add(verdict);
-    }
+    this.#plane.seal(batch, at);
   }
 
   /**
@@ -127,12 +106,7 @@ export class Device {
    * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a handshake message for the next tick) or a drop.
    */
   open(batch: PacketBatch, now: number): void {
-    const at = this.#clock.read(now);
-    for (let i = 0; i < batch.count; i++) {
-      const verdict = this.#openOne(batch, i, at);
-      batch.verdicts[i] = verdict;
-      if (verdict >= FIRST_DROP) this.#context.drops.add(verdict);
-    }
+    this.#plane.open(batch, this.#clock.read(now));
   }
 
   /** When `tick` is due at the latest. Any other call may make it earlier. */
@@ -189,7 +163,7 @@ export class Device {
       crypto: crypto.name,
       underLoad: this.#handshakes.underLoad(at),
       drops: drops.snapshot(),
-      peers: Array.from(this.#peers.values(), (peer) => peerStatus(peer, this.#allowedIps, at)),
+      peers: Array.from(this.#peers.values(), (peer) => peerStatus(peer, this.#plane.allowedIps, at)),
     };
   }
 
@@ -211,84 +185,13 @@ export class Device {
     this.#replaceIdentity(undefined);
   }
 
-  #sealOne(batch: PacketBatch, i: number, now: number): number {
-    const { view } = batch;
-    const offset = batch.offsets[i]!;
-    if (this.#context.identity === undefined) return DROP.deviceDown;
-    const length = ipPacketLength(view, offset, batch.lengths[i]!);
-    if (length === 0) return DROP.notIp;
-    const at = destinationOffset(view, offset);
-    const peer = isIpv4(view, offset) ? this.#allowedIps.lookup4(view, at) : this.#allowedIps.lookup6(view, at);
-    if (peer === undefined) return DROP.noRoute;
-    batch.peers[i] = peer;
-    if (peer.endpoint === undefined) return DROP.noEndpoint;
-    const keypair = peer.keypairs.current;
-    if (keypair === undefined || !keypair.canSend(now)) {
-      const overflow = peer.staged.push(batch.buffer.slice(offset, offset + length));
-      if (overflow) this.#context.drops.add(DROP.stagingOverflow);
-      peer.wantHandshake(now);
-      return VERDICT.consumed;
-    }
-    const sealed = sealInPlace(keypair, batch.buffer, view, offset, length, this.#context.mtu);
-    batch.offsets[i] = offset - HEADROOM;
-    batch.lengths[i] = sealed;
-    peer.txBytes += sealed;
-    peer.packetSent(now, true);
-    if (keypair.needsRenewal(now)) peer.wantHandshake(now);
-    return VERDICT.send;
-  }
-
-  #openOne(batch: PacketBatch, i: number, now: number): number {
-    const { view } = batch;
-    const offset = batch.offsets[i]!;
-    const length = batch.lengths[i]!;
-    // Nothing can be sent back to port 0, and no peer sends from there.
-    if (batch.endpoints[i]?.port === 0) return DROP.malformed;
-    const type = messageType(view, offset, length);
-    if (type !== MESSAGE.data) return type === 0 ? DROP.malformed : this.#queueHandshake(batch, i);
-    const entry = this.#context.indexes.lookup(view.getUint32(offset + DATA.receiver, true));
-    const keypair = entry?.keypair;
-    if (entry === undefined || keypair === undefined) return DROP.unknownIndex;
-    const low = view.getUint32(offset + DATA.counterLow, true);
-    const high = view.getUint32(offset + DATA.counterHigh, true);
-    if (!keypair.canReceive(now)) return DROP.expiredSession;
-    if (high === REJECT_AFTER_MESSAGES_HIGH && low >= REJECT_AFTER_MESSAGES_LOW) return DROP.expiredSession;
-    if (!keypair.opener.open(batch.buffer, offset + DATA.packet, length - DATA.packet, low, high)) return DROP.badTag;
-    if (!keypair.replay.accept(low, high)) return DROP.replay;
-    return this.#accept(batch, i, entry.peer, keypair, now);
-  }
-
-  /** An authentic, new data packet: moves the peer's state on and judges what is inside. */
-  #accept(batch: PacketBatch, i: number, peer: Peer, keypair: Keypair, now: number): number {
-    const { view } = batch;
-    const length = batch.lengths[i]!;
-    const endpoint = batch.endpoints[i];
-    peer.rxBytes += length;
-    if (endpoint !== undefined) peer.heardFrom(endpoint, now);
-    if (peer.keypairs.confirm(keypair)) peer.sessionConfirmed(now);
-    peer.renewOnReceive(keypair, now);
-    const isKeepalive = length === DATA.minimumLength;
-    peer.packetReceived(now, !isKeepalive);
-    if (isKeepalive) return VERDICT.consumed;
-    const inner = batch.offsets[i]! + DATA.packet;
-    const innerLength = ipPacketLength(view, inner, length - DATA.minimumLength);
-    if (innerLength === 0) return DROP.badInnerPacket;
-    const at = sourceOffset(view, inner);
-    const owner = isIpv4(view, inner) ? this.#allowedIps.lookup4(view, at) : this.#allowedIps.lookup6(view, at);
-    if (owner !== peer) return DROP.refusedSource;
-    batch.offsets[i] = inner;
-    batch.lengths[i] = innerLength;
-    batch.peers[i] = peer;
-    return VERDICT.deliver;
-  }
-
   #queueHandshake(batch: PacketBatch, i: number): number {
     const source = batch.endpoints[i];
     if (source === undefined) throw new TypeError(`batch.endpoints[${i}] is missing`);
-    if (this.#context.identity === undefined) return DROP.deviceDown;
+    if (this.#context.identity === undefined) return DEVICE_DOWN;
     const offset = batch.offsets[i]!;
     const bytes = batch.buffer.slice(offset, offset + batch.lengths[i]!);
-    return this.#handshakes.push(bytes, source) ? VERDICT.consumed : DROP.handshakeQueueFull;
+    return this.#handshakes.push(bytes, source) ? VERDICT.consumed : HANDSHAKE_QUEUE_FULL;
   }
 
   #receiveHandshake(out: Outbox): void {
@@ -370,10 +273,10 @@ export class Device {
     if (update.presharedKey !== undefined) peer.presharedKey.set(update.presharedKey);
     if (update.cipherSuite !== undefined) peer.changeCipherSuite(update.cipherSuite);
     if (update.rekeyInterval !== undefined) peer.changeRekeyInterval(update.rekeyInterval);
-    if (update.replaceAllowedIps === true) this.#allowedIps.removeOwner(peer);
+    if (update.replaceAllowedIps === true) this.#plane.allowedIps.removeOwner(peer);
     for (const prefix of update.allowedIps ?? []) {
-      if (prefix.remove === true) this.#allowedIps.remove(prefix, peer);
-      else this.#allowedIps.insert(prefix, peer);
+      if (prefix.remove === true) this.#plane.allowedIps.remove(prefix, peer);
+      else this.#plane.allowedIps.insert(prefix, peer);
     }
     if (update.endpoint !== undefined) peer.endpoint = update.endpoint;
     if (update.persistentKeepalive !== undefined) {
@@ -385,7 +288,7 @@ export class Device {
 
   #removePeer(peer: Peer): void {
     this.#peers.delete(keyId(peer.publicKey));
-    this.#allowedIps.removeOwner(peer);
+    this.#plane.allowedIps.removeOwner(peer);
     this.#deadlines.remove(peer);
     peer.destroy();
   }

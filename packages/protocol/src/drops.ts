@@ -61,6 +61,8 @@ export const VERDICT = {
   deliver: 2,
   /** Taken: staged, queued as a handshake, or a keepalive. Nothing is left to do. */
   consumed: 3,
+  /** Inbound: a datagram of a session that another lane opens, as it came. */
+  elsewhere: 4,
 } as const;
 
 export const FIRST_DROP = 16;

@@ -9,7 +9,8 @@ import { ReplayWindow } from './replay.ts';
 
 export interface KeypairInput {
   readonly sealer: PacketSealer;
-  readonly opener: PacketOpener;
+  /** Absent where another lane opens what comes on this session. */
+  readonly opener: PacketOpener | undefined;
   readonly isInitiator: boolean;
   readonly localIndex: number;
   readonly remoteIndex: number;
@@ -26,7 +27,7 @@ export interface KeypairInput {
  */
 export class Keypair {
   readonly sealer: PacketSealer;
-  readonly opener: PacketOpener;
+  readonly opener: PacketOpener | undefined;
   readonly replay: ReplayWindow = new ReplayWindow();
   readonly isInitiator: boolean;
   readonly localIndex: number;
@@ -60,6 +61,11 @@ export class Keypair {
     return this.counterHigh < REJECT_AFTER_MESSAGES_HIGH || this.counterLow < REJECT_AFTER_MESSAGES_LOW;
   }
 
+  /** Like `canSend`, and has a counter ready for the next packet; up to `most` packets are about to be sealed. */
+  claim(now: number, _most: number): boolean {
+    return this.canSend(now);
+  }
+
   /** False past Reject-After-Time: nothing may be opened. */
   canReceive(now: number): boolean {
     return !this.#wiped && now < this.expiresAt;
@@ -85,6 +91,6 @@ export class Keypair {
     if (this.#wiped) return;
     this.#wiped = true;
     this.sealer.wipe();
-    this.opener.wipe();
+    this.opener?.wipe();
   }
 }

@@ -11,11 +11,11 @@ import {
   REKEY_TIMEOUT,
   ZERO_KEYS_AFTER,
 } from './constants.ts';
-import type { PeerHandle } from './batch.ts';
 import type { DeviceContext, IndexEntry, Outbox } from './context.ts';
 import { CookieGenerator } from './cookie.ts';
 import type { CipherSuite } from './crypto.ts';
 import { secretBytes, wipe } from './crypto.ts';
+import type { DataPeer } from './data-plane.ts';
 import type { Scheduled } from './deadline-queue.ts';
 import { dropVerdict } from './drops.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -34,7 +34,7 @@ import { TIMER, Timers } from './timers.ts';
 const STAGING_OVERFLOW = dropVerdict('staging-overflow');
 const NOTHING = new Uint8Array(0);
 
-export class Peer implements PeerHandle, Scheduled {
+export class Peer implements DataPeer, Scheduled {
   readonly publicKey: Uint8Array;
   readonly presharedKey: Uint8Array = secretBytes(KEY_LENGTH);
   readonly cookies: CookieGenerator;
@@ -94,7 +94,33 @@ export class Peer implements PeerHandle, Scheduled {
     return this.#staticShared;
   }
 
-  // Triggers of the data path.
+  // What the data path asks and tells.
+
+  get sending(): Keypair | undefined {
+    return this.keypairs.current;
+  }
+
+  stage(packet: Uint8Array, now: number): boolean {
+    const overflow = this.staged.push(packet);
+    this.wantHandshake(now);
+    return overflow;
+  }
+
+  sealed(keypair: Keypair, length: number, now: number): void {
+    this.txBytes += length;
+    this.packetSent(now, true);
+    if (keypair.needsRenewal(now)) this.wantHandshake(now);
+  }
+
+  opened(keypair: Keypair, length: number, endpoint: Endpoint | undefined, carriesData: boolean, now: number): void {
+    this.rxBytes += length;
+    if (endpoint !== undefined) this.heardFrom(endpoint, now);
+    if (this.keypairs.confirm(keypair)) this.sessionConfirmed(now);
+    this.renewOnReceive(keypair, now);
+    this.packetReceived(now, carriesData);
+  }
+
+  // Triggers.
 
   /** Call after an authenticated packet was sealed for sending. */
   packetSent(now: number, carriesData: boolean): void {
@@ -390,7 +416,7 @@ export class Peer implements PeerHandle, Scheduled {
 
   #sendSealed(packet: Uint8Array, out: Outbox): void {
     const keypair = this.keypairs.current;
-    if (this.endpoint === undefined || keypair?.canSend(out.now) !== true) return;
+    if (this.endpoint === undefined || keypair?.claim(out.now, 1) !== true) return;
     const bytes = sealCopy(keypair, packet, this.#context.mtu);
     wipe(packet);
     out.datagrams.push({ endpoint: this.endpoint, bytes, kind: 'data', peer: this });

@@ -45,3 +45,8 @@ function encode(seconds: number, nanos: number): Timestamp {
   view.setUint32(8, nanos);
   return bytes;
 }
+
+export function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return isAfter(a, b) ? a : b;
+}
