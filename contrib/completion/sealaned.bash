@@ -16,7 +16,7 @@ _sealaned() {
     'init')
       words='--state --endpoint --pool --dns --mtu --help' ;;
     'run')
-      words='--state --userspace --interface --lane --listen --allow --deny --peer-to-peer --no-nat --no-forwarding --json --log-format --help' ;;
+      words='--state --userspace --interface --lane --listen --allow --deny --limit --peer-to-peer --no-nat --no-forwarding --json --log-format --help' ;;
     'status')
       words='--state --json --help' ;;
     'peer')

@@ -100,6 +100,11 @@ export class Process {
     return Object.fromEntries(lines.map((line) => line.split(/:\s*/, 2) as [string, string]));
   }
 
+  /** The memory that it has now. */
+  residentBytes(): number {
+    return Number.parseInt(this.privileges()['VmRSS']!, 10) * 1_024;
+  }
+
   stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number> {
     this.child.kill(signal);
     return this.exit;
@@ -115,8 +120,10 @@ export interface WorldOptions {
 
 export class RootlessWorld {
   readonly folder: string;
+  /** The configuration of the first peer. */
   readonly config: string;
   readonly #processes: Process[];
+  #endpoint = '';
 
   private constructor(folder: string, config: string, processes: Process[]) {
     this.folder = folder;
@@ -134,13 +141,8 @@ export class RootlessWorld {
   static async open(options: WorldOptions = {}): Promise<RootlessWorld> {
     const folder = makeFolder();
     const state = join(folder, 'state');
-    const must = async (...args: readonly string[]): Promise<string> => {
-      const result = await execute(...commandOf(folder, SEALANED, [...args, '--state', state]));
-      if (result.code !== 0) throw new Error(`sealaned ${args.join(' ')}: ${result.stderr}`);
-      return result.stdout;
-    };
-    await must('init', '--endpoint', '127.0.0.1:51820', '--pool', '127.77.0.0/24');
-    const text = await must('peer', 'add', 'ann', '--allowed-ips', '127.0.0.0/8');
+    await sealaned(folder, 'init', '--endpoint', '127.0.0.1:51820', '--pool', '127.77.0.0/24');
+    const text = await sealaned(folder, 'peer', 'add', 'ann', '--allowed-ips', '127.0.0.0/8');
     const run = options.run ?? ['--allow', '127.0.0.0/8'];
     const server = launch(folder, SEALANED, [
       'run',
@@ -154,13 +156,22 @@ export class RootlessWorld {
     ]);
     const processes = [server];
     const ready = JSON.parse((await server.said(/^.*"ready".*$/m))[0]) as { port: number };
+    const endpoint = `Endpoint = 127.0.0.1:${ready.port}`;
     const config = writeConfig(
       folder,
       text
-        .replace(/^Endpoint = .*$/m, `Endpoint = 127.0.0.1:${ready.port}`)
+        .replace(/^Endpoint = .*$/m, endpoint)
         .replace('[Peer]', options.dns === undefined ? '[Peer]' : `DNS = ${options.dns}\n\n[Peer]`),
     );
-    return new RootlessWorld(folder, config, processes);
+    const world = new RootlessWorld(folder, config, processes);
+    world.#endpoint = endpoint;
+    return world;
+  }
+
+  /** Adds a peer to the running server; resolves to the path of its configuration. */
+  async addPeer(name: string): Promise<string> {
+    const text = await sealaned(this.folder, 'peer', 'add', name, '--allowed-ips', '127.0.0.0/8');
+    return writeConfig(this.folder, text.replace(/^Endpoint = .*$/m, this.#endpoint), name);
   }
 
   /** The server, in a world that was opened with one. */
@@ -172,6 +183,14 @@ export class RootlessWorld {
   async proxy(...args: readonly string[]): Promise<Process> {
     const process = this.start(SEALANE, ['proxy', this.config, ...args]);
     await process.said(/is up, without an interface/);
+    return process;
+  }
+
+  /** Starts `sealane proxy --stdio` with open pipes. */
+  stdio(target: string): Process {
+    const [program, args] = commandOf(this.folder, SEALANE, ['proxy', this.config, '--stdio', target]);
+    const process = new Process(spawn(program, args, { stdio: 'pipe' }));
+    this.#processes.push(process);
     return process;
   }
 
@@ -212,11 +231,18 @@ function makeFolder(): string {
   return folder;
 }
 
-function writeConfig(folder: string, text: string): string {
-  const path = join(folder, 'ann.conf');
+function writeConfig(folder: string, text: string, name = 'ann'): string {
+  const path = join(folder, `${name}.conf`);
   writeFileSync(path, text, { mode: 0o600 });
   if (isRoot) chownSync(path, NOBODY, NOBODY);
   return path;
+}
+
+/** Runs a command on the server's state; resolves to what it printed. */
+async function sealaned(folder: string, ...args: readonly string[]): Promise<string> {
+  const result = await execute(...commandOf(folder, SEALANED, [...args, '--state', join(folder, 'state')]));
+  if (result.code !== 0) throw new Error(`sealaned ${args.join(' ')}: ${result.stderr}`);
+  return result.stdout;
 }
 
 function launch(folder: string, script: string, args: readonly string[]): Process {

@@ -2,10 +2,24 @@
 
 const SMALLEST_ORDER = 11;
 const LARGEST_ORDER = 26;
+/** Who holds more than one useful window opens further connections only while there is memory for another. */
+const USEFUL_WINDOW = 64 << 10;
+const PART_OF_FREE = 1 / 8;
 /** Free buffers kept for the next taker, all sizes together. */
 const MAX_KEPT_BYTES = 32 << 20;
 
-export class BufferPool {
+/** Where rings get their memory from. */
+export interface BufferSource {
+  /** Whether little is left, and buffers should not grow for speed alone. */
+  readonly isUnderPressure: boolean;
+  /** Whether there is memory for a buffer at all. */
+  readonly hasRoom: boolean;
+  /** A buffer of at least `size` bytes, its length a power of two, or undefined at the limit. */
+  take(size: number): Uint8Array | undefined;
+  give(buffer: Uint8Array): void;
+}
+
+export class BufferPool implements BufferSource {
   /** Bytes in use by rings. */
   used = 0;
   readonly limit: number;
@@ -16,17 +30,14 @@ export class BufferPool {
     this.limit = limit;
   }
 
-  /** Whether less than an eighth is left, and buffers should not grow for speed alone. */
   get isUnderPressure(): boolean {
     return this.used > this.limit * 0.875;
   }
 
-  /** Whether there is memory for a buffer at all. */
   get hasRoom(): boolean {
     return this.used + (1 << SMALLEST_ORDER) <= this.limit;
   }
 
-  /** A buffer of at least `size` bytes, its length a power of two, or undefined at the limit. */
   take(size: number): Uint8Array | undefined {
     let order = SMALLEST_ORDER;
     while (1 << order < size) order++;
@@ -46,15 +57,105 @@ export class BufferPool {
   }
 }
 
+/**
+ * What one source may take of a pool: no more than its limit, nor more than a part of what is still free. So something is
+ * left for the next source, however many hold all they can and give nothing back.
+ */
+export class BufferShare implements BufferSource {
+  used = 0;
+  /** Connections that may take from it. */
+  holders = 0;
+  readonly #pool: BufferPool;
+  readonly #limit: number;
+  readonly #onUnused: () => void;
+
+  constructor(pool: BufferPool, limit: number, onUnused: () => void) {
+    this.#pool = pool;
+    this.#limit = limit;
+    this.#onUnused = onUnused;
+  }
+
+  get isUnderPressure(): boolean {
+    return this.used > this.#bound * 0.875 || this.#pool.isUnderPressure;
+  }
+
+  get hasRoom(): boolean {
+    return this.used + (1 << SMALLEST_ORDER) <= this.#bound;
+  }
+
+  /** Whether one more connection would have something to live on. */
+  get hasRoomForAnother(): boolean {
+    return this.used < USEFUL_WINDOW || this.used + USEFUL_WINDOW <= this.#bound;
+  }
+
+  take(size: number): Uint8Array | undefined {
+    const length = 2 ** Math.max(SMALLEST_ORDER, Math.ceil(Math.log2(size)));
+    if (this.used + length > this.#bound) return undefined;
+    const buffer = this.#pool.take(size);
+    if (buffer !== undefined) this.used += buffer.length;
+    return buffer;
+  }
+
+  give(buffer: Uint8Array): void {
+    this.used -= buffer.length;
+    this.#pool.give(buffer);
+    this.#settle();
+  }
+
+  join(): this {
+    this.holders++;
+    return this;
+  }
+
+  leave(): void {
+    this.holders--;
+    this.#settle();
+  }
+
+  get #bound(): number {
+    const { limit, used } = this.#pool;
+    return Math.min(this.#limit, (limit - used) * PART_OF_FREE);
+  }
+
+  #settle(): void {
+    if (this.used === 0 && this.holders === 0) this.#onUnused();
+  }
+}
+
+/** The shares of all sources that hold something. */
+export class BufferShares {
+  readonly #pool: BufferPool;
+  readonly #limit: number;
+  readonly #shares = new Map<string | number, BufferShare>();
+
+  constructor(pool: BufferPool, limit: number) {
+    this.#pool = pool;
+    this.#limit = limit;
+  }
+
+  /** The share of a source, present or new. */
+  of(source: string | number): BufferShare {
+    const known = this.#shares.get(source);
+    if (known !== undefined) return known;
+    const share: BufferShare = new BufferShare(this.#pool, this.#limit, () => this.#shares.delete(source));
+    this.#shares.set(source, share);
+    return share;
+  }
+
+  hasRoomFor(source: string | number): boolean {
+    return this.#shares.get(source)?.hasRoomForAnother ?? true;
+  }
+}
+
 const NONE = new Uint8Array(0);
 
 /** A growing ring; positions count from the head. What lies where is the owner's business. */
 export class ByteRing {
-  readonly #pool: BufferPool;
+  readonly #pool: BufferSource;
   #bytes: Uint8Array = NONE;
   #head = 0;
 
-  constructor(pool: BufferPool) {
+  constructor(pool: BufferSource) {
     this.#pool = pool;
   }
 

@@ -15,6 +15,8 @@ export interface StackLimits {
   readonly maxUdpFlowsPerSource: number;
   /** Bytes of TCP stream buffers of all connections together. */
   readonly maxBufferBytes: number;
+  /** The same of all connections that one source opened; below `maxBufferBytes`, a source also leaves room for others. */
+  readonly maxBufferBytesPerSource: number;
 }
 
 export const DEFAULT_LIMITS: StackLimits = {
@@ -26,6 +28,7 @@ export const DEFAULT_LIMITS: StackLimits = {
   maxUdpFlows: 16_384,
   maxUdpFlowsPerSource: 4096,
   maxBufferBytes: 512 << 20,
+  maxBufferBytesPerSource: 512 << 20,
 };
 
 /** What a remote address counts as: an IPv4 address, or an IPv6 /64, which one host commonly owns whole. */

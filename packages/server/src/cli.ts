@@ -76,6 +76,12 @@ export function buildProgram(): Command {
     .option('--listen <port>', "UDP port, the endpoint's if not given; 0 takes any free one", parse.portOption)
     .option('--allow <cidr[:ports]>', 'peers reach nothing but what is allowed; may be repeated', parse.ruleOption, [])
     .option('--deny <cidr[:ports]>', 'peers do not reach this; the narrower rule decides', parse.ruleOption, [])
+    .option(
+      '--limit <what=value>',
+      'what a peer may hold in userspace: connections=2048, half-open=256, flows=1024, memory=32M; may be repeated',
+      parse.limitOption,
+      {},
+    )
     .option('--peer-to-peer', 'peers reach each other too, with a TUN interface', false)
     .option('--no-nat', 'with a TUN interface peers keep their addresses: your router must know the way to them')
     .option('--no-forwarding', 'with a TUN interface leave forwarding, NAT and firewall to you')
@@ -87,6 +93,7 @@ export function buildProgram(): Command {
         'sealaned run',
         'sealaned run --userspace --json',
         'sealaned run --userspace --allow 192.168.0.0/16 --allow 127.0.0.1/32:8080',
+        'sealaned run --userspace --limit connections=200 --limit memory=8M',
         'sealaned run --interface wg0 --listen 51820',
       ),
     )

@@ -4,6 +4,7 @@ import { InvalidArgumentError } from 'commander';
 import { InputError } from './errors.ts';
 import { endpointPort, isDnsServer, isPeerName } from './state/names.ts';
 import { parseNetwork, type Network } from './state/pool.ts';
+import type { GatewayLimits } from './userspace/gateway.ts';
 import { parseRule, type Rule } from './userspace/policy.ts';
 
 export function endpointOption(text: string): string {
@@ -93,6 +94,29 @@ export function ruleOption(text: string, before: readonly Rule[]): readonly Rule
   }
   return [...before, rule];
 }
+
+/** One more bound of `--limit` on what a peer may hold. */
+export function limitOption(text: string, before: Partial<GatewayLimits>): Partial<GatewayLimits> {
+  const parts = /^([a-z-]+)=([0-9]{1,7})([KMG]?)$/i.exec(text);
+  const name = parts === null ? undefined : LIMITS.get(parts[1]!);
+  const unit = (parts?.[3] ?? '').toUpperCase();
+  if (parts === null || name === undefined || (unit !== '' && name !== 'maxBufferBytesPerSource')) {
+    throw new InvalidArgumentError('expected connections=N, half-open=N, flows=N or memory=SIZE, such as memory=32M.');
+  }
+  const value = Number(parts[2]) * 1_024 ** ['', 'K', 'M', 'G'].indexOf(unit);
+  const least = name === 'maxBufferBytesPerSource' ? LEAST_MEMORY : 1;
+  if (value < least) throw new InvalidArgumentError(`${parts[1]} must be at least ${least}.`);
+  return { ...before, [name]: value };
+}
+
+const LIMITS: ReadonlyMap<string, keyof GatewayLimits> = new Map([
+  ['connections', 'maxConnectionsPerSource'],
+  ['half-open', 'maxHalfOpenPerSource'],
+  ['flows', 'maxUdpFlowsPerSource'],
+  ['memory', 'maxBufferBytesPerSource'],
+]);
+/** Two useful windows, one each way. */
+const LEAST_MEMORY = 131_072;
 
 function wholeNumber(text: string, from: number, to: number): number {
   const value = /^[0-9]{1,9}$/.test(text) ? Number(text) : Number.NaN;

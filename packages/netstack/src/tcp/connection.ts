@@ -216,10 +216,10 @@ export class TcpConnection {
 /** Lets the window grow to twice what is read within a round trip, so that it never is what limits the sender. */
 function tuneReceiveBuffer(t: Tcb, count: number): void {
   t.tuneBytes += count;
-  const { now, pool, tcpOptions } = t.host;
+  const { now, tcpOptions } = t.host;
   if (now - t.tuneAt < Math.max(t.rcvRtt, 1)) return;
   const wanted = Math.min(2 * t.tuneBytes, tcpOptions.maxReceiveBuffer);
-  if (wanted > t.rcvLimit && !pool.isUnderPressure) t.rcvLimit = wanted;
+  if (wanted > t.rcvLimit && !t.pool.isUnderPressure) t.rcvLimit = wanted;
   t.tuneBytes = 0;
   t.tuneAt = now;
 }

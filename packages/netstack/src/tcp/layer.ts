@@ -1,6 +1,6 @@
 /** All TCP connections of a stack: who a segment is for, who may open connections, and who has something to send. */
 import type { Endpoint, IpAddress } from '../address.ts';
-import type { BufferPool } from '../byte-ring.ts';
+import { type BufferPool, BufferShares, type BufferSource } from '../byte-ring.ts';
 import type { DropCounters } from '../drops.ts';
 import { FlowTable } from '../flow-table.ts';
 import type { UnreachableReason } from '../icmp.ts';
@@ -54,7 +54,6 @@ const UNREACHABLE_ERRORS: Readonly<Record<UnreachableReason, ConnectionError>> =
 
 export class TcpLayer implements TcpHost, IncomingHost {
   readonly writer: PacketWriter;
-  readonly pool: BufferPool;
   readonly tcpOptions: TcpOptions;
   readonly drops: DropCounters;
   readonly retransmissions: { segments: number } = { segments: 0 };
@@ -65,22 +64,26 @@ export class TcpLayer implements TcpHost, IncomingHost {
   readonly #listeners = new Listeners();
   readonly #timeWaits: TimeWaits;
   readonly #admission: Admission;
+  /** Absent when every source may have all. */
+  readonly #shares: BufferShares | undefined;
   readonly #segment = new Segment();
   readonly #words = new Int32Array(9);
   readonly #hashed = new Int32Array(2);
-  readonly #starved = new Set<Tcb>();
+  /** Those whose writes found no memory, by where they get it from. */
+  readonly #starved = new Map<BufferSource, Set<Tcb>>();
   #awake: Tcb[] = [];
   #isFlushing = false;
 
   constructor(host: TcpLayerHost, options: TcpOptions) {
     this.#host = host;
     this.writer = host.writer;
-    this.pool = host.pool;
     this.drops = host.drops;
     this.tcpOptions = options;
     this.#table = new FlowTable(host.random32());
     this.#timeWaits = new TimeWaits(this, this.#table, host.limits.maxTimeWait, options.timeWaitMs);
     this.#admission = new Admission(host.limits);
+    const { maxBufferBytes, maxBufferBytesPerSource } = host.limits;
+    if (maxBufferBytesPerSource < maxBufferBytes) this.#shares = new BufferShares(host.pool, maxBufferBytesPerSource);
   }
 
   get now(): number {
@@ -123,7 +126,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
       throw new RangeError('localPort: no free port for this destination');
     }
     if (held?.kind === 'time-wait') this.#timeWaits.delete(held);
-    const tcb = this.#createTcb(local, port, remote.address, remote.port, 'syn-sent');
+    const tcb = this.#createTcb(local, port, remote.address, remote.port, 'syn-sent', this.#host.pool);
     this.#table.add(tcb);
     this.#admission.addOutgoing();
     tcb.lifeAt = this.now + this.tcpOptions.connectTimeoutMs;
@@ -234,7 +237,9 @@ export class TcpLayer implements TcpHost, IncomingHost {
   }
 
   starve(tcb: Tcb): void {
-    this.#starved.add(tcb);
+    const others = this.#starved.get(tcb.pool);
+    if (others === undefined) this.#starved.set(tcb.pool, new Set([tcb]));
+    else others.add(tcb);
   }
 
   updateTimer(tcb: Tcb): void {
@@ -253,11 +258,12 @@ export class TcpLayer implements TcpHost, IncomingHost {
   retire(tcb: Tcb, timeWait: boolean): void {
     this.#host.timers.remove(tcb);
     this.#table.delete(tcb);
-    this.#starved.delete(tcb);
+    this.#starved.get(tcb.pool)?.delete(tcb);
     if (tcb.source === undefined) this.#admission.removeOutgoing();
     else {
       if (tcb.isHalfOpen) this.leaveHalfOpen(tcb);
       this.#admission.remove(tcb.source);
+      this.#shares?.of(tcb.source).leave();
     }
     if (timeWait) this.#timeWaits.add(tcb, this.now);
   }
@@ -275,7 +281,8 @@ export class TcpLayer implements TcpHost, IncomingHost {
     this.#host.timers.remove(incoming);
     incoming.isOpen = false;
     const { local, localPort, remote, remotePort } = incoming;
-    const tcb = this.#createTcb(local, localPort, remote, remotePort, 'syn-received');
+    const share = this.#shares?.of(incoming.source).join();
+    const tcb = this.#createTcb(local, localPort, remote, remotePort, 'syn-received', share ?? this.#host.pool);
     tcb.adopt(incoming.syn);
     tcb.source = incoming.source;
     tcb.isHalfOpen = true;
@@ -300,13 +307,16 @@ export class TcpLayer implements TcpHost, IncomingHost {
 
   /** Tells those whose writes found no memory that there is some, a few at a time. */
   #feed(): void {
-    if (this.#starved.size === 0 || !this.pool.hasRoom) return;
-    let left = FED_AT_ONCE;
-    for (const tcb of this.#starved) {
-      if (left-- === 0) break;
-      this.#starved.delete(tcb);
-      tcb.events |= EVENT_WRITABLE;
-      this.wake(tcb);
+    if (this.#starved.size === 0) return;
+    for (const [pool, hungry] of this.#starved) {
+      let left = pool.hasRoom ? FED_AT_ONCE : 0;
+      for (const tcb of hungry) {
+        if (left-- <= 0) break;
+        hungry.delete(tcb);
+        tcb.events |= EVENT_WRITABLE;
+        this.wake(tcb);
+      }
+      if (hungry.size === 0) this.#starved.delete(pool);
     }
   }
 
@@ -316,6 +326,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
     remote: IpAddress,
     remotePort: number,
     state: 'syn-sent' | 'syn-received',
+    pool: BufferSource,
   ): Tcb {
     // RFC 6528 §3: a clock of 4 us steps plus a keyed hash of the four-tuple.
     const words = this.#words;
@@ -324,7 +335,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
     this.#host.hash.hash(words, this.#hashed);
     const iss = (this.#hashed[0]! + ((this.now * 250) % 0x100000000)) | 0;
     const mtu = this.#host.pathMtu(remote);
-    return new Tcb(this, local, localPort, remote, remotePort, iss, this.#hashed[1]!, mtu, state);
+    return new Tcb(this, local, localPort, remote, remotePort, iss, this.#hashed[1]!, mtu, state, pool);
   }
 
   /** RFC 6056 §3.3.1: from a random port on. */
@@ -353,7 +364,8 @@ export class TcpLayer implements TcpHost, IncomingHost {
       const handler = this.#handlerFor(packet, segment.destinationPort);
       if (handler !== undefined) {
         const source = this.#host.sourceKey(sourceOf(packet));
-        const refusal = this.#admission.refusal(source);
+        const hasRoom = this.#shares?.hasRoomFor(source) ?? true;
+        const refusal = hasRoom ? this.#admission.refusal(source) : 'limit-memory';
         if (refusal === undefined) this.#request(packet, segment, source, handler, now);
         else this.drops[refusal]++;
         return;

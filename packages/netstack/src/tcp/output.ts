@@ -265,7 +265,7 @@ function opensWindow(t: Tcb): boolean {
 }
 
 function freeWindow(t: Tcb): number {
-  const limit = t.host.pool.isUnderPressure ? Math.min(t.rcvLimit, 32 << 10) : t.rcvLimit;
+  const limit = t.pool.isUnderPressure ? Math.min(t.rcvLimit, 32 << 10) : t.rcvLimit;
   return Math.max(0, limit - t.queue.readable);
 }
 

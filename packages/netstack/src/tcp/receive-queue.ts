@@ -2,7 +2,7 @@
  * Received bytes: in order for the reader, and beyond the gap what came early, written where it belongs in the same ring.
  * Positions are stream offsets; the first byte of the stream is 1 (the SYN is 0).
  */
-import { type BufferPool, ByteRing } from '../byte-ring.ts';
+import { type BufferSource, ByteRing } from '../byte-ring.ts';
 
 /** More gaps than this are not kept track of; what would make another is dropped and comes again. */
 const MAX_RANGES = 512;
@@ -19,7 +19,7 @@ export class ReceiveQueue {
   /** Starts of the latest arrivals, newest first: RFC 2018 §4 wants them reported first. */
   readonly #recent: number[] = [];
 
-  constructor(pool: BufferPool) {
+  constructor(pool: BufferSource) {
     this.#ring = new ByteRing(pool);
   }
 

@@ -4,7 +4,7 @@
  * first byte 1. They are plain numbers that never wrap; only the wire knows 32-bit sequence numbers.
  */
 import type { IpAddress } from '../address.ts';
-import { type BufferPool, ByteRing } from '../byte-ring.ts';
+import { type BufferSource, ByteRing } from '../byte-ring.ts';
 import type { DropCounters } from '../drops.ts';
 import type { FlowEntry } from '../flow-table.ts';
 import { addressSum } from '../icmp.ts';
@@ -78,7 +78,6 @@ export const DEFAULT_TCP_OPTIONS: TcpOptions = {
 /** What a connection needs of the stack around it. */
 export interface TcpHost {
   readonly writer: PacketWriter;
-  readonly pool: BufferPool;
   readonly tcpOptions: TcpOptions;
   readonly drops: DropCounters;
   readonly retransmissions: { segments: number };
@@ -126,6 +125,8 @@ const MINIMUM_MSS = 64;
 export class Tcb implements FlowEntry, Timed {
   readonly kind = 'connection';
   readonly host: TcpHost;
+  /** Where the buffers of both directions come from. */
+  readonly pool: BufferSource;
   readonly local: IpAddress;
   readonly localPort: number;
   readonly remote: IpAddress;
@@ -259,8 +260,10 @@ export class Tcb implements FlowEntry, Timed {
     hash: number,
     pathMtu: number,
     state: 'syn-sent' | 'syn-received',
+    pool: BufferSource,
   ) {
     this.host = host;
+    this.pool = pool;
     this.local = local;
     this.localPort = localPort;
     this.remote = remote;
@@ -277,8 +280,8 @@ export class Tcb implements FlowEntry, Timed {
     this.cubic = new Cubic(this.mss);
     this.rcvLimit = host.tcpOptions.receiveBuffer;
     while (this.rcvScale < 14 && 65_535 << this.rcvScale < host.tcpOptions.maxReceiveBuffer) this.rcvScale++;
-    this.sendRing = new ByteRing(host.pool);
-    this.queue = new ReceiveQueue(host.pool);
+    this.sendRing = new ByteRing(pool);
+    this.queue = new ReceiveQueue(pool);
     this.board.reset(1);
     this.lastReceivedAt = host.now;
     this.progressAt = host.now;
@@ -296,7 +299,7 @@ export class Tcb implements FlowEntry, Timed {
   /** How many bytes the owner may have waiting in the send buffer. */
   get sendLimit(): number {
     const { sendBuffer, maxSendBuffer } = this.host.tcpOptions;
-    if (this.host.pool.isUnderPressure) return Math.min(sendBuffer, 64 << 10);
+    if (this.pool.isUnderPressure) return Math.min(sendBuffer, 64 << 10);
     return Math.min(Math.max(sendBuffer, 2 * Math.floor(this.cubic.cwnd)), maxSendBuffer);
   }
 

@@ -4,6 +4,7 @@ import { errorLine, RefusedError } from '../errors.ts';
 import { createLog, type Log } from '../running/log.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
 import { stateFolder } from '../state/folder.ts';
+import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 
 export interface RunOptions {
@@ -16,6 +17,8 @@ export interface RunOptions {
   /** Where peers may and may not go. */
   readonly allow: readonly Rule[];
   readonly deny: readonly Rule[];
+  /** What a peer may hold, in userspace. */
+  readonly limit: Partial<GatewayLimits>;
   readonly peerToPeer: boolean;
   /** False with `--no-nat`. */
   readonly nat: boolean;
@@ -46,6 +49,7 @@ export async function run(options: RunOptions): Promise<void> {
     lane: options.lane,
     allow: options.allow,
     deny: options.deny,
+    limits: options.limit,
     ...(options.forwarding ? { forwarding: { peerToPeer: options.peerToPeer, nat: options.nat } } : {}),
     ...(options.listen === undefined ? {} : { listenPort: options.listen }),
     log,

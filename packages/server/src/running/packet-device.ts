@@ -1,6 +1,6 @@
 import { openTun, type PacketDevice } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
-import { startUserspaceGateway } from '../userspace/gateway.ts';
+import { type GatewayLimits, startUserspaceGateway } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 import { configureInterface } from './interface.ts';
 
@@ -14,6 +14,8 @@ export interface PacketDeviceOptions {
   /** Where peers may and may not go; in userspace only. */
   readonly allow?: readonly Rule[];
   readonly deny?: readonly Rule[];
+  /** What peers may hold; in userspace only. */
+  readonly limits?: Partial<GatewayLimits>;
 }
 
 export interface OpenedDevice {

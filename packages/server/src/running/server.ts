@@ -17,6 +17,7 @@ import { lockRun } from '../state/lock.ts';
 import { endpointPort } from '../state/names.ts';
 import { serverAddress } from '../state/pool.ts';
 import { networksOf, readRegistry } from '../state/registry.ts';
+import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 import { peerChanges } from './changes.ts';
 import { logEvent } from './events.ts';
@@ -34,6 +35,8 @@ export interface ServerOptions {
   /** Where peers may and may not go. */
   readonly allow?: readonly Rule[];
   readonly deny?: readonly Rule[];
+  /** What peers may hold, in userspace. */
+  readonly limits?: Partial<GatewayLimits>;
   /** How a TUN interface is joined with the networks of this host; not at all when absent. */
   readonly forwarding?: { readonly peerToPeer: boolean; readonly nat: boolean };
   readonly log: Log;

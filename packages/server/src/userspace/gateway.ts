@@ -34,6 +34,7 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
   maxUdpFlows: 8_192,
   maxUdpFlowsPerSource: 1_024,
   maxBufferBytes: 256 << 20,
+  maxBufferBytesPerSource: 32 << 20,
   connectMs: 30_000,
   udpIdleMs: 120_000,
 };

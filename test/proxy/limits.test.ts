@@ -1,0 +1,119 @@
+/** What one peer can make the userspace server hold, measured at the server's process, and that the others are served. */
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import * as http from 'node:http';
+import { createServer, type AddressInfo, type Server } from 'node:net';
+import {
+  openConnection,
+  openUserspaceTunnel,
+  parseConfig,
+  type StreamSocket,
+  type TunnelConfig,
+  type UserspaceTunnel,
+} from '@sealane/tunnel';
+import { afterEach, describe, expect, it } from 'vitest';
+import { until } from '../support/lab.ts';
+import { missingPrograms, RootlessWorld } from './rootless.ts';
+
+const lacking = missingPrograms();
+const MEBIBYTE = 2 ** 20;
+const CONNECTIONS = 1_200;
+
+let closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.toReversed()) await close();
+  closers = [];
+});
+
+/** The file belongs to another user. */
+function configAt(path: string): TunnelConfig {
+  return parseConfig(readFileSync(path, 'utf8'), path);
+}
+
+async function listening<T extends Server>(server: T): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closers.push(() => server.close());
+  return (server.address() as AddressInfo).port;
+}
+
+/** Connects as often as the server lets it; resolves to the sockets that stand. */
+async function connectMany(tunnel: UserspaceTunnel, port: number): Promise<readonly StreamSocket[]> {
+  const sockets: StreamSocket[] = [];
+  for (let i = 0; i < CONNECTIONS; i += 100) {
+    const tries = Array.from({ length: 100 }, () =>
+      openConnection(tunnel.network, { host: '127.0.0.1', port, timeoutMs: 250 }).then(
+        (socket) => sockets.push(socket.on('error', () => undefined)),
+        () => undefined,
+      ),
+    );
+    await Promise.all(tries);
+  }
+  return sockets;
+}
+
+async function fetchPage(tunnel: UserspaceTunnel, port: number): Promise<string> {
+  const agent = tunnel.agent({ keepAlive: false });
+  const [response] = (await once(http.get({ agent, host: '127.0.0.1', port }), 'response')) as [http.IncomingMessage];
+  let text = '';
+  for await (const chunk of response) text += String(chunk);
+  return text;
+}
+
+describe.skipIf(lacking !== undefined)(`a greedy peer (${lacking ?? 'of a server without privileges'})`, () => {
+  it.each([
+    ['reads nothing of what it asks for', 'download'],
+    ['sends to those who read nothing', 'upload'],
+  ])('that %s costs a bounded amount of memory, and others are served', async (_what, direction) => {
+    await using world = await RootlessWorld.open({
+      run: ['--allow', '127.0.0.0/8', '--limit', 'memory=16M', '--limit', 'connections=1000'],
+    });
+    const web = http.createServer((_request, response) => response.end('a page'));
+    const webPort = await listening(web);
+    const isDownload = direction === 'download';
+    const open = new Set<{ destroy(): void }>();
+    const endless = createServer((socket) => {
+      open.add(socket);
+      socket.on('error', () => undefined).on('close', () => open.delete(socket));
+      const chunk = Buffer.alloc(65_536);
+      const write = (): void => {
+        while (!socket.destroyed && socket.write(chunk));
+      };
+      if (isDownload) {
+        socket.on('drain', write);
+        write();
+      } else {
+        socket.pause();
+      }
+    });
+    const port = await listening(endless);
+    closers.push(() => {
+      for (const socket of open) socket.destroy();
+    });
+    const modest = await openUserspaceTunnel(configAt(await world.addPeer('modest')));
+    closers.push(() => modest.close());
+    expect(await fetchPage(modest, webPort)).toBe('a page');
+
+    const before = world.server.residentBytes();
+    const greedy = await openUserspaceTunnel(configAt(world.config));
+    closers.push(() => greedy.close());
+    const sockets = await connectMany(greedy, port);
+    if (!isDownload) for (const socket of sockets) socket.write(Buffer.alloc(2 * MEBIBYTE));
+    expect(sockets.length).toBeGreaterThan(20);
+    expect(sockets.length).toBeLessThanOrEqual(1_000);
+    let last = -1;
+    await until('memory to settle', async () => {
+      const now = world.server.residentBytes();
+      const isSettled = Math.abs(now - last) < MEBIBYTE;
+      last = now;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      return isSettled;
+    });
+    const held = world.server.residentBytes() - before;
+    // 16 MiB of streams, and of each connection what Node's own streams hold.
+    expect(held).toBeLessThan(16 * MEBIBYTE + sockets.length * 160_000 + 64 * MEBIBYTE);
+    expect(await fetchPage(modest, webPort)).toBe('a page');
+    await greedy.close();
+    expect(await fetchPage(modest, webPort)).toBe('a page');
+  });
+});
