@@ -3,6 +3,7 @@ import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import * as http from 'node:http';
 import { createServer, type AddressInfo } from 'node:net';
+import { parseAddress as parseIpAddress } from '@sealane/netstack';
 import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
 import {
   formatConfig,
@@ -10,9 +11,14 @@ import {
   openUserspaceTunnel,
   parseAddress,
   parsePrefix,
+  StackDevice,
+  TunnelNetwork,
   type TunnelConfig,
 } from '@sealane/tunnel';
 import { describe, expect, it } from 'vitest';
+import { parseRemoteForward } from '../../packages/client/src/proxy/address.ts';
+import { openProxy } from '../../packages/client/src/proxy/open-proxy.ts';
+import { tcp } from '../../packages/netstack/test/support/packets.ts';
 import { missingPrograms, RootlessWorld } from './rootless.ts';
 
 const lacking = missingPrograms();
@@ -47,6 +53,22 @@ function configOf(
     ],
   };
 }
+
+describe('a forward from the tunnel', () => {
+  it('closes although the other side of a handshake is gone', async () => {
+    const own = parseIpAddress(OWN)!;
+    const device = new StackDevice({ name: 'own', mtu: 1420, addresses: [parseAddress(OWN)!] });
+    const network = new TunnelNetwork(device, { families: [4] });
+    const proxy = await openProxy({ remote: [parseRemoteForward('80:127.0.0.1:1')] }, network);
+    const syn = tcp({ from: parseIpAddress(PEER)!, fromPort: 1, to: own, toPort: 80, seq: 1, flags: 's' });
+    device.write(syn, 0, syn.length);
+    expect(device.stack.status().halfOpen).toBe(1);
+    await proxy.close();
+    const again = await openProxy({ remote: [parseRemoteForward('80:127.0.0.1:1')] }, network);
+    await again.close();
+    await device.close();
+  });
+});
 
 describe.skipIf(lacking !== undefined)(`-R (${lacking ?? 'without privileges'})`, () => {
   it('dials here what the peer asks for at our tunnel address, by TCP and UDP', async () => {

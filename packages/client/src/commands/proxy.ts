@@ -16,6 +16,9 @@ import { stateFolder } from '../system/state.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
 
+/** How long a connection or a lookup may hold up the end that a signal asks for. */
+const END_MS = 3_000;
+
 export interface ProxyOptions {
   readonly socks5: readonly string[];
   readonly http: readonly string[];
@@ -44,7 +47,7 @@ export async function proxy(given: string, options: ProxyOptions): Promise<ExitC
     );
   }
 
-  const stop = new Stop();
+  const stop = new Stop({ graceMs: END_MS });
   const undo = new UndoStack();
   return inForeground(name, stop, undo, async () => {
     const folder = await stateFolder();

@@ -56,10 +56,11 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   }
 
   let tunnel: UpTunnel | undefined;
-  const stop = new Stop(() => {
+  const onHangup = (): void => {
     const reloaded = tunnel?.reload() ?? Promise.reject(new CliError(EXIT.failure, `${name} is not up yet`));
     reloaded.catch((error: unknown) => log.entry('reload-failed', `not reloaded: ${errorLine(error)}`));
-  });
+  };
+  const stop = new Stop({ onHangup });
   const journal = new Journal(name, path, remember(resolved));
   const undo = new UndoStack(journal);
   if (standing) undo.pushLast({ kind: 'table', table: killSwitchTable(name) });

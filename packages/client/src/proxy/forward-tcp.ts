@@ -42,11 +42,11 @@ export async function forwardRemoteTcp(
   }
   const bound = server.address();
   const port = bound !== null && typeof bound === 'object' ? bound.port : address.port;
-  const close = (): Promise<void> =>
-    new Promise((resolve) => {
-      server.close(() => resolve());
-      for (const client of clients) client.destroy();
-    });
+  // Not until the server says that it is closed: a handshake whose other side is gone would hold it up.
+  const close = async (): Promise<void> => {
+    server.close();
+    for (const client of clients) client.destroy();
+  };
   return { where: `${formatTarget({ ...address, port })} of the tunnel`, close };
 }
 

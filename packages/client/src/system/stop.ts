@@ -20,21 +20,39 @@ export class Stopped extends Error {
   }
 }
 
+export interface StopOptions {
+  /** Called on SIGHUP, which ends the command otherwise. */
+  readonly onHangup?: () => void;
+  /**
+   * For a command that leaves nothing behind: how long a good end may take, in milliseconds. After that, and at once on a
+   * further signal, the signal has its ordinary effect.
+   */
+  readonly graceMs?: number;
+}
+
 /** Collects the reasons for which a command in the foreground ends; the first one counts. */
 export class Stop {
   readonly #abort = new AbortController();
-  readonly #onHangup: (() => void) | undefined;
+  readonly #options: StopOptions;
   readonly #hadTerminal = hasTerminal();
   readonly #onSignal = (signal: NodeJS.Signals): void => {
+    const { onHangup, graceMs } = this.#options;
     // The same signal says that the terminal is gone and, to a program without one, that it should read its files again.
     const lost = this.#hadTerminal && !hasTerminal();
-    if (signal === 'SIGHUP' && this.#onHangup !== undefined && !lost) this.#onHangup();
-    else this.request({ kind: 'signal', signal });
+    if (signal === 'SIGHUP' && onHangup !== undefined && !lost) {
+      onHangup();
+      return;
+    }
+    const isFirst = !this.#abort.signal.aborted;
+    this.request({ kind: 'signal', signal });
+    if (graceMs === undefined) return;
+    if (isFirst) setTimeout(() => this.#endBy(signal), graceMs).unref();
+    else this.#endBy(signal);
   };
 
-  /** From here on signals end the command in good order instead of killing it; SIGHUP calls `onHangup` if given. */
-  constructor(onHangup?: () => void) {
-    this.#onHangup = onHangup;
+  /** From here on signals end the command in good order instead of killing it. */
+  constructor(options: StopOptions = {}) {
+    this.#options = options;
     for (const signal of SIGNALS) process.on(signal, this.#onSignal);
   }
 
@@ -86,6 +104,12 @@ export class Stop {
   /** Gives the signals back to the system. */
   dispose(): void {
     for (const signal of SIGNALS) process.off(signal, this.#onSignal);
+  }
+
+  /** Not even process.exit is sure to end it: that waits for a name lookup on another thread. */
+  #endBy(signal: NodeJS.Signals): void {
+    this.dispose();
+    process.kill(process.pid, signal);
   }
 }
 
