@@ -68,13 +68,13 @@ async function occupy(world: RootlessWorld): Promise<Process> {
     socket.once('data', () => socket.write('HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx')),
   );
   const path = join(world.folder, 'forward.sock');
-  const proxy = await world.proxy(
-    ...['--socks5', '0', '--http', '0', '-L', `0:127.0.0.1:${silent}`, '-L', `${path}:127.0.0.1:${silent}`],
-    ...['-L', `0:127.0.0.1:${silent}/udp`, '-R', `80:127.0.0.1:${silent}`, '-R', `53:127.0.0.1:${silent}/udp`],
-  );
+  const to = `127.0.0.1:${silent}`;
+  const local = [`0:${to}`, `${path}:${to}`, `0:${to}/udp`].flatMap((forward) => ['-L', forward]);
+  const remote = [`80:${to}`, `53:${to}/udp`].flatMap((forward) => ['-R', forward]);
+  const proxy = await world.proxy('--socks5', '0', '--http', '0', ...local, ...remote);
   const socks = portOf(proxy, /SOCKS5 on 127\.0\.0\.1:(\d+)/);
   const http = portOf(proxy, /HTTP on 127\.0\.0\.1:(\d+)/);
-  const local = portOf(proxy, /127\.0\.0\.1:(\d+) to /);
+  const forward = portOf(proxy, /127\.0\.0\.1:(\d+) to /);
   await client(socks, '');
   await client(socks, Uint8Array.of(5));
   await client(http, 'GET http://x');
@@ -88,18 +88,18 @@ async function occupy(world: RootlessWorld): Promise<Process> {
   await client(http, getFrom(page), true);
   await client(http, getFrom(silent));
   await client(socks, socksTo(0, 3), true);
-  await client(local, 'x');
-  if (process.getuid?.() !== 0 || existsSync(path)) await client(path, 'x');
+  await client(forward, 'x');
+  await client(path, 'x');
   const datagrams = createSocket('udp4');
   datagrams.send('x', portOf(proxy, /127\.0\.0\.1:(\d+)\/udp/), '127.0.0.1');
   closers.push(() => datagrams.close());
-  await until('the flood to fill all buffers', () => sender.bufferSize > 0);
+  await until('the flood to fill all buffers', () => sender.writableLength > 0);
   world.server.child.kill('SIGSTOP');
   closers.push(() => world.server.child.kill('SIGCONT'));
   await client(socks, socksTo(silent));
   await client(http, connectTo(silent));
   await client(http, getFrom(silent));
-  await client(local, 'x');
+  await client(forward, 'x');
   return proxy;
 }
 
