@@ -27,8 +27,8 @@ export const interfaceOf = (side) => `slb${side}${tag}`;
 /** @type {Record<Side, [string, string]>} */
 export const INNER = { a: ['10.85.0.1', 'fd85::1'], b: ['10.85.0.2', 'fd85::2'] };
 /** @type {Record<Side, [string, string]>} */
-const OUTER = { a: ['192.168.85.1', 'fd86::1'], b: ['192.168.85.2', 'fd86::2'] };
-const PORTS = { a: 51001, b: 51002 };
+export const OUTER = { a: ['192.168.85.1', 'fd86::1'], b: ['192.168.85.2', 'fd86::2'] };
+export const PORTS = { a: 51001, b: 51002 };
 /** @type {Set<Child>} */
 const children = new Set();
 
@@ -100,10 +100,11 @@ export function closeHosts() {
  * Resolves to the pids and the milliseconds until each was ready.
  * @param {Record<Side, End>} ends
  * @param {Record<Side, Keys>} keys
- * @param {{ outer?: 4 | 6 | undefined, extraAllowed?: string[] }} options
+ * Allowed IPs and peers beyond those that the two need are given to both ends.
+ * @param {{ outer?: 4 | 6 | undefined, extraAllowed?: string[], extraPeers?: BenchPeer[] }} options
  * @returns {Promise<Pair>}
  */
-export async function startPair(ends, keys, { outer = 4, extraAllowed = [] } = {}) {
+export async function startPair(ends, keys, { outer = 4, extraAllowed = [], extraPeers = [] } = {}) {
   const started = /** @type {Pair} */ ({});
   for (const side of /** @type {Side[]} */ (['b', 'a'])) {
     /** @type {Side} */
@@ -113,15 +114,7 @@ export async function startPair(ends, keys, { outer = 4, extraAllowed = [] } = {
       allowedIps: [`${INNER[other][0]}/32`, `${INNER[other][1]}/128`, ...extraAllowed],
       ...(side === 'a' && { endpoint: { address: OUTER.b[outer === 4 ? 0 : 1], port: PORTS.b } }),
     };
-    const at = performance.now();
-    const start = ends[side].kind === 'ours' ? startOurs : startTheirs;
-    const child = await start(side, ends[side], keys[side], peer);
-    children.add(child);
-    started[side] = { child, pid: pidIn(side), ready: performance.now() - at };
-    const [v4, v6] = INNER[side];
-    ip('-n', namespaceOf(side), 'addr', 'add', `${v4}/24`, 'dev', interfaceOf(side));
-    ip('-n', namespaceOf(side), 'addr', 'add', `${v6}/64`, 'dev', interfaceOf(side), 'nodad');
-    ip('-n', namespaceOf(side), 'link', 'set', interfaceOf(side), 'up');
+    started[side] = await startEnd(side, ends[side], keys[side], [peer, ...extraPeers]);
   }
   for (let attempt = 0; ; attempt++) {
     try {
@@ -133,27 +126,45 @@ export async function startPair(ends, keys, { outer = 4, extraAllowed = [] } = {
   }
 }
 
-/** @param {Pair} started */
-export async function stopPair(started) {
-  for (const side of SIDES) {
-    const { child } = started[side];
-    const ended = once(child, 'exit');
-    child.stdin.end();
-    child.kill('SIGTERM');
-    await Promise.race([ended, sleep(2_000)]);
-    child.kill('SIGKILL');
-    children.delete(child);
-  }
-  await sleep(200);
+/**
+ * Starts one end and sets its interface up.
+ * @type {(side: Side, end: End, keys: Keys, peers: BenchPeer[]) => Promise<Started>}
+ */
+export async function startEnd(side, end, keys, peers) {
+  const at = performance.now();
+  const child = await (end.kind === 'ours' ? startOurs : startTheirs)(side, end, keys, peers);
+  children.add(child);
+  const started = { child, pid: pidIn(side), ready: performance.now() - at };
+  const [v4, v6] = INNER[side];
+  ip('-n', namespaceOf(side), 'addr', 'add', `${v4}/24`, 'dev', interfaceOf(side));
+  ip('-n', namespaceOf(side), 'addr', 'add', `${v6}/64`, 'dev', interfaceOf(side), 'nodad');
+  ip('-n', namespaceOf(side), 'link', 'set', interfaceOf(side), 'up');
+  return started;
 }
 
-/** @type {(side: Side, end: End, keys: Keys, peer: BenchPeer) => Promise<Child>} */
-async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peer) {
+/** @param {Pair} started */
+export async function stopPair(started) {
+  for (const side of SIDES) await stopEnd(started[side]);
+}
+
+/** @param {Started} started */
+export async function stopEnd({ child }) {
+  const ended = once(child, 'exit');
+  child.stdin.end();
+  child.kill('SIGTERM');
+  await Promise.race([ended, sleep(2_000)]);
+  child.kill('SIGKILL');
+  children.delete(child);
+  await sleep(100);
+}
+
+/** @type {(side: Side, end: End, keys: Keys, peers: BenchPeer[]) => Promise<Child>} */
+async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peers) {
   const child = within(side, process.execPath, [END]);
   child.stderr.pipe(process.stderr, { end: false });
-  const peers = [{ ...peer, ...(suite !== undefined && { cipherSuite: suite }) }];
+  const own = peers.map((peer) => ({ ...peer, ...(suite !== undefined && { cipherSuite: suite }) }));
   child.stdin.write(
-    `${JSON.stringify({ name: interfaceOf(side), mtu: 1420, lane, listenPort: PORTS[side], privateKey, peers })}\n`,
+    `${JSON.stringify({ name: interfaceOf(side), mtu: 1420, lane, listenPort: PORTS[side], privateKey, peers: own })}\n`,
   );
   const lines = createInterface({ input: child.stdout });
   const failed = once(child, 'exit').then(([code]) => {
@@ -164,8 +175,8 @@ async function startOurs(side, { lane = 'linux', suite }, { privateKey }, peer) 
   return child;
 }
 
-/** @type {(side: Side, end: End, keys: Keys, peer: BenchPeer) => Promise<Child>} */
-async function startTheirs(side, { program = 'wireguard-go' }, { privateKey }, { publicKey, allowedIps, endpoint }) {
+/** @type {(side: Side, end: End, keys: Keys, peers: BenchPeer[]) => Promise<Child>} */
+async function startTheirs(side, { program = 'wireguard-go' }, { privateKey }, peers) {
   const name = interfaceOf(side);
   const child = within(side, program, ['-f', name], {
     env: { ...process.env, LOG_LEVEL: 'error', WG_PROCESS_FOREGROUND: '1' },
@@ -174,17 +185,14 @@ async function startTheirs(side, { program = 'wireguard-go' }, { privateKey }, {
     if (i === 500) throw new Error(`${program} made no control socket`);
     await sleep(10);
   }
-  const config = [
-    '[Interface]',
-    `PrivateKey = ${privateKey}`,
-    `ListenPort = ${PORTS[side]}`,
-    '[Peer]',
-    `PublicKey = ${publicKey}`,
-    `AllowedIPs = ${allowedIps.join(', ')}`,
-    ...(endpoint === undefined
-      ? []
-      : [`Endpoint = ${endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address}:${endpoint.port}`]),
-  ];
+  const config = ['[Interface]', `PrivateKey = ${privateKey}`, `ListenPort = ${PORTS[side]}`];
+  for (const { publicKey, allowedIps, endpoint } of peers) {
+    config.push('[Peer]', `PublicKey = ${publicKey}`);
+    if (allowedIps.length > 0) config.push(`AllowedIPs = ${allowedIps.join(', ')}`);
+    if (endpoint === undefined) continue;
+    const address = endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address;
+    config.push(`Endpoint = ${address}:${endpoint.port}`);
+  }
   const folder = mkdtempSync(join(tmpdir(), 'sealane-bench-'));
   writeFileSync(join(folder, 'config'), `${config.join('\n')}\n`, { mode: 0o600 });
   await run(side, 'wg', ['setconf', name, join(folder, 'config')]);

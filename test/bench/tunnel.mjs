@@ -7,9 +7,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
-import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
 import { closeHosts, cpuOf, INNER, openHosts, rssOf, run, startPair, stopPair, within } from './namespaces.mjs';
 import { chart } from './chart.mjs';
+import { handshakeRate } from './handshakes.mjs';
+import { newKeys } from './keys.mjs';
+import { quantile, rowsOf, scalingTable, table } from './report.mjs';
+import { costBySize } from './scaling.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -29,7 +32,7 @@ if (options.help) {
   console.log(`node test/bench/tunnel.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--idle S] [--quick] [--json FILE] [--svg FILE]
   --peer-binary     the wireguard-go to compare with (default: the one on PATH)
   --allow-old-peer  compare with one that has no offloads, and say so
-  --only            some measures, as in --only tcp,smallPackets; no plot then
+  --only            some measures, as in --only tcp,smallPackets,handshakes,scaling; no plot then
   --quick           TCP and ping only, 2 rounds of 3 seconds, any wireguard-go`);
   process.exit(0);
 }
@@ -70,15 +73,6 @@ if (!hasOffloads && !options['allow-old-peer'] && !options.quick) {
   );
 }
 
-/** @param {number} length */
-const random = (length) => crypto.getRandomValues(new Uint8Array(length));
-/** @param {Uint8Array} bytes */
-const base64 = (bytes) => Buffer.from(bytes).toString('base64');
-function newKeys() {
-  const privateKey = generatePrivateKey(random);
-  return { privateKey: base64(privateKey), publicKey: base64(nobleCrypto.publicKey(privateKey)) };
-}
-
 /** @typedef {import('./namespaces.mjs').End} End */
 /** @typedef {import('./namespaces.mjs').Pair} Pair */
 /** @typedef {Record<string, (pair: Pair) => Promise<number>>} Measures */
@@ -91,6 +85,11 @@ const ours = { kind: 'ours' };
 const aes = { kind: 'ours', suite: 'aes256gcm' };
 /** @type {End} */
 const theirs = { kind: 'theirs', program: peerProgram };
+/** @type {['ours' | 'theirs', End][]} */
+const KINDS = [
+  ['ours', ours],
+  ['theirs', theirs],
+];
 
 /**
  * What arrives: Gbit/s, and of UDP the datagrams a second.
@@ -119,8 +118,6 @@ async function pings(count, interval) {
   return [...output.matchAll(/time=([\d.]+) ms/g)].map((match) => Number(match[1])).toSorted((x, y) => x - y);
 }
 
-/** @type {(sorted: number[], q: number) => number} */
-const quantile = (sorted, q) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * q))] ?? NaN;
 const tcp = async () => (await iperf('a', INNER.b[0], [])).gbits;
 const idlePing = async () => quantile(await pings(100, 0.01), 0.5);
 async function loadedPing() {
@@ -181,6 +178,8 @@ const samples = new Map(settings.map(({ name }) => [name, {}]));
 const curves = { sizes: { ours: [], theirs: [] }, streams: { ours: [], theirs: [] } };
 /** @type {Record<string, number>} */
 const idle = {};
+/** @type {Partial<Record<'ours' | 'theirs', import('./report.mjs').Costs>>} */
+const scaling = {};
 
 process.once('SIGINT', () => {
   closeHosts();
@@ -204,19 +203,33 @@ try {
       await stopPair(pair);
       process.stderr.write('.');
     }
+    if (!options.quick && (only?.includes('handshakes') ?? true)) await measureHandshakes();
   }
   if (!options.quick && only === undefined) await measureOnce();
+  if (only?.includes('scaling') ?? !options.quick) await measureScaling();
 } finally {
   closeHosts();
 }
 process.stderr.write('\n');
 
+async function measureHandshakes() {
+  for (const [name, end] of KINDS) {
+    const taken = samples.get(name) ?? {};
+    (taken['handshakes'] ??= []).push(await handshakeRate(end));
+    process.stderr.write('h');
+  }
+}
+
+async function measureScaling() {
+  for (const [name, end] of KINDS) {
+    scaling[name] = await costBySize(end, seconds);
+    process.stderr.write('s');
+  }
+}
+
 /** What needs no rounds: the curves of the plot, and idleness. */
 async function measureOnce() {
-  for (const [name, end] of /** @type {['ours' | 'theirs', End][]} */ ([
-    ['ours', ours],
-    ['theirs', theirs],
-  ])) {
+  for (const [name, end] of KINDS) {
     const pair = await startPair({ a: end, b: end }, { a: newKeys(), b: newKeys() });
     for (const size of messageSizes) {
       const { gbits } = await iperf('a', INNER.b[0], ['-u', '-b', '0', '-l', String(size)]);
@@ -235,148 +248,26 @@ async function measureOnce() {
   }
 }
 
-const rows = [
-  {
-    id: 'P1',
-    text: 'TCP, one stream, Gbit/s',
-    own: 'ours',
-    ownMeasure: 'tcp',
-    other: 'theirs',
-    otherMeasure: 'tcp',
-    goal: '>= 1.4',
-  },
-  {
-    id: 'P2',
-    text: 'the same, AES-256-GCM',
-    own: 'ours, AES-256-GCM',
-    ownMeasure: 'tcp',
-    other: 'theirs',
-    otherMeasure: 'tcp',
-    goal: '>= 1.8',
-  },
-  {
-    id: 'P3',
-    text: 'ping at rest, p50, ms',
-    own: 'ours',
-    ownMeasure: 'idlePing',
-    other: 'theirs',
-    otherMeasure: 'idlePing',
-    goal: '<= 0.5',
-  },
-  {
-    id: 'P3',
-    text: 'ping under load, p99, ms',
-    own: 'ours',
-    ownMeasure: 'loadedPing',
-    other: 'theirs',
-    otherMeasure: 'loadedPing',
-    goal: '<= 1',
-  },
-  {
-    id: 'P4',
-    text: 'UDP of 64 bytes, packets/s',
-    own: 'ours',
-    ownMeasure: 'smallPackets',
-    other: 'theirs',
-    otherMeasure: 'smallPackets',
-    goal: '>= 1',
-  },
-  {
-    id: 'P6',
-    text: 'UDP of 1372 bytes, Gbit/s',
-    own: 'ours',
-    ownMeasure: 'udpBulk',
-    other: 'theirs',
-    otherMeasure: 'udpBulk',
-    goal: '>= 1.1',
-  },
-  {
-    id: 'P6',
-    text: 'TCP, IPv6 in IPv6, Gbit/s',
-    own: 'ours, IPv6',
-    ownMeasure: 'ipv6',
-    other: 'theirs, IPv6',
-    otherMeasure: 'ipv6',
-    goal: '>= 1.1',
-  },
-  {
-    id: 'P6',
-    text: 'TCP, 10 streams, Gbit/s',
-    own: 'ours',
-    ownMeasure: 'tenStreams',
-    other: 'theirs',
-    otherMeasure: 'tenStreams',
-    goal: '>= 1.1',
-  },
-  {
-    id: 'P7',
-    text: 'TCP, ours to theirs, Gbit/s',
-    own: 'ours to theirs',
-    ownMeasure: 'tcp',
-    other: 'theirs',
-    otherMeasure: 'tcp',
-    goal: '>= 1',
-  },
-  {
-    id: 'P7',
-    text: 'TCP, theirs to ours, Gbit/s',
-    own: 'theirs to ours',
-    ownMeasure: 'tcp',
-    other: 'theirs',
-    otherMeasure: 'tcp',
-    goal: '>= 1',
-  },
-  {
-    id: 'P8',
-    text: 'start to ready, ms',
-    own: 'ours',
-    ownMeasure: 'ready',
-    other: 'theirs',
-    otherMeasure: 'ready',
-    goal: '< 250 ms',
-  },
-  {
-    id: 'P9',
-    text: 'resident memory at full rate, MiB',
-    own: 'ours',
-    ownMeasure: 'rss',
-    other: 'theirs',
-    otherMeasure: 'rss',
-    goal: '<= 120 MiB',
-  },
-];
-/** @param {number[]} list */
-const median = (list) =>
-  quantile(
-    list.toSorted((x, y) => x - y),
-    0.5,
-  );
-/** @param {number} value */
-const show = (value) => (value >= 1_000 ? Math.round(value).toString() : value.toPrecision(3));
-/** @param {number[]} list */
-const spread = (list) => `${show(median(list))} (${show(Math.min(...list))} - ${show(Math.max(...list))})`;
-const report = rows
-  .map(({ id, text, own, ownMeasure, other, otherMeasure, goal }) => ({
-    id,
-    text,
-    goal,
-    ours: samples.get(own)?.[ownMeasure],
-    theirs: samples.get(other)?.[otherMeasure],
-  }))
-  .flatMap((row) =>
-    row.ours === undefined || row.theirs === undefined ? [] : [{ ...row, ours: row.ours, theirs: row.theirs }],
-  );
-console.log(`| id | what | ratio | goal | ours: median (spread) | wireguard-go |\n|---|---|---|---|---|---|`);
-for (const { id, text, goal, ours: own, theirs: other } of report) {
-  console.log(
-    `| ${id} | ${text} | **${(median(own) / median(other)).toFixed(2)}** | ${goal} | ${spread(own)} | ${spread(other)} |`,
-  );
+const report = rowsOf(samples);
+console.log(table(report));
+for (const [name, used] of Object.entries(idle))
+  console.log(`| P8 | processor seconds a minute at rest, each end, ${name} | | < 0.1 | ${used.toFixed(3)} | |`);
+if (scaling.ours !== undefined && scaling.theirs !== undefined) {
+  console.log(`\n${scalingTable({ ours: scaling.ours, theirs: scaling.theirs })}`);
 }
-for (const name of Object.keys(idle))
-  console.log(`| P8 | processor seconds a minute at rest, each end, ${name} | | < 0.1 | ${idle[name].toFixed(3)} | |`);
 
 if (options.json !== undefined) {
-  const content = { machine, peer, date: new Date().toISOString(), rounds, seconds, rows: report, curves, idle };
+  const content = {
+    machine,
+    peer,
+    date: new Date().toISOString(),
+    rounds,
+    seconds,
+    rows: report,
+    curves,
+    idle,
+    scaling,
+  };
   writeFileSync(options.json, `${JSON.stringify(content, null, 2)}\n`);
 }
 if (options.svg !== undefined && !options.quick && only === undefined) writeFileSync(options.svg, chart(curves));
