@@ -32,6 +32,8 @@ export async function costBySize(end, seconds) {
 /** @type {(end: import('./namespaces.mjs').End, seconds: number, size: number, more: object, streams?: number) => Promise<Cost>} */
 async function cost(end, seconds, size, more, streams = 1) {
   const pair = await startPair({ a: end, b: end }, { a: newKeys(), b: newKeys() }, more);
+  // Code that runs for the first time is compiled meanwhile.
+  await load(streams, 1);
   const before = cpuOf(pair.a.pid) + cpuOf(pair.b.pid);
   const bytes = await load(streams, seconds);
   const used = cpuOf(pair.a.pid) + cpuOf(pair.b.pid) - before;
