@@ -176,6 +176,26 @@ describe('the gateway', () => {
     expect(told).toEqual(['port-unreachable']);
   });
 
+  it('brings what the system or the policy says of a destination to the socket of the peer', async () => {
+    const { peer } = world({ allow: rules('127.0.0.1/32', 'fe80::/10') });
+    for (const [address, port, code] of [
+      ['127.0.0.1', await closedPort(), 'ECONNREFUSED'],
+      // Without its link the system knows no way to it.
+      ['fe80::1', 9, 'EHOSTUNREACH'],
+      ['127.0.0.9', 9, 'EACCES'],
+      ['fd00:ec2::254', 80, 'EACCES'],
+      [SERVER, 9, 'ECONNREFUSED'],
+    ] as const) {
+      const socket = peer.createSocket(address.includes(':') ? 'udp6' : 'udp4');
+      socket.connect(port, address);
+      await once(socket, 'connect');
+      socket.send(Buffer.from('x'));
+      const [error] = (await once(socket, 'error')) as unknown[];
+      expect(error, address).toMatchObject({ code, address, port });
+      socket.close();
+    }
+  });
+
   it('bounds the connections and flows of one peer', async () => {
     const port = await serve((socket) => socket.resume());
     const echo = await udpEcho();

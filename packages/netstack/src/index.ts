@@ -9,7 +9,7 @@ export { type ConnectOptions, Stack, type StackOptions, type StackStatus } from 
 export { type ConnectionHandler, TcpConnection } from './tcp/connection.ts';
 export { IncomingConnection, type Rejection } from './tcp/incoming.ts';
 export type { IncomingHandler, TcpListener } from './tcp/listeners.ts';
-export type { ConnectionError, TcpOptions, TcpState } from './tcp/tcb.ts';
+export { type ConnectionError, type TcpOptions, type TcpState, UNREACHABLE_ERRORS } from './tcp/tcb.ts';
 export {
   type DatagramHandler,
   UdpFlow,

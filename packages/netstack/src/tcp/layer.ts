@@ -16,7 +16,7 @@ import { processSegment } from './input.ts';
 import { type IncomingHandler, Listeners, type TcpListener } from './listeners.ts';
 import { output, writeControl } from './output.ts';
 import { ACK, FIN, RST, SYN, Segment, parseSegment } from './segment.ts';
-import { type ConnectionError, EVENT_WRITABLE, Tcb, type TcpHost, type TcpOptions } from './tcb.ts';
+import { EVENT_WRITABLE, Tcb, type TcpHost, type TcpOptions, UNREACHABLE_ERRORS } from './tcb.ts';
 import { type TimeWait, TimeWaits } from './time-wait.ts';
 import { processTimeouts } from './timeouts.ts';
 
@@ -43,14 +43,6 @@ const FIRST_EPHEMERAL_PORT = 32_768;
 const QUOTE_LENGTH = 120;
 /** Connections told of free memory in one flush. */
 const FED_AT_ONCE = 64;
-
-const UNREACHABLE_ERRORS: Readonly<Record<UnreachableReason, ConnectionError>> = {
-  'network-unreachable': 'ENETUNREACH',
-  'host-unreachable': 'EHOSTUNREACH',
-  'port-unreachable': 'ECONNREFUSED',
-  'protocol-unreachable': 'ECONNREFUSED',
-  prohibited: 'EACCES',
-};
 
 export class TcpLayer implements TcpHost, IncomingHost {
   readonly writer: PacketWriter;

@@ -7,7 +7,7 @@ import type { IpAddress } from '../address.ts';
 import { type BufferSource, ByteRing } from '../byte-ring.ts';
 import type { DropCounters } from '../drops.ts';
 import type { FlowEntry } from '../flow-table.ts';
-import { addressSum } from '../icmp.ts';
+import { type UnreachableReason, addressSum } from '../icmp.ts';
 import { PROTOCOL_TCP, ipHeaderLength } from '../ip.ts';
 import type { PacketWriter } from '../output.ts';
 import type { Timed } from '../timer-heap.ts';
@@ -37,6 +37,15 @@ export type ConnectionError =
   | 'ENETUNREACH'
   | 'EACCES'
   | 'ENOBUFS';
+
+/** What an ICMP error comes to for a connection, and for a connected UDP socket. */
+export const UNREACHABLE_ERRORS: Readonly<Record<UnreachableReason, ConnectionError>> = {
+  'network-unreachable': 'ENETUNREACH',
+  'host-unreachable': 'EHOSTUNREACH',
+  'port-unreachable': 'ECONNREFUSED',
+  'protocol-unreachable': 'ECONNREFUSED',
+  prohibited: 'EACCES',
+};
 
 /** Times in milliseconds, sizes in bytes. */
 export interface TcpOptions {

@@ -1,13 +1,21 @@
 /** A UDP socket of a tunnel, shaped and behaving like dgram.Socket. */
 import { EventEmitter } from 'node:events';
 import { isIP } from 'node:net';
-import { parseAddress, type Endpoint, type UdpSocket } from '@sealane/netstack';
+import {
+  parseAddress,
+  type Endpoint,
+  UNREACHABLE_ERRORS,
+  type UdpSocket,
+  type UnreachableReason,
+} from '@sealane/netstack';
 import type { Deliverable, StackDevice } from '../devices/netstack.ts';
 import { networkError } from './errors.ts';
 import type { DatagramSocket, RemoteAddress, SocketAddress } from './types.ts';
 
 /** Datagrams beyond what may wait for the program are dropped, as a kernel's receive buffer does it. */
 const RECEIVE_BYTES = 2 ** 20;
+
+type Sent = (error: Error | null) => void;
 
 export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket, Deliverable {
   readonly #device: StackDevice;
@@ -18,6 +26,8 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
   #queuedBytes = 0;
   #isScheduled = false;
   #isClosed = false;
+  /** Where it is connected to; 'connecting' while the name is looked up. */
+  #remote: Endpoint | 'connecting' | undefined;
 
   /** @internal Made by `createSocket` of a network. */
   constructor(device: StackDevice, type: 'udp4' | 'udp6', resolve: (name: string) => Promise<readonly string[]>) {
@@ -40,15 +50,47 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     return this;
   }
 
+  /** Emits 'connect', or 'error' when the name has no address; a destination that refuses is an 'error' later on. */
+  connect(port: number, address: string, callback?: () => void): void {
+    this.#check();
+    checkPort(port);
+    if (this.#remote !== undefined) throw socketError('ERR_SOCKET_DGRAM_IS_CONNECTED', 'Already connected');
+    if (callback !== undefined) this.once('connect', callback);
+    this.#remote = 'connecting';
+    void this.#connect(port, address);
+  }
+
+  disconnect(): void {
+    this.#connectedTo();
+    this.#remote = undefined;
+  }
+
+  remoteAddress(): SocketAddress {
+    const { address, port } = this.#connectedTo();
+    return { address: address.toString(), family: this.#family, port };
+  }
+
+  /** Sends one datagram to where the socket is connected to. */
+  send(message: Uint8Array | string, callback?: Sent): void;
   /**
    * Sends one datagram; a name is looked up first. Without a callback a failure is an 'error' event. What the stack has
    * no room for is lost, as with any datagram.
    */
-  send(message: Uint8Array | string, port: number, address: string, callback?: (error: Error | null) => void): void {
+  send(message: Uint8Array | string, port: number, address: string, callback?: Sent): void;
+  send(message: Uint8Array | string, first?: number | Sent, address?: string, last?: Sent): void {
     this.#check();
     const data = typeof message === 'string' ? Buffer.from(message) : message;
-    if (!Number.isInteger(port) || port < 1 || port > 65_535)
-      throw new RangeError(`port must be 1 to 65535, got ${port}`);
+    if (typeof first !== 'number' || address === undefined) {
+      const remote = this.#connectedTo();
+      this.#sendTo(data, remote.port, remote.address.toString(), typeof first === 'function' ? first : last);
+      return;
+    }
+    if (this.#remote !== undefined) throw socketError('ERR_SOCKET_DGRAM_IS_CONNECTED', 'Already connected');
+    this.#sendUnconnected(data, first, address, last);
+  }
+
+  #sendUnconnected(data: Uint8Array, port: number, address: string, callback: Sent | undefined): void {
+    checkPort(port);
     if (isIP(address) !== 0) {
       this.#sendTo(data, port, address, callback);
       return;
@@ -60,7 +102,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     this.#check();
     const socket = this.#socket;
     if (socket === undefined) throw networkError('EBADF', { syscall: 'getsockname' });
-    const family = this.#type === 'udp4' ? 'IPv4' : 'IPv6';
+    const family = this.#family;
     return { address: socket.address?.toString() ?? (family === 'IPv4' ? '0.0.0.0' : '::'), family, port: socket.port };
   }
 
@@ -96,8 +138,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     for (const { data, remote } of queue) {
       if (this.#isClosed) return;
       const address = remote.address.toString();
-      const family = this.#type === 'udp4' ? 'IPv4' : 'IPv6';
-      const from: RemoteAddress = { address, family, port: remote.port, size: data.length };
+      const from: RemoteAddress = { address, family: this.#family, port: remote.port, size: data.length };
       this.emit('message', data, from);
     }
   }
@@ -111,6 +152,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
         port,
         ...(own !== undefined && { address: own }),
         onMessage: (data, remote) => this.#received(data, remote),
+        onUnreachable: (remote, reason) => this.#unreachable(remote, reason),
       });
     } catch (cause) {
       throw networkError('EADDRINUSE', { syscall: 'bind', address: address ?? '0.0.0.0', port, cause });
@@ -121,28 +163,36 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     return this.#socket;
   }
 
-  async #sendToName(
-    data: Uint8Array,
-    port: number,
-    name: string,
-    callback: ((error: Error | null) => void) | undefined,
-  ): Promise<void> {
+  async #connect(port: number, name: string): Promise<void> {
     try {
-      const found = await this.#resolve(name);
-      const match = found.find((candidate) => candidate.includes(':') === (this.#type === 'udp6'));
-      if (match === undefined) throw networkError('ENETUNREACH', { syscall: 'send', address: name, port });
-      if (!this.#isClosed) this.#sendTo(data, port, match, callback);
+      const address = parseAddress(await this.#lookup(name, port, 'connect'))!;
+      if (this.#isClosed) return;
+      if (this.#socket === undefined) this.#open(0, undefined);
+      this.#remote = { address, port };
+      this.emit('connect');
+    } catch (error) {
+      this.#remote = undefined;
+      this.#report(error as Error, undefined);
+    }
+  }
+
+  async #sendToName(data: Uint8Array, port: number, name: string, callback: Sent | undefined): Promise<void> {
+    try {
+      const address = await this.#lookup(name, port, 'send');
+      if (!this.#isClosed) this.#sendTo(data, port, address, callback);
     } catch (error) {
       this.#report(error as Error, callback);
     }
   }
 
-  #sendTo(
-    data: Uint8Array,
-    port: number,
-    address: string,
-    callback: ((error: Error | null) => void) | undefined,
-  ): void {
+  async #lookup(name: string, port: number, syscall: string): Promise<string> {
+    const found = await this.#resolve(name);
+    const match = found.find((candidate) => candidate.includes(':') === (this.#type === 'udp6'));
+    if (match === undefined) throw networkError('ENETUNREACH', { syscall, address: name, port });
+    return match;
+  }
+
+  #sendTo(data: Uint8Array, port: number, address: string, callback: Sent | undefined): void {
     const remote = parseAddress(address);
     const family = this.#type === 'udp4' ? 4 : 6;
     if (remote?.family !== family) {
@@ -159,7 +209,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     if (callback !== undefined) process.nextTick(() => callback(null));
   }
 
-  #report(error: Error, callback: ((error: Error | null) => void) | undefined): void {
+  #report(error: Error, callback: Sent | undefined): void {
     process.nextTick(() => {
       if (callback !== undefined) callback(error);
       else if (!this.#isClosed) this.emit('error', error);
@@ -167,7 +217,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
   }
 
   #received(data: Uint8Array, remote: Endpoint): void {
-    if ((remote.address.family === 4) !== (this.#type === 'udp4')) return;
+    if ((remote.address.family === 4) !== (this.#type === 'udp4') || !this.#isFrom(remote)) return;
     if (this.#queuedBytes + data.length > RECEIVE_BYTES) return;
     this.#queuedBytes += data.length;
     this.#queue.push({ data: Buffer.from(data), remote });
@@ -176,7 +226,38 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     this.#device.schedule(this);
   }
 
-  #check(): void {
-    if (this.#isClosed) throw Object.assign(new Error('Not running'), { code: 'ERR_SOCKET_DGRAM_NOT_RUNNING' });
+  /** As with any system, only a socket that is connected is told. */
+  #unreachable(remote: Endpoint, reason: UnreachableReason): void {
+    if (typeof this.#remote !== 'object' || !this.#isFrom(remote)) return;
+    const details = { syscall: 'recvmsg', address: remote.address.toString(), port: remote.port };
+    this.#report(networkError(UNREACHABLE_ERRORS[reason], details), undefined);
   }
+
+  #isFrom({ address, port }: Endpoint): boolean {
+    const remote = this.#remote;
+    return typeof remote !== 'object' || (remote.port === port && remote.address.equals(address));
+  }
+
+  #connectedTo(): Endpoint {
+    this.#check();
+    if (typeof this.#remote !== 'object') throw socketError('ERR_SOCKET_DGRAM_NOT_CONNECTED', 'Not connected');
+    return this.#remote;
+  }
+
+  get #family(): 'IPv4' | 'IPv6' {
+    return this.#type === 'udp4' ? 'IPv4' : 'IPv6';
+  }
+
+  #check(): void {
+    if (this.#isClosed) throw socketError('ERR_SOCKET_DGRAM_NOT_RUNNING', 'Not running');
+  }
+}
+
+function checkPort(port: number): void {
+  if (!Number.isInteger(port) || port < 1 || port > 65_535)
+    throw new RangeError(`port must be 1 to 65535, got ${port}`);
+}
+
+function socketError(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
 }

@@ -66,9 +66,18 @@ export interface RemoteAddress {
   readonly size: number;
 }
 
-/** A UDP socket; dgram.Socket is one. Emits 'listening', 'message' (Uint8Array, RemoteAddress), 'error' and 'close'. */
+/**
+ * A UDP socket; dgram.Socket is one. Emits 'listening', 'connect', 'message' (Uint8Array, RemoteAddress), 'error' and
+ * 'close'. One that is connected hears that its destination refuses, as an 'error' with code ECONNREFUSED.
+ */
 export interface DatagramSocket extends EventEmitter {
   bind(port?: number, address?: string, callback?: () => void): this;
+  /** Sends and receives only there from now on. */
+  connect(port: number, address: string, callback?: () => void): void;
+  disconnect(): void;
+  remoteAddress(): SocketAddress;
+  /** When connected. */
+  send(message: Uint8Array, callback?: (error: Error | null) => void): void;
   send(message: Uint8Array, port: number, address: string, callback?: (error: Error | null) => void): void;
   address(): SocketAddress;
   close(callback?: () => void): this;

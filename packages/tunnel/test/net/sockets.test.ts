@@ -245,6 +245,63 @@ describe.each(worlds)('a connection of %s', (_name, world) => {
   });
 });
 
+describe.each(worlds)('a connected UDP socket of %s', (_name, world) => {
+  it('speaks to its destination alone, by an address', async () => {
+    const { client, server, host } = world();
+    const [far, stranger] = [server.createSocket('udp4'), server.createSocket('udp4')];
+    for (const socket of [far, stranger]) {
+      socket.bind(0, host);
+      await once(socket, 'listening');
+    }
+    const socket = client.createSocket('udp4');
+    expect(() => socket.remoteAddress()).toThrow(expect.objectContaining({ code: 'ERR_SOCKET_DGRAM_NOT_CONNECTED' }));
+    const { port } = far.address();
+    socket.connect(port, host);
+    await once(socket, 'connect');
+    expect(socket.remoteAddress()).toMatchObject({ address: host, port, family: 'IPv4' });
+    const again = (): void => socket.connect(port, host);
+    expect(again).toThrow(expect.objectContaining({ code: 'ERR_SOCKET_DGRAM_IS_CONNECTED' }));
+    const asked = once(far, 'message') as Promise<[Uint8Array, { address: string; port: number }]>;
+    await new Promise<void>((resolve, reject) => {
+      socket.send(Buffer.from('question'), (error) => (error === null ? resolve() : reject(error)));
+    });
+    const [question, from] = await asked;
+    expect(Buffer.from(question).toString()).toBe('question');
+    const heard: string[] = [];
+    socket.on('message', (message: Uint8Array) => heard.push(Buffer.from(message).toString()));
+    stranger.send(Buffer.from('spoofed'), from.port, from.address);
+    await sleep(50);
+    far.send(Buffer.from('answer'), from.port, from.address);
+    await expect.poll(() => heard).toEqual(['answer']);
+    socket.disconnect();
+    expect(() => socket.remoteAddress()).toThrow(expect.objectContaining({ code: 'ERR_SOCKET_DGRAM_NOT_CONNECTED' }));
+    for (const open of [socket, far, stranger]) open.close();
+  });
+
+  it('hears that a port is closed, and one that is not connected does not', async () => {
+    const { client, server, host } = world();
+    const gone = server.createSocket('udp4');
+    gone.bind(0, host);
+    await once(gone, 'listening');
+    const { port } = gone.address();
+    gone.close();
+    await once(gone, 'close');
+    const deaf = client.createSocket('udp4');
+    const errors: unknown[] = [];
+    deaf.on('error', (error) => errors.push(error));
+    deaf.send(Buffer.from('x'), port, host);
+    const socket = client.createSocket('udp4');
+    socket.connect(port, host);
+    await once(socket, 'connect');
+    socket.send(Buffer.from('x'));
+    const [error] = (await once(socket, 'error')) as unknown[];
+    expect(error).toMatchObject({ code: 'ECONNREFUSED', syscall: 'recvmsg' });
+    expect(errors).toEqual([]);
+    socket.close();
+    deaf.close();
+  });
+});
+
 describe('a stack', () => {
   it('carries IPv6', async () => {
     const far = await listening(pair.right, (socket) => socket.end(socket.remoteAddress), RIGHT6);
