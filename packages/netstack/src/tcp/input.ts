@@ -122,7 +122,7 @@ function establish(t: Tcb, segment: Segment, now: number): void {
   t.retransmitKind = 'none';
   t.retransmitAt = Infinity;
   t.progressAt = now;
-  t.sndWnd = (segment.flags & SYN) === 0 ? segment.window * 2 ** t.sndScale : segment.window;
+  t.sndWnd = (segment.flags & SYN) === 0 ? segment.window * (1 << t.sndScale) : segment.window;
   t.maxSndWnd = Math.max(t.maxSndWnd, t.sndWnd);
   t.tuneAt = now;
   t.rcvRtt = t.rtt.srtt;
@@ -153,7 +153,7 @@ function takeAck(t: Tcb, segment: Segment, start: number, now: number): boolean 
   let windowChanged = false;
   // RFC 9293 §3.10.7.4: only a newer segment speaks for the window.
   if (t.sndWl1 < start || (t.sndWl1 === start && t.sndWl2 <= ack)) {
-    const window = segment.window * 2 ** t.sndScale;
+    const window = segment.window * (1 << t.sndScale);
     windowChanged = window !== t.sndWnd;
     t.sndWnd = window;
     t.sndWl1 = start;

@@ -275,9 +275,9 @@ function advertise(t: Tcb, isSyn: boolean): number {
   const scale = isSyn ? 0 : t.rcvScale;
   let edge = t.rcvNxt + (free < Math.min(t.rcvMss, t.rcvLimit / 2) ? 0 : free);
   if (edge < t.rcvEdge) edge = t.rcvEdge;
-  const field = Math.min(65_535, Math.ceil((edge - t.rcvNxt) / 2 ** scale));
+  const field = Math.min(65_535, Math.ceil((edge - t.rcvNxt) / (1 << scale)));
   // Rounding up keeps the right edge where it was promised (RFC 7323 §2.4).
-  t.rcvEdge = Math.max(t.rcvEdge, t.rcvNxt + field * 2 ** scale);
+  t.rcvEdge = Math.max(t.rcvEdge, t.rcvNxt + field * (1 << scale));
   return field;
 }
 

@@ -8,6 +8,7 @@
  */
 import { Device, dropVerdict, PacketBatch, VERDICT, type DeviceSecrets } from '@sealane/protocol';
 import { addressOf, foreignAsync } from '../linux/foreign.ts';
+import { LowPool, type LowSlot } from '../linux/low-memory.ts';
 import { errorNumbers, type LinuxUdp } from '../linux/udp.ts';
 import { DeviceClosedError } from '../model.ts';
 import type { Lane, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from '../model.ts';
@@ -23,6 +24,9 @@ const SEND_ROOM = 2 ** 18;
 /** Behind the packets: one datagram that is not one. */
 const CONTROL_ROOM = 2_048;
 const RECEIVE_ROOM = 2 ** 16 + 256;
+/** Before the first packet: ciphers work on a packet where it lies only behind a block of theirs. */
+const MARGIN = 64;
+const RECEIVE = MARGIN + SEND_ROOM + CONTROL_ROOM;
 const RECEIVED_PACKETS = 512;
 const MESSAGES_PER_TURN = 8;
 const BATCHES_PER_TURN = 4;
@@ -37,6 +41,8 @@ const LONGEST_TIMEOUT = 2 ** 31 - 1;
 const NO_ROUTE = dropVerdict('no-route');
 const NO_ENDPOINT = dropVerdict('no-endpoint');
 
+/** The memory of closed lanes serves the next ones, as low memory stays for as long as its thread. */
+const memories = new LowPool(RECEIVE + MARGIN + RECEIVE_ROOM);
 let lanes = 0;
 
 /** Why this lane cannot carry the device, or undefined when it can. */
@@ -56,12 +62,11 @@ export class StackLane implements Lane {
   readonly #faults = new Faults();
   readonly #notes: string[] = [];
   readonly #errors = errorNumbers('EAGAIN', 'EINTR');
-  readonly #sendBytes = new Uint8Array(new ArrayBuffer(SEND_ROOM + CONTROL_ROOM));
-  readonly #outbound = new PacketBatch(this.#sendBytes.subarray(0, SEND_ROOM), SEND_PACKETS);
+  readonly #memory: LowSlot = memories.take();
+  readonly #outbound = new PacketBatch(this.#memory.bytes.subarray(MARGIN, MARGIN + SEND_ROOM), SEND_PACKETS);
   readonly #ecn = new Uint8Array(SEND_PACKETS);
-  readonly #receiveBytes = new Uint8Array(new ArrayBuffer(RECEIVE_ROOM));
-  readonly #receiveAt: number = addressOf(this.#receiveBytes);
-  readonly #received = new PacketBatch(this.#receiveBytes, RECEIVED_PACKETS);
+  readonly #received = new PacketBatch(this.#memory.bytes.subarray(RECEIVE + MARGIN), RECEIVED_PACKETS);
+  readonly #receiveAt: number = this.#memory.address + RECEIVE + MARGIN;
   readonly #outlet: Outlet;
   /** struct pollfd of the two sockets. */
   readonly #entries = new DataView(new ArrayBuffer(2 * POLL_ENTRY));
@@ -87,7 +92,7 @@ export class StackLane implements Lane {
       random: randomSecret,
       ...(floor !== undefined && { timestampFloor: floor }),
     });
-    this.#outlet = new Outlet(addressOf(this.#sendBytes), this.#faults, this.#notes, (peer) =>
+    this.#outlet = new Outlet(this.#memory.address + MARGIN, this.#faults, this.#notes, (peer) =>
       this.#core.forgetSource(peer),
     );
   }
@@ -103,6 +108,7 @@ export class StackLane implements Lane {
     } catch (error) {
       lane.#core.close();
       lane.#outlet.close();
+      memories.give(lane.#memory);
       lane.#timestamps?.close();
       throw error;
     }
@@ -302,7 +308,7 @@ export class StackLane implements Lane {
       this.#faults.add('timestamp-file-failed');
     }
     for (const { bytes, endpoint, kind, peer } of datagrams) {
-      this.#sendBytes.set(bytes, SEND_ROOM);
+      this.#memory.bytes.set(bytes, MARGIN + SEND_ROOM);
       const trafficClass = kind === 'handshake' ? HANDSHAKE_TRAFFIC_CLASS : 0;
       this.#outlet.sendOne(endpoint, peer, SEND_ROOM, bytes.length, trafficClass);
     }
@@ -332,6 +338,7 @@ export class StackLane implements Lane {
       this.#core.close();
       this.#up = false;
       this.#outlet.close();
+      memories.give(this.#memory);
       await this.#packets.close();
       this.#onEvent({ type: 'closed', ...(error !== undefined && { error }) });
     })();

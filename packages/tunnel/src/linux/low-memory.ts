@@ -8,7 +8,7 @@ const PROT_READ_WRITE = 3;
 /** MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT. */
 const MAP_LOW = 0x62;
 const LOW = 2 ** 31;
-const SLAB_SLOTS = 256;
+const SLAB_BYTES = 2 ** 16;
 
 const mapped: { readonly address: number; readonly size: number }[] = [];
 
@@ -42,7 +42,7 @@ export class LowPool {
   readonly #size: number;
   readonly #free: LowSlot[] = [];
 
-  /** `size` in bytes, a multiple of 16. */
+  /** `size` in bytes, a multiple of 16. Small pieces are mapped many at a time, large ones one by one. */
   constructor(size: number) {
     this.#size = size;
   }
@@ -60,8 +60,9 @@ export class LowPool {
   }
 
   #grow(): void {
-    const buffer = lowBuffer(SLAB_SLOTS * this.#size);
-    for (let i = SLAB_SLOTS - 1; i >= 0; i--) {
+    const slots = Math.max(1, Math.floor(SLAB_BYTES / this.#size));
+    const buffer = lowBuffer(slots * this.#size);
+    for (let i = slots - 1; i >= 0; i--) {
       const bytes = new Uint8Array(buffer, i * this.#size, this.#size);
       const words = new Uint32Array(buffer, i * this.#size, this.#size / 4);
       this.#free.push({ bytes, words, address: addressOf(bytes) });
