@@ -48,13 +48,13 @@ function install() {
 
 function build() {
   const started = Date.now();
-  const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
-  const { error, status } = spawnSync(process.execPath, [tsc, '-b', 'tsconfig.build.json'], {
-    cwd: root,
-    stdio: ['ignore', 2, 2],
-  });
-  if (error !== undefined) fail(`could not start tsc: ${error.message}`);
-  if (status !== 0) fail('the build failed: fix the errors above and try again');
+  const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+  for (const [program, ...args] of scripts.build.split(' && ').map((step) => step.split(' '))) {
+    const script = join(root, 'node_modules', program === 'tsc' ? 'typescript/bin/tsc' : 'rolldown/bin/cli.mjs');
+    const { error, status } = spawnSync(process.execPath, [script, ...args], { cwd: root, stdio: ['ignore', 2, 2] });
+    if (error !== undefined) fail(`could not start ${program}: ${error.message}`);
+    if (status !== 0) fail('the build failed: fix the errors above and try again');
+  }
   if (Date.now() - started > 1000) say(`built in ${seconds(started)}`);
 }
 

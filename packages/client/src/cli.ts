@@ -67,9 +67,10 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
   )
     .argument('<ifname>', 'name of the interface')
     .addOption(laneOption())
-    .action(async (name: string, options: { lane: LaneKind | 'auto' }) =>
-      done(await (await import('./commands/device.ts')).device(name, options)),
-    );
+    .action(async (name: string, options: { lane: LaneKind | 'auto' }) => {
+      (await import('./up/confine.ts')).confineDevice();
+      done(await (await import('./commands/device.ts')).device(name, options));
+    });
   addUp(add, done);
   add(
     'status',
@@ -134,9 +135,10 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     )
     .addOption(new Option('--log-format <format>', 'how to say what happens').choices(['text', 'json']).default('text'))
     .addOption(laneOption())
-    .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) =>
-      done(await (await import('./commands/up.ts')).up(config, options)),
-    );
+    .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
+      if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config);
+      done(await (await import('./commands/up.ts')).up(config, options));
+    });
   add(
     'sync',
     'make a running tunnel follow a changed file, without dropping sessions',

@@ -1,4 +1,4 @@
-import type { LaneKind } from '@sealane/tunnel';
+import { forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
 import type { ExitCode } from '../errors.ts';
 import { hostTunnel, inForeground, interfacePath } from '../hosting.ts';
 import { eventLine } from '../output/events.ts';
@@ -15,6 +15,7 @@ const DEFAULT_MTU = 1_420;
 /** An interface that waits to be configured with `wg`, until a signal, `sealane down` or its deletion. */
 export async function device(name: string, { lane }: DeviceOptions): Promise<ExitCode> {
   const path = interfacePath(name);
+  forbidCoreDumps();
   const stop = new Stop();
   const undo = new UndoStack();
   return inForeground(name, stop, undo, async () => {

@@ -1,4 +1,5 @@
-import { configPath, interfaceNameOf, readConfig, resolveConfig } from '../config-file.ts';
+import { readConfig, resolveConfig } from '../config-file.ts';
+import { configPath, interfaceNameOf } from '../config-path.ts';
 import { examineConfig } from '../doctor/config.ts';
 import { bad, type Finding, good, hint } from '../doctor/finding.ts';
 import { examinePath } from '../doctor/path.ts';

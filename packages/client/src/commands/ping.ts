@@ -8,7 +8,8 @@ import {
   readStatus,
   type TunnelConfig,
 } from '@sealane/tunnel';
-import { configPath, readConfig, resolveConfig } from '../config-file.ts';
+import { readConfig, resolveConfig } from '../config-file.ts';
+import { configPath } from '../config-path.ts';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { identityOf } from '../identity.ts';
 import { formatBytes, formatMilliseconds } from '../output/format.ts';

@@ -1,6 +1,7 @@
 import { isIP } from 'node:net';
 import { type LaneKind, openUserspaceTunnel, ResolveError, serveControl, type TunnelConfig } from '@sealane/tunnel';
-import { configPath, interfaceNameOf, readConfig } from '../config-file.ts';
+import { readConfig } from '../config-file.ts';
+import { configPath, interfaceNameOf } from '../config-path.ts';
 import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { eventLine } from '../output/events.ts';

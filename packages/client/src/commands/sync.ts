@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { ControlError, requestConfigure, requestReload } from '@sealane/tunnel';
-import { configPath, readConfig, resolveConfig } from '../config-file.ts';
+import { readConfig, resolveConfig } from '../config-file.ts';
+import { configPath } from '../config-path.ts';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { readJournal } from '../system/journal.ts';

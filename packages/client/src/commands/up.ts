@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
-import { CAPABILITY, confine, forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
-import { configPath, interfaceNameOf, readConfig } from '../config-file.ts';
+import { confine, forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
+import { readConfig } from '../config-file.ts';
+import { configPath, interfaceNameOf, isPipe } from '../config-path.ts';
 import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { createLog, type LogFormat } from '../output/log.ts';
@@ -10,6 +11,7 @@ import { Journal, readJournal, runtimeFolder } from '../system/journal.ts';
 import type { UndoStep } from '../system/steps.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
+import { capabilitiesFor } from '../up/confine.ts';
 import { detach } from '../up/detach.ts';
 import { remember, resolveOrRemember } from '../up/endpoint-memory.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
@@ -33,13 +35,11 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const path = found === '-' ? found : resolve(found);
   const name = options.name ?? interfaceNameOf(path);
   await freeControlPath(name);
-  // What comes through a pipe can be read once only.
-  if (path === '-') confine([CAPABILITY.netAdmin]);
   const config = await readConfig(path);
   checkHooks(config.interface, path);
   if (options.detach === true) return detach(name, argumentsOf(path, name, options));
   // Commands of the file do what they like, as they do with wg-quick.
-  if (path !== '-' && !hasHooks(config.interface)) confine([CAPABILITY.netAdmin]);
+  if (!isPipe(path) && !hasHooks(config.interface)) confine(capabilitiesFor(config.interface.listenPort));
   forbidCoreDumps();
 
   const log = createLog(options.logFormat);

@@ -1,6 +1,7 @@
 /** PreUp, PostUp, PreDown and PostDown: the only place where a shell runs anything. */
 import { spawn } from 'node:child_process';
 import type { InterfaceConfig } from '@sealane/tunnel';
+import { isPipe } from '../config-path.ts';
 import { badInput, CliError, EXIT } from '../errors.ts';
 import { cannotRun } from './program.ts';
 
@@ -19,8 +20,10 @@ export function hasHooks(own: InterfaceConfig): boolean {
  * has no owner. CliError that says so.
  */
 export function checkHooks(own: InterfaceConfig, path: string): void {
-  if (path !== '-' || !hasHooks(own)) return;
-  throw badInput('standard input: commands (PreUp, PostUp, PreDown, PostDown) are run from a file only');
+  if (!isPipe(path) || !hasHooks(own)) return;
+  throw badInput(
+    `${path === '-' ? 'standard input' : path}: commands (PreUp, PostUp, PreDown, PostDown) are run from a file only`,
+  );
 }
 
 /**

@@ -1,0 +1,27 @@
+import { existsSync, statSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { badInput } from './errors.ts';
+
+/** Where a bare name is looked for, as wg-quick does. */
+const FOLDERS = ['/etc/sealane', '/etc/wireguard'];
+const SUFFIX = '.conf';
+
+/** `wg0` stands for /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf unless a file of that name is here. */
+export function configPath(given: string): string {
+  if (given.includes('/') || given.endsWith(SUFFIX) || given === '-' || existsSync(given)) return given;
+  return FOLDERS.map((folder) => join(folder, given + SUFFIX)).find((path) => existsSync(path)) ?? given;
+}
+
+/** The interface that a file is for: its name without `.conf`. */
+export function interfaceNameOf(path: string): string {
+  const name = basename(path, SUFFIX);
+  if (!/^[a-zA-Z0-9_=+.-]{1,15}$/.test(name)) {
+    throw badInput(`${path}: the file name gives no interface name of 1 to 15 letters or digits: add --name NAME`);
+  }
+  return name;
+}
+
+/** Whether the configuration can be read once only: standard input, a FIFO. */
+export function isPipe(path: string): boolean {
+  return path === '-' || statSync(path, { throwIfNoEntry: false })?.isFile() === false;
+}
