@@ -5,8 +5,6 @@ const red = paint(31);
 const dim = paint(2);
 const bold = paint(1);
 
-const BARS = '▁▂▃▄▅▆▇█';
-
 /** Says what happens: steps that stay, and on a terminal one line below them that lives. */
 export class Display {
   finished = false;
@@ -55,11 +53,6 @@ export class Display {
     this.#live = false;
     process.stdout.write(`${text}\n`);
   }
-}
-
-export function sparkline(values) {
-  const top = Math.max(...values, 1);
-  return values.map((value) => BARS[Math.min(BARS.length - 1, Math.floor((value / top) * BARS.length))]).join('');
 }
 
 export function ms(value) {

@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readStatus } from '@sealane/tunnel';
-import { megabits, mebibytes, sparkline } from './display.mjs';
+import { sparkline } from '../../packages/client/dist/output/rates.js';
+import { megabits, mebibytes } from './display.mjs';
 
 const INTERVAL_MS = 200;
 const HISTORY = 24;

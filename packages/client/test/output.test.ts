@@ -2,6 +2,7 @@ import type { StatusReport } from '@sealane/tunnel';
 import { describe, expect, it } from 'vitest';
 import { CliError, errorCode, errorLine, EXIT } from '../src/errors.ts';
 import { formatBytes, formatDuration, formatMilliseconds, formatRate, parseSize } from '../src/output/format.ts';
+import { RateHistory } from '../src/output/rates.ts';
 import { formatStatus } from '../src/output/status.ts';
 import { styleFor } from '../src/output/terminal.ts';
 
@@ -26,7 +27,7 @@ describe('numbers for people', () => {
   it('rates and milliseconds', () => {
     expect(formatRate(1_250_000, 1_000)).toBe('10.0 Mbit/s');
     expect(formatRate(250_000_000, 1_000)).toBe('2.00 Gbit/s');
-    expect(formatRate(1, 0)).toBe('0.0 Mbit/s');
+    expect(formatRate(1, 0)).toBe('0.0 kbit/s');
     expect(formatMilliseconds(1.234)).toBe('1.23 ms');
     expect(formatMilliseconds(123.45)).toBe('123.5 ms');
   });
@@ -123,12 +124,31 @@ describe('formatStatus', () => {
     );
   });
 
-  it('shows rates against an earlier report', () => {
+  it('shows rates, and how they were, from the second look on', () => {
     const [peer] = report.peers;
-    const earlier = { ...report, peers: [{ ...peer!, rxBytes: 1_048, txBytes: 1_024 }] };
-    expect(formatStatus(report, plain, 1_063_000, { report: earlier, ms: 1_000 })).toContain(
-      '2.0 KiB in, 1.0 KiB out (0.0 Mbit/s in, 0.0 Mbit/s out)',
-    );
+    const look = (rxBytes: number): StatusReport => ({ ...report, peers: [{ ...peer!, rxBytes }] });
+    const history = new RateHistory();
+    history.add(look(0), 0);
+    expect(formatStatus(report, plain, 1_063_000, history)).not.toContain('bit/s');
+    for (const [at, rxBytes] of [
+      [1_000, 1_000_000],
+      [3_000, 1_000_000],
+      [4_000, 1_500_000],
+    ] as const) {
+      history.add(look(rxBytes), at);
+    }
+    const text = formatStatus(report, plain, 1_063_000, history);
+    expect(text).toContain('    in            4.0 Mbit/s    █▁▅\n    out           0.0 kbit/s    ▁▁▁\n');
+  });
+
+  it('keeps a bounded history, and takes a peer that begins anew', () => {
+    const [peer] = report.peers;
+    const history = new RateHistory();
+    for (let i = 0; i < 100; i++) history.add({ ...report, peers: [{ ...peer!, rxBytes: 1_000 * i }] }, 1_000 * i);
+    history.add({ ...report, peers: [{ ...peer!, rxBytes: 5 }] }, 100_000);
+    const { received } = history.of('wg0', 'PEER=')!;
+    expect(received).toHaveLength(30);
+    expect(received.slice(-2)).toEqual([1_000, 0]);
   });
 
   it('says what is not there yet', () => {

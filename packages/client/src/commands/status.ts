@@ -1,6 +1,7 @@
 import { ControlError, listControls, readStatus, type StatusReport } from '@sealane/tunnel';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
+import { RateHistory } from '../output/rates.ts';
 import { formatStatus } from '../output/status.ts';
 import { note, print, printJson, styleFor } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
@@ -18,18 +19,18 @@ const HOME_AND_CLEAR = '\u001b[H\u001b[J';
 export async function status(name: string | undefined, options: StatusOptions): Promise<ExitCode> {
   if (name !== undefined) interfacePath(name);
   if (options.watch !== true) {
-    await show(name, await collect(name), [], options);
+    await show(name, await collect(name), options);
     return EXIT.ok;
   }
   const stop = new Stop();
-  let before: readonly StatusReport[] = [];
+  const history = new RateHistory();
   try {
     while (stop.reason === undefined) {
       const reports = await collect(name);
+      for (const report of reports) history.add(report, performance.now());
       if (options.json !== true && process.stdout.isTTY)
         await print(`${HOME_AND_CLEAR}${new Date().toLocaleTimeString()}`);
-      await show(name, reports, before, options);
-      before = reports;
+      await show(name, reports, options, history);
       await stop.sleep(WATCH_INTERVAL);
     }
   } finally {
@@ -55,8 +56,8 @@ async function collect(name: string | undefined): Promise<readonly StatusReport[
 async function show(
   name: string | undefined,
   reports: readonly StatusReport[],
-  before: readonly StatusReport[],
   options: StatusOptions,
+  history?: RateHistory,
 ): Promise<void> {
   if (options.json === true) {
     await printJson(name === undefined ? reports : reports[0]);
@@ -65,14 +66,6 @@ async function show(
   if (reports.length === 0) note('sealane: no tunnel is running here');
   const style = styleFor(process.stdout);
   const now = Date.now();
-  const blocks = reports.map((report) => {
-    const earlier = before.find((entry) => entry.name === report.name);
-    return formatStatus(
-      report,
-      style,
-      now,
-      earlier === undefined ? undefined : { report: earlier, ms: WATCH_INTERVAL },
-    );
-  });
+  const blocks = reports.map((report) => formatStatus(report, style, now, history));
   if (blocks.length > 0) await print(blocks.join('\n\n'));
 }

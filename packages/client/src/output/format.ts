@@ -13,8 +13,9 @@ export function formatBytes(bytes: number): string {
 
 /** Bits a second for people, such as 943.2 Mbit/s. */
 export function formatRate(bytes: number, elapsedMs: number): string {
-  const megabits = elapsedMs > 0 ? (bytes * 8) / elapsedMs / 1_000 : 0;
-  return megabits >= 1_000 ? `${(megabits / 1_000).toFixed(2)} Gbit/s` : `${megabits.toFixed(1)} Mbit/s`;
+  const kilobits = elapsedMs > 0 ? (bytes * 8) / elapsedMs : 0;
+  if (kilobits < 1_000) return `${kilobits.toFixed(1)} kbit/s`;
+  return kilobits >= 1e6 ? `${(kilobits / 1e6).toFixed(2)} Gbit/s` : `${(kilobits / 1_000).toFixed(1)} Mbit/s`;
 }
 
 export function formatMilliseconds(milliseconds: number): string {

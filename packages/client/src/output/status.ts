@@ -1,17 +1,12 @@
 import type { PeerReport, StatusReport } from '@sealane/tunnel';
 import { formatBytes, formatDuration, formatMilliseconds, formatRate } from './format.ts';
+import { sparkline, type RateHistory } from './rates.ts';
 import type { Style } from './terminal.ts';
-
-/** The same tunnel some time ago, for rates. */
-export interface Earlier {
-  readonly report: StatusReport;
-  readonly ms: number;
-}
 
 const LABEL_WIDTH = 14;
 
-/** A tunnel for people; `now` is Unix milliseconds. */
-export function formatStatus(report: StatusReport, style: Style, now: number, earlier?: Earlier): string {
+/** A tunnel for people, with its rates if it was looked at before; `now` is Unix milliseconds. */
+export function formatStatus(report: StatusReport, style: Style, now: number, history?: RateHistory): string {
   const { name, lane, crypto, listenPort, fwmark, mtu, up } = report;
   const facts = [
     up ? style.green('up') : style.red('down'),
@@ -25,28 +20,34 @@ export function formatStatus(report: StatusReport, style: Style, now: number, ea
   return [
     `${style.bold(name)}  ${facts.join(', ')}`,
     field('public key', report.publicKey ?? style.yellow('no private key is set'), style),
-    ...report.peers.flatMap((peer) => ['', ...peerLines(peer, style, now, earlier)]),
+    ...report.peers.flatMap((peer) => ['', ...peerLines(peer, style, now), ...rateLines(name, peer, style, history)]),
     ...countLines('drops', report.drops, style),
     ...countLines('faults', report.faults, style),
     ...report.notes.map((text) => field('note', text, style)),
   ].join('\n');
 }
 
-function peerLines(peer: PeerReport, style: Style, now: number, earlier?: Earlier): readonly string[] {
-  const before = earlier?.report.peers.find((entry) => entry.publicKey === peer.publicKey);
-  const rates =
-    before === undefined || earlier === undefined
-      ? ''
-      : ` (${formatRate(peer.rxBytes - before.rxBytes, earlier.ms)} in, ${formatRate(peer.txBytes - before.txBytes, earlier.ms)} out)`;
+function peerLines(peer: PeerReport, style: Style, now: number): readonly string[] {
   return [
     `  ${style.dim('peer')} ${style.bold(peer.publicKey)}`,
     field('endpoint', peer.endpoint ?? style.dim('not known yet'), style),
     field('allowed', peer.allowedIps.join(', ') || style.dim('nothing'), style),
     field('handshake', handshakeText(peer, style, now), style),
     field('session', sessionText(peer, style), style),
-    field('traffic', `${formatBytes(peer.rxBytes)} in, ${formatBytes(peer.txBytes)} out${rates}`, style),
+    field('traffic', `${formatBytes(peer.rxBytes)} in, ${formatBytes(peer.txBytes)} out`, style),
     ...extras(peer).map((text) => field('with', text, style)),
   ];
+}
+
+function rateLines(name: string, { publicKey }: PeerReport, style: Style, history?: RateHistory): readonly string[] {
+  const rates = history?.of(name, publicKey);
+  if (rates === undefined) return [];
+  return [
+    ['in', rates.received] as const,
+    ['out', rates.sent] as const,
+  ].map(([label, list]) =>
+    field(label, `${formatRate(list.at(-1) ?? 0, 1_000).padEnd(13)} ${style.cyan(sparkline(list))}`, style),
+  );
 }
 
 function handshakeText({ lastHandshake, handshakeMs }: PeerReport, style: Style, now: number): string {
