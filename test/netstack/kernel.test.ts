@@ -3,12 +3,14 @@
  * reorders and repeats packets.
  */
 import { fileURLToPath } from 'node:url';
-import type { ConnectionHandler, TcpConnection } from '@sealane/netstack';
+import type { TcpConnection } from '@sealane/netstack';
 import { describe, expect, it } from 'vitest';
 import { tcp } from '../../packages/netstack/test/support/packets.ts';
-import { Drain, Source } from '../../packages/netstack/test/support/sim.ts';
+import { Drain } from '../../packages/netstack/test/support/sim.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
-import { type Faults, KERNEL, STACK, Wire, type WireOptions, address } from './wire.ts';
+import { Both } from './both.ts';
+import { type Faults, STACK, address } from './relay.ts';
+import { KERNEL, Wire, type WireOptions } from './wire.ts';
 
 const PEER = fileURLToPath(new URL('./peer.mjs', import.meta.url));
 const MEBIBYTE = 2 ** 20;
@@ -75,38 +77,6 @@ async function listening(kernel: Host, plan: object): Promise<{ readonly result:
       return JSON.parse(running.stdout.slice('ready\n'.length)) as Talk;
     },
   };
-}
-
-/** Reads and checks one stream while writing another, and ends once it has written all. */
-class Both implements ConnectionHandler {
-  readonly source: Source;
-  readonly drain: Drain;
-  error: string | undefined;
-  closed = false;
-
-  constructor(send: number, sendSeed = 2, receiveSeed = 1) {
-    this.source = new Source(sendSeed, send);
-    this.drain = new Drain(receiveSeed);
-    // Only the source decides when this side ends.
-    this.drain.ended = true;
-  }
-
-  onConnect(connection: TcpConnection): void {
-    this.source.onConnect(connection);
-  }
-
-  onWritable(connection: TcpConnection): void {
-    this.source.onWritable(connection);
-  }
-
-  onReadable(connection: TcpConnection): void {
-    this.drain.onReadable(connection);
-  }
-
-  onClose(_connection: TcpConnection, error: string | undefined): void {
-    this.closed = true;
-    this.error = error;
-  }
 }
 
 /** Two connections, each with `bytes` both ways at once; returns how many of them the stack has received. */
