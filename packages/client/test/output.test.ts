@@ -96,7 +96,7 @@ describe('formatStatus', () => {
         lastHandshake: 1_000_000,
         handshakeMs: 12.5,
         sessions: 3,
-        session: { role: 'initiator', ageMs: 63_000, rekeyInMs: 57_000, expiresInMs: 117_000 },
+        session: { role: 'initiator', ageMs: 63_000, rekeyInMs: 57_000, expiresInMs: 117_000, hedged: false },
       },
     ],
   };

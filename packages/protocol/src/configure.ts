@@ -1,9 +1,21 @@
-/** Checks a `DeviceUpdate` before anything of it is applied: what is wrong is the caller's fault and named. */
-import { MIN_REKEY_INTERVAL, REKEY_AFTER_TIME } from './constants.ts';
+/**
+ * Checks a `DeviceUpdate` before anything of it is applied (what is wrong is the caller's fault and named), and applies what
+ * of it concerns handshakes with a peer.
+ */
+import {
+  MAX_POST_QUANTUM_INTERVAL,
+  MIN_POST_QUANTUM_INTERVAL,
+  MIN_REKEY_INTERVAL,
+  REKEY_AFTER_TIME,
+} from './constants.ts';
+import type { DeviceContext } from './context.ts';
+import type { CipherSuite } from './crypto.ts';
 import { CIPHER_SUITES } from './crypto.ts';
 import type { Endpoint } from './endpoint.ts';
 import { KEY_LENGTH } from './keys.ts';
 import type { DeviceUpdate, PeerUpdate, Prefix } from './model.ts';
+import type { Peer } from './peer.ts';
+import { PostQuantum } from './post-quantum.ts';
 
 const MAX_KEEPALIVE = 65_535;
 const MAX_MTU = 65_535;
@@ -16,6 +28,47 @@ export function checkUpdate(update: DeviceUpdate): void {
   for (const [i, peer] of (update.peers ?? []).entries()) checkPeer(peer, `peers[${i}]`);
 }
 
+/** Whatever of it changes takes effect with the next handshake. */
+export function configureHandshakes(context: DeviceContext, peer: Peer, update: PeerUpdate, now: number): void {
+  if (update.presharedKey !== undefined) changePresharedKey(context, peer, update.presharedKey);
+  if (update.cipherSuite !== undefined) changeCipherSuite(peer, update.cipherSuite);
+  if (update.rekeyInterval !== undefined) changeRekeyInterval(peer, update.rekeyInterval);
+  if (update.postQuantum !== undefined) changePostQuantum(context, peer, update.postQuantum, now);
+}
+
+/** What was derived under another configured key is void. */
+function changePresharedKey({ crypto }: DeviceContext, peer: Peer, presharedKey: Uint8Array): void {
+  if (crypto.equal(presharedKey, peer.presharedKey)) return;
+  peer.presharedKey.set(presharedKey);
+  peer.postQuantum?.wipe();
+}
+
+/** Sessions of the other suite end here. */
+function changeCipherSuite(peer: Peer, suite: CipherSuite): void {
+  if (suite === peer.cipherSuite) return;
+  peer.cipherSuite = suite;
+  peer.discardPending();
+  peer.keypairs.clear();
+}
+
+function changeRekeyInterval(peer: Peer, interval: number): void {
+  peer.rekeyInterval = interval;
+  const { current } = peer.keypairs;
+  if (current !== undefined && current.renewAt !== Infinity) current.renewAt = current.createdAt + interval;
+}
+
+function changePostQuantum(context: DeviceContext, peer: Peer, interval: number, now: number): void {
+  if (interval === 0) {
+    peer.postQuantum?.wipe();
+    peer.postQuantum = undefined;
+  } else if (peer.postQuantum !== undefined) {
+    peer.postQuantum.interval = interval;
+  } else {
+    peer.postQuantum = new PostQuantum(context, peer, interval);
+    if (peer.keypairs.current?.isInitiator === true) peer.postQuantum.sessionBegan(now);
+  }
+}
+
 function checkPeer(peer: PeerUpdate, name: string): void {
   checkKey(peer.publicKey, `${name}.publicKey`);
   if (peer.presharedKey !== undefined) checkKey(peer.presharedKey, `${name}.presharedKey`);
@@ -25,6 +78,9 @@ function checkPeer(peer: PeerUpdate, name: string): void {
   }
   if (peer.rekeyInterval !== undefined) {
     checkInteger(peer.rekeyInterval, MIN_REKEY_INTERVAL, REKEY_AFTER_TIME, `${name}.rekeyInterval`);
+  }
+  if (peer.postQuantum !== undefined && peer.postQuantum !== 0) {
+    checkInteger(peer.postQuantum, MIN_POST_QUANTUM_INTERVAL, MAX_POST_QUANTUM_INTERVAL, `${name}.postQuantum`);
   }
   if (peer.cipherSuite !== undefined && !CIPHER_SUITES.includes(peer.cipherSuite)) {
     throw new RangeError(`${name}.cipherSuite must be one of ${CIPHER_SUITES.join(', ')}`);

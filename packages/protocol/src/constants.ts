@@ -28,6 +28,11 @@ export const REKEY_AFTER_MESSAGES_HIGH: number = 2 ** 28;
 export const REJECT_AFTER_MESSAGES_HIGH = 0xffff_ffff;
 export const REJECT_AFTER_MESSAGES_LOW = 0xffff_dfff;
 
+/** How old a post-quantum preshared key may grow, unless an operator says otherwise within these bounds. */
+export const POST_QUANTUM_INTERVAL: number = 3_600_000;
+export const MIN_POST_QUANTUM_INTERVAL = 10_000;
+export const MAX_POST_QUANTUM_INTERVAL: number = 86_400_000;
+
 /** An operator may renew sessions earlier than the protocol, never later. */
 export const MIN_REKEY_INTERVAL = 10_000;
 

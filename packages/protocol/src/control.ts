@@ -8,8 +8,8 @@ import type { CipherSuite } from './crypto.ts';
 import { CIPHER_SUITES, wipe } from './crypto.ts';
 import type { DropReason } from './drops.ts';
 import type { Endpoint } from './endpoint.ts';
-import type { OpenedInitiation } from './handshake.ts';
-import { authenticateInitiation, consumeResponse, createResponse, openInitiation, wipePending } from './handshake.ts';
+import type { OpenedInitiation, TransportKeys } from './handshake.ts';
+import { authenticateInitiation, consumeResponse, createResponse, openInitiation } from './handshake.ts';
 import { KEY_LENGTH } from './keys.ts';
 import type { Initiation } from './messages.ts';
 import {
@@ -21,6 +21,7 @@ import {
   MESSAGE,
   RESPONSE,
 } from './messages.ts';
+import { forget } from './initiator.ts';
 import type { Peer } from './peer.ts';
 import type { RateLimiter } from './ratelimiter.ts';
 import { isAfter } from './tai64n.ts';
@@ -88,8 +89,11 @@ function receiveInitiation(
   }
   if (out.now - peer.lastInitiationAt < HANDSHAKE_INITIATION_INTERVAL) return refuse('initiation-flood');
 
-  const answer = createResponse(context.crypto, opened, context.random(KEY_LENGTH), peer.presharedKey);
+  const derived = peer.postQuantum?.askedFor(timestamp);
+  const presharedKey = derived?.key ?? peer.presharedKey;
+  const answer = createResponse(context.crypto, opened, context.random(KEY_LENGTH), presharedKey);
   if (answer === undefined) return 'handshake-failed';
+  if (derived !== undefined) peer.postQuantum?.keys.confirm(derived);
   peer.lastTimestamp = timestamp;
   peer.lastInitiationAt = out.now;
   if (peer.pending !== undefined) peer.pending.crossed = true;
@@ -99,7 +103,9 @@ function receiveInitiation(
 
   const entry: IndexEntry = { peer, keypair: undefined };
   const local = context.indexes.insert(entry);
-  peer.beginSession(answer.keys, entry, { local, remote: message.sender }, false, false, out.now);
+  const isInitiator = false;
+  const names = { localIndex: local, remoteIndex: message.sender, derivedKey: derived?.name ?? 0 };
+  peer.beginSession(answer.keys, entry, { ...names, isInitiator, yields: false }, out.now);
   const response = encodeResponse({ sender: local, receiver: message.sender, ...answer.message });
   peer.cookies.addMacs(response, out.now);
   out.datagrams.push({ endpoint: source, bytes: response, kind: 'handshake', peer });
@@ -139,7 +145,12 @@ function receiveResponse(
   const peer = entry?.peer;
   const pending = peer?.pending;
   if (entry === undefined || peer === undefined || pending?.index !== message.receiver) return 'unknown-index';
-  const keys = consumeResponse(context.crypto, pending, identity, peer.presharedKey, message);
+  const { derivedKey } = pending;
+  const consume = (presharedKey: Uint8Array): TransportKeys | undefined =>
+    consumeResponse(context.crypto, pending, identity, presharedKey, message);
+  // A peer that has lost the derived key answers with the configured one.
+  const hedged = derivedKey && consume(derivedKey.key);
+  const keys = hedged ?? consume(peer.presharedKey);
   if (keys === undefined) {
     out.events.push({
       type: 'handshake-refused',
@@ -149,13 +160,17 @@ function receiveResponse(
     });
     return 'handshake-failed';
   }
+  if (hedged !== undefined) peer.postQuantum?.keys.confirm(derivedKey!);
+  else if (derivedKey !== undefined) peer.postQuantum?.keys.lost(derivedKey);
   peer.pending = undefined;
-  wipePending(pending);
+  forget(pending);
   peer.heardFrom(source, out.now);
   peer.rxBytes += RESPONSE.length;
   peer.packetReceived(out.now, false);
   const yields = pending.crossed && hasLargerKey(identity, peer);
-  peer.beginSession(keys, entry, { local: message.receiver, remote: message.sender }, true, yields, out.now);
+  const derivedName = hedged === undefined ? 0 : derivedKey!.name;
+  const names = { localIndex: message.receiver, remoteIndex: message.sender, derivedKey: derivedName };
+  peer.beginSession(keys, entry, { ...names, isInitiator: true, yields }, out.now);
   peer.initiatedSession(pending.sentAt, out);
   return undefined;
 }

@@ -24,6 +24,8 @@ export interface DataPeer extends PeerHandle {
   sealed(keypair: Keypair, length: number, now: number): void;
   /** A datagram of `length` bytes, authentic and new, came on `keypair`. */
   opened(keypair: Keypair, length: number, endpoint: Endpoint | undefined, carriesData: boolean, now: number): void;
+  /** What came is no IP packet; false when it is nothing else that the peer wants either. */
+  takeOther(packet: Uint8Array, view: DataView, offset: number, length: number, now: number): boolean;
 }
 
 export interface PlaneState<P extends DataPeer> {
@@ -80,7 +82,7 @@ export class DataPlane<P extends DataPeer> {
 
   /**
    * Turns inbound datagrams, with their sources in `endpoints`, into IP packets where they lie.
-   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or what `control` took),
+   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or what `control` or the peer took),
    * `elsewhere` (as it came: another lane's) or a drop.
    */
   open(batch: PacketBatch, now: number): void {
@@ -147,7 +149,10 @@ export class DataPlane<P extends DataPeer> {
     if (isKeepalive) return VERDICT.consumed;
     const inner = batch.offsets[i]! + DATA.packet;
     const innerLength = ipPacketLength(view, inner, length - DATA.minimumLength);
-    if (innerLength === 0) return DROP.badInnerPacket;
+    if (innerLength === 0) {
+      const taken = peer.takeOther(batch.buffer, view, inner, length - DATA.minimumLength, now);
+      return taken ? VERDICT.consumed : DROP.badInnerPacket;
+    }
     const at = sourceOffset(view, inner);
     const owner = isIpv4(view, inner) ? this.allowedIps.lookup4(view, at) : this.allowedIps.lookup6(view, at);
     if (owner !== peer) return DROP.refusedSource;

@@ -12,7 +12,7 @@
  */
 import type { PacketBatch, PeerHandle } from './batch.ts';
 import { DeviceClock } from './clock.ts';
-import { checkUpdate } from './configure.ts';
+import { checkUpdate, configureHandshakes } from './configure.ts';
 import { HANDSHAKES_PER_TICK, MAX_PEERS } from './constants.ts';
 import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
 import { receiveHandshake } from './control.ts';
@@ -103,7 +103,7 @@ export class Device {
 
   /**
    * Turns inbound datagrams, with their sources in `endpoints`, into IP packets where they lie.
-   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a handshake message for the next tick) or a drop.
+   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a message for the next tick) or a drop.
    */
   open(batch: PacketBatch, now: number): void {
     this.#plane.open(batch, this.#clock.read(now));
@@ -270,9 +270,7 @@ export class Device {
       peer = new Peer(this.#context, update.publicKey);
       this.#peers.set(id, peer);
     }
-    if (update.presharedKey !== undefined) peer.presharedKey.set(update.presharedKey);
-    if (update.cipherSuite !== undefined) peer.changeCipherSuite(update.cipherSuite);
-    if (update.rekeyInterval !== undefined) peer.changeRekeyInterval(update.rekeyInterval);
+    configureHandshakes(this.#context, peer, update, now);
     if (update.replaceAllowedIps === true) this.#plane.allowedIps.removeOwner(peer);
     for (const prefix of update.allowedIps ?? []) {
       if (prefix.remove === true) this.#plane.allowedIps.remove(prefix, peer);

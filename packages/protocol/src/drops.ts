@@ -37,6 +37,8 @@ export const DROP_REASONS = [
   'bad-inner-packet',
   /** Data: the inner source address does not belong to this peer. */
   'refused-source',
+  /** Data: a message of the post-quantum exchange that is out of turn, too soon after the last or made of a bad key. */
+  'exchange-refused',
   /** Outbound: no IP packet. */
   'not-ip',
   /** Outbound: no peer owns the destination address. */

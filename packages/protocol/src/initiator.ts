@@ -1,17 +1,21 @@
 /** The initiator's first step: an initiation of our own, made and remembered until its response. */
 import type { DeviceContext, Outbox } from './context.ts';
-import { createInitiation, prologue, type PendingInitiation } from './handshake.ts';
+import { copySecret, wipe } from './crypto.ts';
+import type { DerivedKey } from './derived-keys.ts';
+import { createInitiation, prologue, wipePending, type PendingInitiation } from './handshake.ts';
 import { KEY_LENGTH } from './keys.ts';
 import { encodeInitiation } from './messages.ts';
 import type { Peer } from './peer.ts';
 import type { Timestamp } from './tai64n.ts';
-import { isAfter, timestampAfter } from './tai64n.ts';
+import { isAfter, labelled, timestampAfter } from './tai64n.ts';
 
 /** Our initiation that waits for its response. */
 export interface PendingHandshake extends PendingInitiation {
   readonly index: number;
   readonly sentAt: number;
   readonly timestamp: Timestamp;
+  /** A copy of the post-quantum preshared key that we asked for. */
+  readonly derivedKey: DerivedKey | undefined;
   /** The peer's own initiation arrived meanwhile. */
   crossed: boolean;
 }
@@ -30,13 +34,14 @@ export function initiate(
   const staticShared = peer.staticShared();
   if (identity === undefined || staticShared === undefined || peer.endpoint === undefined) return undefined;
   const timestamp = timestampAfter(laterOf(sentTimestamp, context.timestampFloor), out.unixMs);
+  const asked = peer.postQuantum?.keys.newestShared;
   const start = prologue(crypto, peer.cipherSuite, peer.publicKey);
   const created = createInitiation(crypto, start, {
     identity,
     remoteStatic: peer.publicKey,
     staticShared,
     ephemeralPrivate: random(KEY_LENGTH),
-    timestamp,
+    timestamp: labelled(timestamp, asked?.name ?? 0),
   });
   start.wipe();
   if (created === undefined) return undefined;
@@ -47,7 +52,14 @@ export function initiate(
   peer.cookies.addMacs(bytes, out.now);
   out.datagrams.push({ endpoint: peer.endpoint, bytes, kind: 'handshake', peer });
   peer.txBytes += bytes.length;
-  return { ...created.pending, index, sentAt: out.now, timestamp, crossed: false };
+  const derivedKey = asked && { ...asked, key: copySecret(asked.key) };
+  return { ...created.pending, index, sentAt: out.now, timestamp, derivedKey, crossed: false };
+}
+
+/** Erases what an initiation that is answered or given up leaves behind. */
+export function forget(pending: PendingHandshake): void {
+  wipePending(pending);
+  wipe(pending.derivedKey?.key);
 }
 
 function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {

@@ -19,6 +19,8 @@ export interface KeypairInput {
   readonly renewAt: number;
   /** Two handshakes crossed, and of the two initiators this one leaves renewal to the other. */
   readonly yields: boolean;
+  /** The name of the post-quantum preshared key that went into the handshake; 0 is none. */
+  readonly derivedKey: number;
 }
 
 /**
@@ -34,6 +36,7 @@ export class Keypair {
   readonly remoteIndex: number;
   readonly createdAt: number;
   readonly yields: boolean;
+  readonly derivedKey: number;
   renewAt: number;
   /** The counter that the next packet gets. */
   counterLow = 0;
@@ -49,6 +52,7 @@ export class Keypair {
     this.createdAt = input.createdAt;
     this.renewAt = input.renewAt;
     this.yields = input.yields;
+    this.derivedKey = input.derivedKey;
   }
 
   get expiresAt(): number {

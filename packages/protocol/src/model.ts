@@ -31,6 +31,8 @@ export interface PeerUpdate {
   /** Milliseconds, MIN_REKEY_INTERVAL to REKEY_AFTER_TIME: as initiator, renew sessions this early. */
   readonly rekeyInterval?: number;
   readonly cipherSuite?: CipherSuite;
+  /** Milliseconds until a post-quantum preshared key is renewed, MIN_ to MAX_POST_QUANTUM_INTERVAL; 0 is no exchange. */
+  readonly postQuantum?: number;
 }
 
 /** A change to a device, applied in this order: key, MTU, replacePeers, peers. */
@@ -50,6 +52,20 @@ export interface SessionStatus {
   /** Until the next renewal by us, if this side is to renew it; it happens with the next packet sent after that. */
   readonly rekeyInMs?: number;
   readonly expiresInMs: number;
+  /** A key of the post-quantum exchange went into this session's handshake. */
+  readonly hedged: boolean;
+}
+
+/** The post-quantum exchange with a peer that is configured for it. */
+export interface PostQuantumStatus {
+  /** Milliseconds after which a key is renewed. */
+  readonly interval: number;
+  /** Keys derived so far. */
+  readonly exchanges: number;
+  /** Of the newest key that the peer is known to hold: the next handshake of ours asks for it. */
+  readonly keyAgeMs?: number;
+  /** `unanswered`: the peer did not answer the last exchange. `mtu`: the packet device's MTU has no room for one. */
+  readonly trouble?: 'unanswered' | 'mtu';
 }
 
 export interface PeerStatus {
@@ -60,6 +76,8 @@ export interface PeerStatus {
   readonly persistentKeepalive: number;
   readonly rekeyInterval: number;
   readonly cipherSuite: CipherSuite;
+  /** Absent when the exchange is off. */
+  readonly postQuantum?: PostQuantumStatus;
   readonly rxBytes: number;
   readonly txBytes: number;
   /** Unix milliseconds of the last completed handshake. */
@@ -96,6 +114,8 @@ export type DeviceEvent =
       /** 1 for the first. */
       readonly number: number;
       readonly handshakeMs?: number;
+      /** As in SessionStatus; absent when the post-quantum exchange is off. */
+      readonly hedged?: boolean;
     }
   | { readonly type: 'roamed'; readonly publicKey: Uint8Array; readonly endpoint: Endpoint }
   /** All keys of the peer are erased: no session was made for ZERO_KEYS_AFTER. */

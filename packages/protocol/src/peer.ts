@@ -21,11 +21,11 @@ import { dropVerdict } from './drops.ts';
 import type { Endpoint } from './endpoint.ts';
 import { sameEndpoint, sameRemote, withoutSource } from './endpoint.ts';
 import type { TransportKeys } from './handshake.ts';
-import { wipePending } from './handshake.ts';
-import { initiate, type PendingHandshake } from './initiator.ts';
-import { Keypair } from './keypair.ts';
+import { forget, initiate, type PendingHandshake } from './initiator.ts';
+import { Keypair, type KeypairInput } from './keypair.ts';
 import { Keypairs } from './keypairs.ts';
 import { KEY_LENGTH } from './keys.ts';
+import type { PostQuantum } from './post-quantum.ts';
 import { sealCopy } from './seal.ts';
 import { StagingQueue } from './staging.ts';
 import type { Timestamp } from './tai64n.ts';
@@ -46,6 +46,8 @@ export class Peer implements DataPeer, Scheduled {
   persistentKeepalive = 0;
   rekeyInterval: number = REKEY_AFTER_TIME;
   cipherSuite: CipherSuite = 'chacha20poly1305';
+  /** The post-quantum exchange, when it is on. */
+  postQuantum: PostQuantum | undefined;
 
   rxBytes = 0;
   txBytes = 0;
@@ -118,6 +120,10 @@ export class Peer implements DataPeer, Scheduled {
     if (this.keypairs.confirm(keypair)) this.sessionConfirmed(now);
     this.renewOnReceive(keypair, now);
     this.packetReceived(now, carriesData);
+  }
+
+  takeOther(packet: Uint8Array, view: DataView, offset: number, length: number, now: number): boolean {
+    return this.postQuantum?.receive(packet, view, offset, length, now) === true;
   }
 
   // Triggers.
@@ -207,21 +213,16 @@ export class Peer implements DataPeer, Scheduled {
   beginSession(
     keys: TransportKeys,
     entry: IndexEntry,
-    indexes: { readonly local: number; readonly remote: number },
-    isInitiator: boolean,
-    yields: boolean,
+    session: Pick<KeypairInput, 'localIndex' | 'remoteIndex' | 'isInitiator' | 'yields' | 'derivedKey'>,
     now: number,
   ): void {
     const aead = this.#context.crypto.aead(this.cipherSuite);
     const keypair = new Keypair({
       sealer: aead.sealer(keys.send),
       opener: aead.opener(keys.receive),
-      isInitiator,
-      localIndex: indexes.local,
-      remoteIndex: indexes.remote,
+      ...session,
       createdAt: now,
-      renewAt: isInitiator ? now + this.rekeyInterval : Infinity,
-      yields,
+      renewAt: session.isInitiator ? now + this.rekeyInterval : Infinity,
     });
     wipe(keys.send, keys.receive);
     entry.keypair = keypair;
@@ -235,6 +236,7 @@ export class Peer implements DataPeer, Scheduled {
     this.handshakeMs = out.now - sentAt;
     this.#handshakeDone();
     this.#sessionEstablished('initiator', out);
+    this.postQuantum?.sessionBegan(out.now);
     if (!this.#sendStaged(out)) this.#sendKeepalive(out);
   }
 
@@ -258,22 +260,8 @@ export class Peer implements DataPeer, Scheduled {
   discardPending(): void {
     if (this.pending === undefined) return;
     this.#context.indexes.delete(this.pending.index);
-    wipePending(this.pending);
+    forget(this.pending);
     this.pending = undefined;
-  }
-
-  /** Takes effect with a new handshake: sessions of the other suite end here. */
-  changeCipherSuite(suite: CipherSuite): void {
-    if (suite === this.cipherSuite) return;
-    this.cipherSuite = suite;
-    this.discardPending();
-    this.keypairs.clear();
-  }
-
-  changeRekeyInterval(interval: number): void {
-    this.rekeyInterval = interval;
-    const { current } = this.keypairs;
-    if (current !== undefined && current.renewAt !== Infinity) current.renewAt = current.createdAt + interval;
   }
 
   /** Our private key changed: sessions may still receive, but the next packet needs a new handshake. */
@@ -281,6 +269,7 @@ export class Peer implements DataPeer, Scheduled {
     wipe(this.#staticShared);
     this.#staticShared = undefined;
     this.discardPending();
+    this.postQuantum?.wipe();
     this.timers.clear(TIMER['retransmit-handshake']);
     this.keypairs.current?.stopSending();
     this.keypairs.next?.stopSending();
@@ -292,16 +281,30 @@ export class Peer implements DataPeer, Scheduled {
     this.discardPending();
     this.keypairs.clear();
     this.cookies.clear();
+    this.postQuantum?.abandon();
   }
 
   /** Erases everything; the peer must not be used afterwards. */
   destroy(): void {
     this.eraseSessions();
     this.staged.clear();
+    this.postQuantum?.wipe();
     this.timers.clearAll();
     wipe(this.presharedKey, this.#staticShared);
     this.#staticShared = undefined;
     this.endpoint = undefined;
+  }
+
+  /** Sends a packet in the current session, if it can send, and wipes it. */
+  sendInSession(packet: Uint8Array, out: Outbox): void {
+    const keypair = this.keypairs.current;
+    if (this.endpoint === undefined || keypair?.claim(out.now, 1) !== true) return;
+    const bytes = sealCopy(keypair, packet, this.#context.mtu);
+    wipe(packet);
+    out.datagrams.push({ endpoint: this.endpoint, bytes, kind: 'data', peer: this });
+    this.txBytes += bytes.length;
+    this.packetSent(out.now, packet.length > 0);
+    if (keypair.needsRenewal(out.now)) this.wantHandshake(out.now);
   }
 
   /** Does what is due. */
@@ -321,6 +324,7 @@ export class Peer implements DataPeer, Scheduled {
       this.forgetSource();
       this.wantHandshake(now);
     }
+    if (timers.take(TIMER.exchange, now)) this.postQuantum?.tick(out);
     if (timers.take(TIMER.initiate, now)) this.#startHandshake(out);
     if (timers.take(TIMER.flush, now)) this.#flush(out);
     if (timers.take(TIMER['send-keepalive'], now)) {
@@ -388,6 +392,7 @@ export class Peer implements DataPeer, Scheduled {
       role,
       number: this.sessions,
       ...(role === 'initiator' && this.handshakeMs !== undefined && { handshakeMs: this.handshakeMs }),
+      ...(this.postQuantum !== undefined && { hedged: (this.keypairs.current?.derivedKey ?? 0) !== 0 }),
     });
   }
 
@@ -404,25 +409,14 @@ export class Peer implements DataPeer, Scheduled {
       this.wantHandshake(out.now);
       return true;
     }
-    for (const packet of this.staged.drain()) this.#sendSealed(packet, out);
+    for (const packet of this.staged.drain()) this.sendInSession(packet, out);
     return true;
   }
 
   #sendKeepalive(out: Outbox): void {
     if (this.#sendStaged(out)) return;
-    if (this.keypairs.current?.canSend(out.now) === true) this.#sendSealed(NOTHING, out);
+    if (this.keypairs.current?.canSend(out.now) === true) this.sendInSession(NOTHING, out);
     else this.wantHandshake(out.now);
-  }
-
-  #sendSealed(packet: Uint8Array, out: Outbox): void {
-    const keypair = this.keypairs.current;
-    if (this.endpoint === undefined || keypair?.claim(out.now, 1) !== true) return;
-    const bytes = sealCopy(keypair, packet, this.#context.mtu);
-    wipe(packet);
-    out.datagrams.push({ endpoint: this.endpoint, bytes, kind: 'data', peer: this });
-    this.txBytes += bytes.length;
-    this.packetSent(out.now, packet.length > 0);
-    if (keypair.needsRenewal(out.now)) this.wantHandshake(out.now);
   }
 
   #restartPersistentKeepalive(now: number): void {

@@ -14,6 +14,7 @@ export function peerStatus(peer: Peer, allowedIps: AllowedIps<Peer>, now: number
     persistentKeepalive: peer.persistentKeepalive,
     rekeyInterval: peer.rekeyInterval,
     cipherSuite: peer.cipherSuite,
+    ...(peer.postQuantum !== undefined && { postQuantum: peer.postQuantum.status(now) }),
     rxBytes: peer.rxBytes,
     txBytes: peer.txBytes,
     ...(peer.lastHandshake !== undefined && { lastHandshake: peer.lastHandshake }),
@@ -31,5 +32,6 @@ function sessionStatus(peer: Peer, now: number): SessionStatus | undefined {
     ageMs: now - keypair.createdAt,
     ...(keypair.renewAt !== Infinity && { rekeyInMs: Math.max(0, keypair.renewAt - now) }),
     expiresInMs: keypair.expiresAt - now,
+    hedged: keypair.derivedKey !== 0,
   };
 }

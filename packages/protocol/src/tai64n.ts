@@ -29,6 +29,25 @@ export function timestampAfter(floor: Timestamp | undefined, unixMs: number): Ti
   return next < 1_000_000_000 ? encode(seconds, next) : encode(seconds + 1, 0);
 }
 
+/** Labels are less than this, so that a labelled timestamp is still one: its nanoseconds stay below a second. */
+export const LABEL_LIMIT: number = 1_000_000_000 % WHITENER;
+
+/**
+ * A whitened timestamp with a number in the bits that whitening cleared: later than it, earlier than the next one. Only a
+ * peer that takes part in the post-quantum exchange is sent a label other than 0.
+ */
+export function labelled(timestamp: Timestamp, label: number): Timestamp {
+  const copy = timestamp.slice();
+  copy[9] = label >>> 16;
+  copy[10] = label >>> 8;
+  copy[11] = label;
+  return copy;
+}
+
+export function labelOf(timestamp: Timestamp): number {
+  return (timestamp[9]! << 16) | (timestamp[10]! << 8) | timestamp[11]!;
+}
+
 /** True when `a` is strictly later than `b`. */
 export function isAfter(a: Timestamp, b: Timestamp): boolean {
   for (let i = 0; i < TIMESTAMP_LENGTH; i++) {

@@ -1,6 +1,6 @@
 /**
  * The deadlines of one peer (paper section 6). The first two are work that the data path leaves for the next tick; the others
- * are the paper's timers. Each is an instant or off; triggers in peer.ts move them and nothing computes "time since".
+ * are the paper's timers and that of the post-quantum exchange. Each is an instant or off; triggers in peer.ts move them and nothing computes "time since".
  */
 export const TIMER = {
   initiate: 0,
@@ -11,6 +11,7 @@ export const TIMER = {
   'expire-session': 5,
   'zero-keys': 6,
   'persistent-keepalive': 7,
+  exchange: 8,
 } as const;
 
 const NAMES: readonly string[] = Object.keys(TIMER);

@@ -58,6 +58,7 @@ describe('Keypairs', () => {
       createdAt,
       renewAt: Infinity,
       yields: false,
+      derivedKey: 0,
     });
   }
 
@@ -145,6 +146,7 @@ describe('Keypair counters', () => {
       createdAt: 0,
       renewAt: 120_000,
       yields: false,
+      derivedKey: 0,
     });
   const at = (counter: bigint): Keypair => {
     const pair = make();
