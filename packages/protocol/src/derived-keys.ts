@@ -34,12 +34,12 @@ export class DerivedKeys {
   }
 
   named(name: number): DerivedKey | undefined {
-    return this.#keys.find((key) => key.name === name);
+    return this.#keys.find((entry) => entry.name === name);
   }
 
   /** The peer used `key` in an authentic message: older ones will not be named by either side any more, and are erased. */
   confirm({ name }: DerivedKey): void {
-    const i = this.#keys.findIndex((key) => key.name === name);
+    const i = this.#keys.findIndex((entry) => entry.name === name);
     if (i < 0) return;
     this.#keys[i]!.heldByPeer = true;
     this.#drop(i + 1);
@@ -47,7 +47,7 @@ export class DerivedKeys {
 
   /** The peer answered with the configured key, so it has lost this one (it restarted) and all older ones. */
   lost({ name }: DerivedKey): void {
-    const i = this.#keys.findIndex((key) => key.name === name);
+    const i = this.#keys.findIndex((entry) => entry.name === name);
     if (i >= 0) this.#drop(i);
   }
 

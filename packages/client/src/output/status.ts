@@ -42,10 +42,7 @@ function peerLines(peer: PeerReport, style: Style, now: number): readonly string
 function rateLines(name: string, { publicKey }: PeerReport, style: Style, history?: RateHistory): readonly string[] {
   const rates = history?.of(name, publicKey);
   if (rates === undefined) return [];
-  return [
-    ['in', rates.received] as const,
-    ['out', rates.sent] as const,
-  ].map(([label, list]) =>
+  return [['in', rates.received] as const, ['out', rates.sent] as const].map(([label, list]) =>
     field(label, `${formatRate(list.at(-1) ?? 0, 1_000).padEnd(13)} ${style.cyan(sparkline(list))}`, style),
   );
 }
