@@ -21,7 +21,7 @@ const FORBIDDEN: readonly RegExp[] = [
 
 /** Public keys, and the fixed values of a self-test. */
 const PUBLIC: readonly (readonly [file: string, text: string])[] = [
-  ['packages/protocol/src/control.ts', 'identity.publicKey.findIndex((byte, at) => byte !== peer.publicKey[at])'],
+  ['packages/protocol/src/keys.ts', 'publicKey.findIndex((byte, at) => byte !== than[at])'],
   ['packages/tunnel/src/crypto/select.ts', 'hex(shared) === KNOWN_ANSWERS.dh'],
 ];
 

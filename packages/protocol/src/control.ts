@@ -10,7 +10,7 @@ import type { DropReason } from './drops.ts';
 import type { Endpoint } from './endpoint.ts';
 import type { OpenedInitiation, TransportKeys } from './handshake.ts';
 import { authenticateInitiation, consumeResponse, createResponse, openInitiation } from './handshake.ts';
-import { KEY_LENGTH } from './keys.ts';
+import { isSmaller, KEY_LENGTH } from './keys.ts';
 import type { Initiation } from './messages.ts';
 import {
   decodeCookieReply,
@@ -167,21 +167,14 @@ function receiveResponse(
   peer.heardFrom(source, out.now);
   peer.rxBytes += RESPONSE.length;
   peer.packetReceived(out.now, false);
-  const yields = pending.crossed && hasLargerKey(identity, peer);
+  // When both sides began at the same moment both are initiators, and would renew at the same moment for ever: the one with the
+  // larger static key leaves that to the other.
+  const yields = pending.crossed && isSmaller(peer.publicKey, identity.publicKey);
   const derivedName = hedged === undefined ? 0 : derivedKey!.name;
   const names = { localIndex: message.receiver, remoteIndex: message.sender, derivedKey: derivedName };
   peer.beginSession(keys, entry, { ...names, isInitiator: true, yields }, out.now);
   peer.initiatedSession(pending.sentAt, out);
   return undefined;
-}
-
-/**
- * When both sides began at the same moment both are initiators, and would renew at the same moment for ever: the one with
- * the larger static key leaves that to the other.
- */
-function hasLargerKey(identity: LocalIdentity, peer: Peer): boolean {
-  const i = identity.publicKey.findIndex((byte, at) => byte !== peer.publicKey[at]);
-  return i >= 0 && identity.publicKey[i]! > peer.publicKey[i]!;
 }
 
 function receiveCookieReply(context: DeviceContext, bytes: Uint8Array, out: Outbox): DropReason | undefined {

@@ -20,34 +20,34 @@ const MOST_KEYS = 4;
 const NAME_LABEL = Uint8Array.from('sealane psk name', (character) => character.charCodeAt(0));
 
 export class DerivedKeys {
-  readonly #keys: (DerivedKey & { heldByPeer: boolean })[] = [];
+  readonly #held: (DerivedKey & { heldByPeer: boolean })[] = [];
 
   /** Takes `key` over. `heldByPeer`: the peer is known to have derived it already. */
   add(crypto: Crypto, key: Uint8Array, heldByPeer: boolean, now: number): void {
-    this.#keys.unshift({ name: nameOf(crypto, key), key, createdAt: now, heldByPeer });
-    for (const old of this.#keys.splice(MOST_KEYS)) wipe(old.key);
+    this.#held.unshift({ name: nameOf(crypto, key), key, createdAt: now, heldByPeer });
+    for (const old of this.#held.splice(MOST_KEYS)) wipe(old.key);
   }
 
   /** What an initiation of ours may name. */
   get newestShared(): DerivedKey | undefined {
-    return this.#keys.find(({ heldByPeer }) => heldByPeer);
+    return this.#held.find(({ heldByPeer }) => heldByPeer);
   }
 
   named(name: number): DerivedKey | undefined {
-    return this.#keys.find((entry) => entry.name === name);
+    return this.#held.find((key) => key.name === name);
   }
 
   /** The peer used `key` in an authentic message: older ones will not be named by either side any more, and are erased. */
   confirm({ name }: DerivedKey): void {
-    const i = this.#keys.findIndex((entry) => entry.name === name);
+    const i = this.#held.findIndex((key) => key.name === name);
     if (i < 0) return;
-    this.#keys[i]!.heldByPeer = true;
+    this.#held[i]!.heldByPeer = true;
     this.#drop(i + 1);
   }
 
   /** The peer answered with the configured key, so it has lost this one (it restarted) and all older ones. */
   lost({ name }: DerivedKey): void {
-    const i = this.#keys.findIndex((entry) => entry.name === name);
+    const i = this.#held.findIndex((key) => key.name === name);
     if (i >= 0) this.#drop(i);
   }
 
@@ -56,7 +56,7 @@ export class DerivedKeys {
   }
 
   #drop(from: number): void {
-    for (const { key } of this.#keys.splice(from)) wipe(key);
+    for (const { key } of this.#held.splice(from)) wipe(key);
   }
 }
 

@@ -54,6 +54,12 @@ export function isZeroKey(key: Uint8Array): boolean {
   return bits === 0;
 }
 
+/** The order of two public keys, which both of their owners see alike. */
+export function isSmaller(publicKey: Uint8Array, than: Uint8Array): boolean {
+  const i = publicKey.findIndex((byte, at) => byte !== than[at]);
+  return i >= 0 && publicKey[i]! < than[i]!;
+}
+
 /** A map key for public keys: one character a byte. */
 export function keyId(publicKey: Uint8Array): string {
   return String.fromCharCode(...publicKey);

@@ -36,6 +36,7 @@ import {
 } from './exchange-messages.ts';
 import type { KemKeys } from './kem.ts';
 import { decapsulate, encapsulate, generateKemKeys } from './kem.ts';
+import { isSmaller } from './keys.ts';
 import type { PostQuantumStatus } from './model.ts';
 import { kdf } from './noise.ts';
 import type { Peer } from './peer.ts';
@@ -172,7 +173,7 @@ export class PostQuantum {
     if (identity === undefined || !this.#fits()) return false;
     if (this.#answer === undefined || !crypto.equal(this.#answer.id, id)) {
       if (out.now - this.#answeredAt < ANSWER_INTERVAL) return false;
-      if (this.#offer !== undefined && isLess(identity.publicKey, this.#peer.publicKey)) return false;
+      if (this.#offer !== undefined && isSmaller(identity.publicKey, this.#peer.publicKey)) return false;
       this.#answeredAt = out.now;
       const made = encapsulate(body, random);
       if (made === undefined) return false;
@@ -228,9 +229,4 @@ export class PostQuantum {
     const at = this.#offer?.nextAt ?? (this.#wanted ? Math.max(now, this.#offeredAt + OFFER_INTERVAL) : Infinity);
     this.#peer.timers.set(TIMER.exchange, at);
   }
-}
-
-function isLess(a: Uint8Array, b: Uint8Array): boolean {
-  const i = a.findIndex((byte, at) => byte !== b[at]);
-  return i >= 0 && a[i]! < b[i]!;
 }
