@@ -12,6 +12,8 @@ export interface Suite {
   /** Seeds in an everyday run; the long run takes as many as it was asked for, but no more than `most`. */
   readonly seeds: number;
   readonly most?: number;
+  /** Seeds that failed once: they run every time. */
+  readonly always?: readonly number[];
   /** Throws when the seed fails; else says what it measured. */
   readonly run: (seed: number) => Figures;
   /** The figure whose largest value makes a seed the worst one. */
@@ -47,6 +49,7 @@ export function simulate(suite: Suite): void {
     const all: Figures[] = [];
     const measured: { readonly seed: number; readonly value: number }[] = [];
     const given = seeds(count);
+    if (given.length > 1) given.push(...(suite.always ?? []).filter((seed) => !given.includes(seed)));
     for (const seed of given) {
       try {
         const figures = suite.run(seed);

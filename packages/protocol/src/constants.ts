@@ -15,6 +15,9 @@ export const REKEY_TIMEOUT_JITTER = 334;
 /** Retransmissions after the first initiation before giving up: 20 initiations in all. */
 export const MAX_HANDSHAKE_RETRIES: number = REKEY_ATTEMPT_TIME / REKEY_TIMEOUT + 1;
 
+/** Two handshakes crossed: a side that has heard nothing on its own session for this long moves to the peer's. */
+export const CROSSING_TIMEOUT = 2_000;
+
 /** Keys and handshake state are erased this long after the last new session (paper section 6.3). */
 export const ZERO_KEYS_AFTER: number = 3 * REJECT_AFTER_TIME;
 

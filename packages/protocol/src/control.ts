@@ -96,7 +96,6 @@ function receiveInitiation(
   if (derived !== undefined) peer.postQuantum?.keys.confirm(derived);
   peer.lastTimestamp = timestamp;
   peer.lastInitiationAt = out.now;
-  if (peer.pending !== undefined) peer.pending.crossed = true;
   peer.heardFrom(source, out.now);
   peer.rxBytes += INITIATION.length;
   peer.packetReceived(out.now, false);
@@ -167,9 +166,7 @@ function receiveResponse(
   peer.heardFrom(source, out.now);
   peer.rxBytes += RESPONSE.length;
   peer.packetReceived(out.now, false);
-  // When both sides began at the same moment both are initiators, and would renew at the same moment for ever: the one with the
-  // larger static key leaves that to the other.
-  const yields = pending.crossed && isSmaller(peer.publicKey, identity.publicKey);
+  const yields = isSmaller(peer.publicKey, identity.publicKey);
   const derivedName = hedged === undefined ? 0 : derivedKey!.name;
   const names = { localIndex: message.receiver, remoteIndex: message.sender, derivedKey: derivedName };
   peer.beginSession(keys, entry, { ...names, isInitiator: true, yields }, out.now);

@@ -41,14 +41,6 @@ export interface PendingInitiation {
   readonly ephemeralPrivate: Uint8Array;
 }
 
-/** An initiation of ours that was sent. */
-export interface PendingHandshake extends PendingInitiation {
-  readonly index: number;
-  readonly sentAt: number;
-  /** The peer's own initiation arrived meanwhile. */
-  crossed: boolean;
-}
-
 export interface InitiationInput {
   readonly identity: Identity;
   readonly remoteStatic: Uint8Array;

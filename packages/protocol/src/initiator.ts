@@ -16,8 +16,6 @@ export interface PendingHandshake extends PendingInitiation {
   readonly timestamp: Timestamp;
   /** A copy of the post-quantum preshared key that we asked for. */
   readonly derivedKey: DerivedKey | undefined;
-  /** The peer's own initiation arrived meanwhile. */
-  crossed: boolean;
 }
 
 /**
@@ -53,7 +51,7 @@ export function initiate(
   out.datagrams.push({ endpoint: peer.endpoint, bytes, kind: 'handshake', peer });
   peer.txBytes += bytes.length;
   const derivedKey = asked && { ...asked, key: copySecret(asked.key) };
-  return { ...created.pending, index, sentAt: out.now, timestamp, derivedKey, crossed: false };
+  return { ...created.pending, index, sentAt: out.now, timestamp, derivedKey };
 }
 
 /** Erases what an initiation that is answered or given up leaves behind. */

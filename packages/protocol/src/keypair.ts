@@ -17,7 +17,7 @@ export interface KeypairInput {
   readonly createdAt: number;
   /** When this side renews the session on sending; Infinity for a responder. */
   readonly renewAt: number;
-  /** Two handshakes crossed, and of the two initiators this one leaves renewal to the other. */
+  /** Should the handshake cross with one of the peer's, this side moves to the peer's session. */
   readonly yields: boolean;
   /** The name of the post-quantum preshared key that went into the handshake; 0 is none. */
   readonly derivedKey: number;
@@ -38,6 +38,8 @@ export class Keypair {
   readonly yields: boolean;
   readonly derivedKey: number;
   renewAt: number;
+  /** A packet came on it: the peer has the session. */
+  isConfirmed = false;
   /** The counter that the next packet gets. */
   counterLow = 0;
   counterHigh = 0;

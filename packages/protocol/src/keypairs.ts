@@ -1,15 +1,22 @@
+import { CROSSING_TIMEOUT } from './constants.ts';
 import type { IndexTable } from './index-table.ts';
 import type { Keypair } from './keypair.ts';
 
 /**
  * The three sessions of a peer (paper section 6.3): packets are sent on `current`; `previous` still opens what was on its
  * way; `next` waits for the first packet that proves the initiator has it. A session that leaves is wiped and its index freed.
+ *
+ * When two handshakes cross, each side is the initiator of its `current` and keeps the peer's session as `previous`. Nothing
+ * says that the peer still has the former; a packet proves that it has the latter. So the side with the larger static key,
+ * which `yields`, always moves to the session on which the other sends. The other stays, unless it has waited for long
+ * enough in vain for a packet on its own. Whatever was lost or came late, one session is left, and one initiator who renews it.
  */
 export class Keypairs<T> {
   current: Keypair | undefined;
   previous: Keypair | undefined;
   next: Keypair | undefined;
   readonly #indexes: IndexTable<T>;
+  #follow: 'never' | 'when-silent' | 'always' = 'never';
 
   constructor(indexes: IndexTable<T>) {
     this.#indexes = indexes;
@@ -24,27 +31,39 @@ export class Keypairs<T> {
         this.#retire(this.current);
         this.previous = this.next;
         this.next = undefined;
+        this.#follow = keypair.yields ? 'always' : 'when-silent';
       } else {
         this.#retire(this.previous);
         this.previous = this.current;
+        this.#follow = 'never';
       }
       this.current = keypair;
     } else {
       this.#retire(this.next);
       this.next = keypair;
-      this.#retire(this.previous);
-      this.previous = undefined;
     }
   }
 
   /** Called for every authentic packet; true when it confirmed `next`, which then became `current`. */
-  confirm(keypair: Keypair): boolean {
+  confirm(keypair: Keypair, now: number): boolean {
+    keypair.isConfirmed = true;
+    if (keypair === this.previous && this.#follows(now)) {
+      this.previous = this.current;
+      this.current = keypair;
+    }
     if (keypair !== this.next) return false;
+    this.#follow = 'never';
     this.#retire(this.previous);
     this.previous = this.current;
     this.current = keypair;
     this.next = undefined;
     return true;
+  }
+
+  #follows(now: number): boolean {
+    if (this.#follow === 'never' || this.current === undefined) return false;
+    const { isConfirmed, createdAt } = this.current;
+    return this.#follow === 'always' || (!isConfirmed && now - createdAt >= CROSSING_TIMEOUT);
   }
 
   /** Erases sessions past Reject-After-Time; returns when the next of the rest will be. */
@@ -63,6 +82,13 @@ export class Keypairs<T> {
     this.previous = keep(this.previous);
     this.next = keep(this.next);
     return nextExpiry;
+  }
+
+  /** The sessions still receive. */
+  stopSending(): void {
+    this.current?.stopSending();
+    this.previous?.stopSending();
+    this.next?.stopSending();
   }
 
   clear(): void {

@@ -117,7 +117,7 @@ export class Peer implements DataPeer, Scheduled {
   opened(keypair: Keypair, length: number, endpoint: Endpoint | undefined, carriesData: boolean, now: number): void {
     this.rxBytes += length;
     if (endpoint !== undefined) this.heardFrom(endpoint, now);
-    if (this.keypairs.confirm(keypair)) this.sessionConfirmed(now);
+    if (this.keypairs.confirm(keypair, now)) this.sessionConfirmed(now);
     this.renewOnReceive(keypair, now);
     this.packetReceived(now, carriesData);
   }
@@ -152,16 +152,10 @@ export class Peer implements DataPeer, Scheduled {
   /**
    * Call when a packet arrived on `keypair`: an initiator that only receives renews early enough that the sender never has to
    * stop (paper section 6.2). One with a persistent keepalive renews as on sending, because the packet has just put off
-   * the keepalive that would have done it. A packet on the peer's own session of a crossed handshake shows that the peer
-   * renews that one; then we need not.
+   * the keepalive that would have done it.
    */
   renewOnReceive(keypair: Keypair, now: number): void {
-    const { current } = this.keypairs;
-    if (keypair !== current) {
-      if (current?.yields === true && !keypair.isInitiator) current.renewAt = Infinity;
-      return;
-    }
-    if (!keypair.isInitiator) return;
+    if (!keypair.isInitiator || keypair !== this.keypairs.current) return;
     const due = this.persistentKeepalive > 0 && keypair.needsRenewal(now);
     if (due || now - keypair.createdAt >= REKEY_AFTER_TIME_RECEIVING) this.wantHandshake(now);
   }
@@ -271,8 +265,7 @@ export class Peer implements DataPeer, Scheduled {
     this.discardPending();
     this.postQuantum?.wipe();
     this.timers.clear(TIMER['retransmit-handshake']);
-    this.keypairs.current?.stopSending();
-    this.keypairs.next?.stopSending();
+    this.keypairs.stopSending();
     this.#lastHandshakeSentAt = -Infinity;
   }
 

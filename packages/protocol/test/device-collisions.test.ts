@@ -1,52 +1,70 @@
 /** Both sides begin at once (paper section 6.4 and published outages): one session soon, nothing left behind, no repetition for ever. */
 import { describe, expect, it } from 'vitest';
 import type { Node } from '../../../test/sim/node.ts';
+import type { Generator } from '../../../test/sim/random.ts';
 import { World, seeds, statusOf } from '../../../test/sim/world.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { indexTablesOf, memoised } from './support/lab.ts';
 import { DAY, HOUR, JITTER, MINUTE, REKEY_AFTER_TIME, REKEY_TIMEOUT, SECOND } from './support/spec.ts';
+import { likeStock } from './support/stock.ts';
 
 const quick = memoised(nobleCrypto);
+const SEEDS = Number(process.env['SEALANE_SEEDS'] ?? 6);
 const COLLISIONS = Number(process.env['SEALANE_COLLISIONS'] ?? 300);
 const REPLACED = Number(process.env['SEALANE_REPLACED'] ?? 4_000);
 
+/** Each side begins up to three times within a second and a half, whatever is under way. */
+const rekeys = (random: Generator): number[] =>
+  Array.from({ length: 1 + random.below(3) }, () => (random.chance(0.4) ? 0 : random.between(0, 1.5 * SECOND)));
+
 describe('simultaneous initiations', () => {
-  it.each(seeds(10))('give a session that carries both ways within 6 s (seed %i)', (seed) => {
-    const world = new World({ seed, crypto: quick, keyPool: 8 });
-    const delays = world.random.fork('delays');
-    world.network.link = { ...world.network.link, delay: delays.between(0, 300), jitter: delays.between(0, 300) };
-    const [a, b] = world.pair();
-    world.log.keep = () => false;
-    let tables: { readonly size: number }[] = [];
-    for (let round = 0; round < COLLISIONS / 10; round++) {
-      const [beforeA, beforeB] = [a.delivered.length, b.delivered.length];
-      tables = indexTablesOf(() => {
-        a.rekey();
-        world.clock.after(delays.chance(0.5) ? 0 : delays.between(0, 200), () => void b.rekey());
-        const arrived = (): boolean => a.delivered.length > beforeA && b.delivered.length > beforeB;
-        // What was under way on a session that two handshakes replaced is lost; what is sent after that is not.
-        for (let sent = 0; sent < 12 && !arrived(); sent++) {
-          world.ping(a, b, round);
-          world.ping(b, a, round);
-          world.runUntil(arrived, SECOND / 2);
-        }
-        expect(arrived()).toBe(true);
-        world.run(SECOND + delays.between(0, 10) * SECOND);
-        // Whatever both sides hold, what is sent now arrives, once.
-        const [a2, b2] = [a.delivered.length, b.delivered.length];
-        expect([world.ping(a, b, round), world.ping(b, a, round)]).toEqual(['send', 'send']);
-        world.run(SECOND);
-        expect([a.delivered.length - a2, b.delivered.length - b2]).toEqual([1, 1]);
-      });
-      expect(tables.length).toBe(2);
-      for (const table of tables) expect(table.size).toBeLessThanOrEqual(4);
-      a.delivered.length = 0;
-      b.delivered.length = 0;
-      if (delays.chance(0.1)) world.run(200 * SECOND);
-    }
-    world.run(200 * SECOND);
-    for (const table of tables) expect(table.size).toBeLessThanOrEqual(3);
-  });
+  it.each(seeds(SEEDS).flatMap((seed) => [[seed, 'two of ours'] as const, [seed, 'one like stock'] as const]))(
+    'give a session that carries both ways within 6 s (seed %i, %s)',
+    (seed, who) => {
+      const world = new World({ seed, crypto: quick, keyPool: 8 });
+      const random = world.random.fork('delays');
+      world.network.link = { ...world.network.link, delay: random.between(0, 300), jitter: random.between(0, 300) };
+      const [a, b] = world.pair();
+      world.log.keep = () => false;
+      const roles = (): string[] =>
+        [statusOf(a, b), statusOf(b, a)].map(({ session }) => session?.role ?? 'none').toSorted();
+      let tables: { readonly size: number }[] = [];
+      let divided = 0;
+      for (let round = 0; round < COLLISIONS / 10; round++) {
+        const before = [a.delivered.length, b.delivered.length] as const;
+        tables = indexTablesOf(() => {
+          if (round === 0 && who === 'one like stock') likeStock(b, a);
+          for (const node of [a, b]) for (const at of rekeys(random)) world.clock.after(at, () => void node.rekey());
+          const arrived = (): boolean => a.delivered.length > before[0] && b.delivered.length > before[1];
+          // What was under way on a session that two handshakes replaced is lost; what is sent after that is not.
+          for (let sent = 0; sent < 12 && !arrived(); sent++) {
+            world.ping(a, b, round);
+            world.ping(b, a, round);
+            world.runUntil(arrived, SECOND / 2);
+          }
+          expect(arrived()).toBe(true);
+          world.run(7 * SECOND + random.between(0, 10) * SECOND);
+          // Whatever both sides hold, what is sent now arrives, once.
+          for (let n = 1; n <= 2; n++) {
+            const sent = [a.delivered.length, b.delivered.length] as const;
+            expect([world.ping(a, b, round), world.ping(b, a, round)]).toEqual(['send', 'send']);
+            world.run(SECOND);
+            expect([a.delivered.length - sent[0], b.delivered.length - sent[1]]).toEqual([1, 1]);
+          }
+          if (roles().join() !== 'initiator,responder') divided++;
+        });
+        expect(tables.length).toBe(2);
+        for (const table of tables) expect(table.size).toBeLessThanOrEqual(4);
+        a.delivered.length = 0;
+        b.delivered.length = 0;
+        if (random.chance(0.1)) world.run(200 * SECOND);
+      }
+      world.run(200 * SECOND);
+      for (const table of tables) expect(table.size).toBeLessThanOrEqual(3);
+      // Both are on one session, which one of them renews; only packets that overtake one another can hide it for a while.
+      expect(divided).toBeLessThanOrEqual(1);
+    },
+  );
 
   it('under loss end in one session too', () => {
     for (const seed of seeds(20, 500)) {

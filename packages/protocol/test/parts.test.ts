@@ -46,7 +46,7 @@ describe('Keypairs', () => {
   const indexes = (): IndexTable<string> => new IndexTable<string>((length) => random.bytes(length));
   const wiped: number[] = [];
 
-  function keypair(table: IndexTable<string>, isInitiator: boolean, createdAt = 0): Keypair {
+  function keypair(table: IndexTable<string>, isInitiator: boolean, createdAt = 0, yields = false): Keypair {
     const localIndex = table.insert('x');
     const half = { seal: (): void => {}, open: (): boolean => true, wipe: (): void => void wiped.push(localIndex) };
     return new Keypair({
@@ -57,7 +57,7 @@ describe('Keypairs', () => {
       remoteIndex: 1,
       createdAt,
       renewAt: Infinity,
-      yields: false,
+      yields,
       derivedKey: 0,
     });
   }
@@ -82,16 +82,101 @@ describe('Keypairs', () => {
     const [a, b, c] = [keypair(table, false), keypair(table, false), keypair(table, false)];
     pairs.begin(a);
     expect([pairs.current, pairs.next]).toEqual([undefined, a]);
-    expect(pairs.confirm(a)).toBe(true);
-    expect(pairs.confirm(a)).toBe(false);
+    expect(pairs.confirm(a, 0)).toBe(true);
+    expect(pairs.confirm(a, 0)).toBe(false);
     expect([pairs.current, pairs.next]).toEqual([a, undefined]);
     pairs.begin(b);
     pairs.begin(c);
     expect([pairs.current, pairs.previous, pairs.next]).toEqual([a, undefined, c]);
     expect(table.size).toBe(2);
-    expect(pairs.confirm(b)).toBe(false);
-    expect(pairs.confirm(c)).toBe(true);
+    expect(pairs.confirm(b, 0)).toBe(false);
+    expect(pairs.confirm(c, 0)).toBe(true);
     expect([pairs.current, pairs.previous, pairs.next]).toEqual([c, a, undefined]);
+  });
+
+  it('of two that crossed, the side that yields sends where the peer last sent, whatever came in between', () => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const [before, theirs, ours] = [keypair(table, true), keypair(table, false), keypair(table, true, 0, true)];
+    pairs.begin(before);
+    pairs.begin(theirs);
+    pairs.begin(ours);
+    expect([pairs.current, pairs.previous, pairs.next]).toEqual([ours, theirs, undefined]);
+    expect(table.size).toBe(2);
+    for (const [packetOn, sendsOn] of [
+      [ours, ours],
+      [theirs, theirs],
+      [theirs, theirs],
+      [ours, ours],
+      [theirs, theirs],
+    ] as const) {
+      expect(pairs.confirm(packetOn, 0)).toBe(false);
+      expect(pairs.current).toBe(sendsOn);
+      expect(new Set([pairs.current, pairs.previous])).toEqual(new Set([ours, theirs]));
+    }
+  });
+
+  it('of two that crossed, the other side moves only when it heard nothing on its own for 2 s', () => {
+    for (const heard of [true, false]) {
+      const table = indexes();
+      const pairs = new Keypairs(table);
+      const [theirs, ours] = [keypair(table, false, 1_000), keypair(table, true, 1_000)];
+      pairs.begin(theirs);
+      pairs.begin(ours);
+      if (heard) pairs.confirm(ours, 1_500);
+      pairs.confirm(theirs, 2_999.9);
+      expect([pairs.current, pairs.previous]).toEqual([ours, theirs]);
+      pairs.confirm(theirs, 3_000);
+      expect([pairs.current, pairs.previous]).toEqual(heard ? [ours, theirs] : [theirs, ours]);
+      pairs.confirm(ours, 10_000);
+      pairs.confirm(theirs, 20_000);
+      pairs.confirm(ours, 30_000);
+      expect([pairs.current, pairs.previous]).toEqual(heard ? [ours, theirs] : [theirs, ours]);
+    }
+  });
+
+  it.each([true, false])('what comes late on an ordinary previous session changes nothing (yields: %s)', (yields) => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const [a, b, c] = [true, true, false].map((isInitiator) => keypair(table, isInitiator, 0, yields)) as [
+      Keypair,
+      Keypair,
+      Keypair,
+    ];
+    pairs.begin(a);
+    pairs.begin(b);
+    expect(pairs.confirm(a, 0)).toBe(false);
+    expect([pairs.current, pairs.previous]).toEqual([b, a]);
+    pairs.begin(c);
+    expect(pairs.confirm(c, 0)).toBe(true);
+    expect(pairs.confirm(b, 0)).toBe(false);
+    expect([pairs.current, pairs.previous]).toEqual([c, b]);
+  });
+
+  it.each(['an own handshake', "the peer's"])('a crossing is over with %s', (which) => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const [theirs, ours] = [keypair(table, false), keypair(table, true, 0, true)];
+    pairs.begin(theirs);
+    pairs.begin(ours);
+    const later = keypair(table, which === 'an own handshake');
+    pairs.begin(later);
+    // Until it is there for both, what the peer sends on is kept.
+    if (!later.isInitiator) expect([pairs.current, pairs.previous, pairs.next]).toEqual([ours, theirs, later]);
+    pairs.confirm(later, 0);
+    expect([pairs.current, pairs.previous]).toEqual([later, ours]);
+    pairs.confirm(ours, 0);
+    expect([pairs.current, pairs.previous]).toEqual([later, ours]);
+  });
+
+  it('none can send after a change of identity, all still receive', () => {
+    const table = indexes();
+    const pairs = new Keypairs(table);
+    const all = [keypair(table, true), keypair(table, true), keypair(table, false)];
+    for (const pair of all) pairs.begin(pair);
+    pairs.stopSending();
+    expect(all.map((pair) => pair.canSend(0))).toEqual([false, false, false]);
+    expect(all.map((pair) => pair.canReceive(0))).toEqual([true, true, true]);
   });
 
   it('expires at 180.000 s, not before', () => {
@@ -118,7 +203,7 @@ describe('Keypairs', () => {
           now += 1_000;
           if (step === 0) pairs.begin(keypair(table, true, now));
           else if (step === 1) pairs.begin(keypair(table, false, now));
-          else if (step === 2 && pairs.next !== undefined) pairs.confirm(pairs.next);
+          else if (step === 2 && pairs.next !== undefined) pairs.confirm(pairs.next, now);
           else if (step === 3) pairs.retireExpired(now);
           else if (step === 4) now += 50_000;
           const held = [pairs.current, pairs.previous, pairs.next].filter((pair) => pair !== undefined);
