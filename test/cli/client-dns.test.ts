@@ -1,0 +1,55 @@
+/** `sealane up` beside the real programs that manage name servers. */
+import { describe, expect, it } from 'vitest';
+import { clientFile, systemOf, twoHosts } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { Lab, until } from '../support/lab.ts';
+import { missingResolver, Resolver, type ResolverName } from '../support/resolvers.ts';
+
+const NAMES: readonly ResolverName[] = ['openresolv', 'systemd-resolved'];
+
+describe.for(NAMES)('name servers of a tunnel, with %s', (name) => {
+  const reason = missingResolver(name);
+
+  it.for(['SIGTERM', 'SIGKILL'] as const)(
+    'are set, and as they were after %s',
+    { timeout: 120_000 },
+    async (signal, { skip }) => {
+      if (reason !== undefined) skip(reason);
+      await using lab = await Lab.open();
+      const { a } = await twoHosts(lab);
+      const resolver = await Resolver.start(a, name);
+      const [before, system] = [await resolver.resolvConf(), await systemOf(a)];
+      const link = lab.interfaceName('a');
+      const file = await lab.file(
+        `${link}.conf`,
+        clientFile('0.0.0.0/0, ::/0', 'DNS = 10.88.0.1, fd08::1, corp.example'),
+      );
+      const [program, args] = resolver.beside(process.execPath, SEALANE, 'up', file);
+      const running = a.start(program, args, { STATE_DIRECTORY: lab.folder });
+      await until(
+        'the tunnel to be up',
+        () => {
+          if (running.child.exitCode !== null) throw new Error(running.stderr);
+          return running.stderr.includes(' is up: ');
+        },
+        45_000,
+      );
+
+      const during = await resolver.resolvConf();
+      expect(during).toContain('nameserver 10.88.0.1\nnameserver fd08::1\n');
+      expect(during).toContain('search corp.example\n');
+      // Everything goes through the tunnel: so do all questions.
+      if (name === 'systemd-resolved') expect(await resolver.knows(link)).toMatch(/DNS Domain: corp\.example ~\.\n/);
+      else expect(await resolver.knows(link)).toContain(link);
+
+      await running.stop(signal);
+      if (signal === 'SIGKILL') {
+        const [again, words] = resolver.beside(process.execPath, SEALANE, 'down', link);
+        expect((await a.run(again, words)).code).toBe(0);
+      }
+      await until('the name servers to be as they were', async () => (await resolver.resolvConf()) === before);
+      expect(await systemOf(a)).toBe(system);
+      await resolver.stop();
+    },
+  );
+});
