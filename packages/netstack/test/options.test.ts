@@ -43,6 +43,25 @@ function transfer(
   return { source, drain };
 }
 
+it('a peer without selective acknowledgments hears of each segment of a batch that came early (RFC 5681 §4.2)', () => {
+  const sim = new Sim(3, { delay: 10 });
+  const strip = without(SACK_PERMITTED);
+  let losses = 1;
+  sim.a.faults.drop = (packet) => strip(packet) || (packet.length > 1000 && losses-- > 0);
+  sim.b.faults.drop = strip;
+  const acknowledgments: (readonly [number, number])[] = [];
+  sim.b.tap = (packet) => void acknowledgments.push([sim.now, parse(packet).ack]);
+  const source = new Source(3, 200_000);
+  const drain = new Drain(3);
+  sim.b.stack.listen({ port: 80 }, (incoming) => void incoming.accept(drain));
+  sim.a.stack.connect({ address: B4, port: 80 }, source);
+  sim.run(60_000, () => drain.ended);
+  expect(drain.received).toBe(200_000);
+  // After the SYN-ACK. Three duplicates make a fast retransmission (RFC 5681 §3.2); one for the whole batch makes none.
+  const [, one, two, three] = acknowledgments;
+  expect([two, three]).toEqual([one, one]);
+});
+
 describe('a peer without', () => {
   const links: readonly [string, Faults][] = [
     ['loss', { delay: 10, loss: 0.03 }],
@@ -92,7 +111,7 @@ describe('sequence numbers', () => {
   for (const side of ['a', 'b'] as const) {
     for (const before of [0, 1, 1000, 100_000]) {
       it(`wrap ${before} bytes into the stream of the ${side === 'a' ? 'client' : 'server'}`, () => {
-        // RFC 6528: one every four microseconds; the SYN is under way for a millisecond.
+        // RFC 6528: one every four microtwos; the SYN is under way for a millitwo.
         const late = side === 'a' ? 0 : 250;
         const distance = (2 ** 33 - before - late - initial(5, side)) % 2 ** 32;
         const sim = new Sim(5, { delay: 1, duplicate: 0.02 });

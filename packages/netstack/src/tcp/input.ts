@@ -1,7 +1,7 @@
 /** What a connection does with a segment (RFC 9293 §3.10.7.3 and §3.10.7.4, with the checks of RFC 5961 and RFC 7323). */
 import type { IpPacket } from '../ip.ts';
 import { output, sendChallengeAck, updateDeadline } from './output.ts';
-import { processAck } from './recovery.ts';
+import { processAck, sampleEcho } from './recovery.ts';
 import { ACK, FIN, RST, SYN, type Segment } from './segment.ts';
 import { EVENT_CONNECT, EVENT_READABLE, EVENT_WRITABLE, type Tcb } from './tcb.ts';
 
@@ -117,6 +117,7 @@ function establish(t: Tcb, segment: Segment, now: number): void {
   t.events |= EVENT_CONNECT | EVENT_WRITABLE;
   t.lifeAt = t.readClosed ? now + t.host.tcpOptions.orphanTimeoutMs : Infinity;
   if (t.rtt.backoff === 0) t.rtt.sample(now - t.rtoStart, now);
+  else if (t.tsEnabled) sampleEcho(t, segment, now);
   t.rtt.recovered();
   t.sndUna = 1;
   t.retransmitKind = 'none';
@@ -200,6 +201,8 @@ function takeData(t: Tcb, segment: Segment, packet: IpPacket, start: number, now
     if (queue.next > t.rcvNxt) {
       t.rcvNxt = queue.next;
       t.events |= EVENT_READABLE;
+    } else {
+      t.outOfOrder++;
     }
     if (hadGaps || queue.hasGaps) t.ackNow = true;
     if (segment.dataLength > t.rcvMss) t.rcvMss = Math.min(segment.dataLength, t.offeredMss);

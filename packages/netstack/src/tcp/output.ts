@@ -9,8 +9,8 @@ import type { Tcb } from './tcb.ts';
 
 /** RFC 2018 §3: with timestamps there is room for three blocks. */
 const MAX_BLOCKS = 3;
-/** Timers of the runtime are no finer than a millisecond or two. */
-const MINIMUM_PROBE_TIMEOUT_MS = 3;
+/** Timers of the runtime are no finer than a millisecond or two; Linux has the same bound. */
+const MINIMUM_PROBE_TIMEOUT_MS = 2;
 /** RFC 8985 §7.2 WCDelAckT, for a lone segment: delayed ACKs of 40 ms, as practised, and some; with 200 ms the RTO comes first. */
 const WORST_DELAYED_ACK_MS = 60;
 /** RFC 5961 §7: challenge ACKs for each connection in 5 s; not shared, so that nobody can count them from outside. */
@@ -88,7 +88,7 @@ export function retransmit(t: Tcb, n: number, now: number): boolean {
   return true;
 }
 
-/** Sends up to one new segment although window or Nagle may say no; false when there is nothing new. */
+/** Sends up to one new segment although congestion window or Nagle may say no; false when there is nothing new. */
 export function sendOneNew(t: Tcb, now: number): boolean {
   const length = Math.min(t.sendEnd - t.sndNxt, t.mss - sackLength(t), t.sndUna + t.sndWnd - t.sndNxt);
   return length > 0 && sendData(t, length, now);
@@ -162,13 +162,8 @@ export function armRetransmit(t: Tcb, now: number): void {
   if (t.reorderWait > 0) {
     t.retransmitKind = 'reorder';
     t.retransmitAt = Math.min(rtoAt, now + t.reorderWait);
-  } else if (
-    t.recovery === 'open' &&
-    t.sackEnabled &&
-    t.tlpEnd === 0 &&
-    t.board.sackedSegments === 0 &&
-    t.rtt.srtt > 0
-  ) {
+  } else if (t.recovery !== 'loss' && t.sackEnabled && t.tlpEnd === 0 && t.rtt.srtt > 0) {
+    // In fast recovery too, beyond RFC 8985 §7.2: where one ACK answers a whole batch, its loss leaves nothing else but the RTO.
     const lone = t.board.count === 1 ? WORST_DELAYED_ACK_MS : 0;
     const probeAt = t.probeStart + Math.max(2 * t.rtt.srtt + lone, MINIMUM_PROBE_TIMEOUT_MS);
     if (probeAt < rtoAt) {
@@ -248,6 +243,10 @@ function sendAck(t: Tcb, now: number): boolean {
   const pending = t.rcvNxt - t.lastAckSent;
   if (t.ackNow || pending >= 2 * t.rcvMss || (pending > 0 && t.quickAcks > 0) || opensWindow(t)) {
     if (pending > 0 && t.quickAcks > 0) t.quickAcks--;
+    // One for each (RFC 5681 §4.2): a peer without SACK counts them, and with it a lost one must not cost a timeout.
+    for (let copies = Math.min(t.outOfOrder, t.sackEnabled ? 2 : 3); copies > 1; copies--) {
+      if (!sendBareAck(t, now)) return false;
+    }
     return sendBareAck(t, now);
   }
   if (pending > 0 && t.delayedAckAt === Infinity) t.delayedAckAt = now + t.host.tcpOptions.delayedAckMs;
@@ -327,6 +326,7 @@ function writeSegment(t: Tcb, start: number, length: number, flags: number, now:
   if ((flags & ACK) !== 0) {
     t.lastAckSent = t.rcvNxt;
     t.ackNow = false;
+    t.outOfOrder = 0;
     t.delayedAckAt = Infinity;
     t.dsackEnd = 0;
   }

@@ -24,12 +24,12 @@ export function processAck(t: Tcb, segment: Segment, ack: number, windowChanged:
     rtt.sample(board.sampleRtt, now);
     cubic.onRtt(board.sampleRtt, delivered, ack, t.sndNxt);
   } else if (advanced && flight > 0 && segment.hasTimestamps && !sawDuplicate) {
-    // Everything acknowledged was sent twice; the echo tells which copy arrived (RFC 7323 §4.1). Not so beside a report of a
-    // duplicate: then the echo is of a copy that arrived long ago, and its acknowledgment got lost.
-    const echoed = (t.timestamp(now) - segment.tsEcho) | 0;
-    if (echoed >= 0 && echoed < 60_000) rtt.sample(Math.max(echoed, 1), now);
+    // Everything acknowledged was sent twice. Beside a report of a duplicate the echo says nothing: it is of a copy that arrived
+    // long ago, and its acknowledgment got lost.
+    sampleEcho(t, segment, now);
   }
   if (advanced) advance(t, ack, now);
+  else if (delivered > 0) t.probeStart = now;
   if (flight === 0) return;
   if (advanced && t.undoArmed) undoIfSpurious(t, segment);
   if (t.tlpEnd > 0 && ack >= t.tlpEnd) endTailLossProbe(t, ack, sawDuplicate);
@@ -43,6 +43,12 @@ export function processAck(t: Tcb, segment: Segment, ack: number, windowChanged:
   if (board.lostBytes > 0 && t.recovery === 'open') enterRecovery(t, flight);
   if (t.recovery === 'recovery') reduceProportionally(t, delivered, advanced);
   else if (advanced && (t.cwndLimited || t.recovery === 'loss')) cubic.onAck(delivered, now, rtt.srtt);
+}
+
+/** The round trip of what was sent twice: the echo tells which copy arrived (RFC 7323 §4.1). */
+export function sampleEcho(t: Tcb, segment: Segment, now: number): void {
+  const echoed = (t.timestamp(now) - segment.tsEcho) | 0;
+  if (echoed >= 0 && echoed < 60_000) t.rtt.sample(Math.max(echoed, 1), now);
 }
 
 /** RACK's verdict on what is late, at an acknowledgment or when the reordering timer fires. */

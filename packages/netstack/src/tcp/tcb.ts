@@ -193,6 +193,8 @@ export class Tcb implements FlowEntry, Timed {
   lastAckSent = 0;
   ackNow = false;
   quickAcks = 16;
+  /** Segments beyond a gap that no acknowledgment stands for yet. */
+  outOfOrder = 0;
   dsackStart = 0;
   dsackEnd = 0;
   /** Receive-buffer tuning: bytes read since, and the round trip as a receiver sees it. */

@@ -92,10 +92,12 @@ function onRetransmitTimer(t: Tcb, now: number): void {
   }
 }
 
-/** RFC 8985 §7.3: one new segment, or the last one again, to provoke an acknowledgment. */
+/** RFC 8985 §7.3: something new, or the last segment again, to provoke an acknowledgment. */
 function probeTail(t: Tcb, now: number): void {
   if (t.board.count === 0) return;
   t.tlpIsRetransmission = !sendOneNew(t, now);
+  // A receiver may acknowledge one new segment late, but not two (RFC 5681 §4.2).
+  if (!t.tlpIsRetransmission) sendOneNew(t, now);
   if (t.tlpIsRetransmission) retransmit(t, t.board.count - 1, now);
   t.tlpEnd = t.sndNxt;
   t.rtoStart = now;
