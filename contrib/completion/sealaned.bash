@@ -22,7 +22,7 @@ _sealaned() {
     'peer')
       words='add list show remove --help' ;;
     'peer add')
-      words='--state --out --public-key --no-psk --allowed-ips --keepalive --help' ;;
+      words='--state --out --public-key --no-psk --allowed-ips --post-quantum --keepalive --help' ;;
     'peer list')
       words='--state --json --help' ;;
     'peer show')

@@ -31,6 +31,7 @@ const peer = fc.record(
       maxLength: 3,
     }),
     rekeyInterval: fc.constantFrom(9_999, 10_000, 120_000, 120_001),
+    postQuantum: fc.constantFrom(0, 1, 10_000, 86_400_001, Number.NaN),
     cipherSuite: fc.constantFrom('chacha20poly1305' as const, 'aes256gcm' as const),
   },
   { requiredKeys: ['publicKey'] },

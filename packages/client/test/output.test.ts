@@ -124,6 +124,24 @@ describe('formatStatus', () => {
     );
   });
 
+  it('says whether a session is hedged against a later quantum computer and, if not, why', () => {
+    const [peer] = report.peers;
+    const line = (
+      hedged: boolean,
+      more: Partial<NonNullable<StatusReport['peers'][number]['postQuantum']>>,
+    ): string | undefined => {
+      const postQuantum = { interval: 3_600_000, exchanges: 3, ...more };
+      const peers = [{ ...peer!, postQuantum, session: { ...peer!.session!, hedged } }];
+      const text = formatStatus({ ...report, peers }, plain, 1_063_000);
+      return /^ +post-quantum +(.*)$/m.exec(text)?.[1];
+    };
+    expect(line(true, { keyAgeMs: 600_000 })).toBe('hedged, key 10 min old, 3 so far');
+    expect(line(false, {})).toBe('not hedged: no key is agreed on yet');
+    expect(line(false, { trouble: 'mtu' })).toContain('it needs 1200');
+    expect(line(false, { trouble: 'unanswered' })).toContain("write 'PostQuantum = yes' there too");
+    expect(formatStatus(report, plain, 1_063_000)).not.toContain('post-quantum');
+  });
+
   it('shows rates, and how they were, from the second look on', () => {
     const [peer] = report.peers;
     const look = (rxBytes: number): StatusReport => ({ ...report, peers: [{ ...peer!, rxBytes }] });

@@ -132,11 +132,17 @@ function addPeerCommands(root: Command): void {
       'what the client sends through the tunnel, if not just the pool',
       parse.prefixesOption,
     )
+    .option(
+      '--post-quantum',
+      'hedge its sessions against a later quantum computer, when its client is Sealane too',
+      false,
+    )
     .option('--keepalive <seconds>', 'how often an idle client sends something, 0 for never', parse.keepaliveOption, 0)
     .addHelpText(
       'after',
       examples(
         'sealaned peer add alice --out alice.conf',
+        'sealaned peer add bob --post-quantum --out bob.conf',
         'sealaned peer add phone --allowed-ips 0.0.0.0/0,::/0 --keepalive 25',
         'sealaned peer add bob --public-key "$(cat bob.pub)" --out bob.conf',
       ),

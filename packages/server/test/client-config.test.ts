@@ -17,6 +17,7 @@ const CONFIG: ClientConfig = {
   gateways: ['10.7.0.1', 'fd07::1'],
   endpoint: 'vpn.example.org:51820',
   keepalive: 25,
+  postQuantum: true,
 };
 
 describe('the configuration of a client', () => {
@@ -36,6 +37,7 @@ describe('the configuration of a client', () => {
       'AllowedIPs = 10.7.0.0/24, fd07::/64',
       'Endpoint = vpn.example.org:51820',
       'PersistentKeepalive = 25',
+      '#@ PostQuantum = yes',
       '',
     ]);
   });
@@ -43,13 +45,14 @@ describe('the configuration of a client', () => {
   it('reads back as what it says', () => {
     const parsed = parseConfig(formatClientConfig(CONFIG), 'alice.conf');
     expect(formatKey(parsed.peers[0]!.publicKey)).toBe(CONFIG.serverPublicKey);
+    expect(parsed.peers[0]!.postQuantum).toBe(3_600);
     expect(parsed.peers[0]!.allowedIps?.map(formatPrefix)).toEqual(CONFIG.allowedIps);
   });
 
   it('leaves out what is not set', () => {
     const { presharedKey: _, ...rest } = CONFIG;
-    const text = formatClientConfig({ ...rest, dns: [], keepalive: 0 });
-    expect(text).not.toMatch(/PresharedKey|DNS|PersistentKeepalive/);
+    const text = formatClientConfig({ ...rest, dns: [], keepalive: 0, postQuantum: false });
+    expect(text).not.toMatch(/PresharedKey|DNS|PersistentKeepalive|PostQuantum/);
   });
 
   it('has a line to fill in when only the peer knows its key, and is no valid file before', () => {

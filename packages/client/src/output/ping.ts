@@ -3,6 +3,8 @@ import type { PingPlan, PingResult } from '../ping/run.ts';
 import { formatBytes, formatMilliseconds, formatRate } from './format.ts';
 import type { Style } from './terminal.ts';
 
+const NOT_HEDGED = "the server took no part; write 'PostQuantum = yes' there too";
+
 /** The last lines of a ping for people. */
 export function formatSummary(result: PingResult, plan: PingPlan, style: Style): string {
   const { sent, roundTripsMs, bulk, handshakeMs } = result;
@@ -23,6 +25,8 @@ export function formatSummary(result: PingResult, plan: PingPlan, style: Style):
     lines.push(`${formatBytes(bulk.bytes)} there and back in ${seconds}, ${rate} each way: ${content}`);
   }
   if (plan.rekey) lines.push(`${result.sessions} sessions, ${Math.max(0, result.sessions - 1)} by rekey`);
+  if (result.hedged === true) lines.push(`post-quantum: the session is ${style.green('hedged')}`);
+  if (result.hedged === false) lines.push(`post-quantum: the session is ${style.yellow('not hedged')}: ${NOT_HEDGED}`);
   return lines.join('\n');
 }
 

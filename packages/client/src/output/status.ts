@@ -34,6 +34,7 @@ function peerLines(peer: PeerReport, style: Style, now: number): readonly string
     field('allowed', peer.allowedIps.join(', ') || style.dim('nothing'), style),
     field('handshake', handshakeText(peer, style, now), style),
     field('session', sessionText(peer, style), style),
+    ...(peer.postQuantum === undefined ? [] : [field('post-quantum', hedgeText(peer, style), style)]),
     field('traffic', `${formatBytes(peer.rxBytes)} in, ${formatBytes(peer.txBytes)} out`, style),
     ...extras(peer).map((text) => field('with', text, style)),
   ];
@@ -63,6 +64,23 @@ function sessionText({ session, sessions }: PeerReport, style: Style): string {
     `expires in ${formatDuration(session.expiresInMs)}`,
     count,
   ].join(', ');
+}
+
+/** Whether the session is hedged against a later quantum computer and, if not, why. */
+function hedgeText({ session, postQuantum }: PeerReport, style: Style): string {
+  if (postQuantum === undefined) return '';
+  const { keyAgeMs, trouble, exchanges } = postQuantum;
+  const key = keyAgeMs === undefined ? '' : `, key ${formatDuration(keyAgeMs)} old, ${exchanges} so far`;
+  if (session === undefined) return `no session${key}`;
+  if (session.hedged) return `${style.green('hedged')}${key}`;
+  return `${style.yellow('not hedged')}: ${hedgeTrouble(trouble)}`;
+}
+
+/** What keeps a session from being hedged. */
+function hedgeTrouble(trouble: 'unanswered' | 'mtu' | undefined): string {
+  if (trouble === 'unanswered') return "the peer does not answer; write 'PostQuantum = yes' there too";
+  if (trouble === 'mtu') return 'the MTU has no room for the exchange; it needs 1200';
+  return 'no key is agreed on yet';
 }
 
 function rekeyText(rekeyInMs: number | undefined): string {

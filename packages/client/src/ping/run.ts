@@ -44,6 +44,8 @@ export interface PingResult {
   readonly roundTripsMs: readonly number[];
   readonly bulk?: BulkResult;
   readonly sessions: number;
+  /** Whether the session is hedged against a later quantum computer; absent when the exchange is off. */
+  readonly hedged?: boolean;
   readonly diagnosis?: Diagnosis;
 }
 
@@ -100,6 +102,7 @@ class Run {
   async result(): Promise<PingResult> {
     const diagnosis = await this.#run();
     const { crypto } = await this.#tunnel.status();
+    const peer = await this.#peer();
     return {
       endpoint: this.#plan.endpoint,
       target: formatAddress(this.#plan.target.address),
@@ -109,7 +112,8 @@ class Run {
       sent: this.#sent,
       roundTripsMs: this.#roundTrips,
       ...(this.#bulk === undefined ? {} : { bulk: this.#bulk }),
-      sessions: (await this.#peer())?.sessions ?? 0,
+      sessions: peer?.sessions ?? 0,
+      ...(peer?.postQuantum === undefined ? {} : { hedged: peer.session?.hedged === true }),
       ...(diagnosis === undefined ? {} : { diagnosis }),
     };
   }

@@ -22,6 +22,7 @@ export interface PeerAddOptions {
   /** What the client sends through the tunnel; the pool when absent. */
   readonly allowedIps?: readonly string[];
   readonly keepalive: number;
+  readonly postQuantum: boolean;
 }
 
 interface AddedPeer {
@@ -72,9 +73,12 @@ function add(folder: StateFolder, name: string, options: PeerAddOptions): AddedP
       allowedIps: options.allowedIps ?? pool,
       endpoint,
       keepalive: options.keepalive,
+      postQuantum: options.postQuantum,
     });
     const added = new Date().toISOString();
-    const next = { ...registry, peers: [...registry.peers, { name, publicKey: key, ...psk, addresses, added }] };
+    const hedge = options.postQuantum ? { postQuantum: true } : {};
+    const peer = { name, publicKey: key, ...psk, ...hedge, addresses, added };
+    const next = { ...registry, peers: [...registry.peers, peer] };
     commit(folder, next, config, options.out);
     return { config, addresses };
   } finally {

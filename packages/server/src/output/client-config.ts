@@ -14,6 +14,8 @@ export interface ClientConfig {
   readonly endpoint: string;
   /** Seconds; 0 is off. */
   readonly keepalive: number;
+  /** The server takes part in the post-quantum exchange with this peer. */
+  readonly postQuantum: boolean;
 }
 
 /** Stands where a private key belongs that only the peer knows; no program takes it for a key. */
@@ -31,11 +33,12 @@ export function formatClientConfig(config: ClientConfig): string {
     '[Peer]',
     `PublicKey = ${config.serverPublicKey}`,
     ...(config.presharedKey === undefined ? [] : [`PresharedKey = ${config.presharedKey}`]),
-    // A comment to other programs.
+    // What stands behind #@ is a comment to other programs.
     `#@ Gateway = ${config.gateways.join(', ')}`,
     `AllowedIPs = ${config.allowedIps.join(', ')}`,
     `Endpoint = ${config.endpoint}`,
     ...(config.keepalive > 0 ? [`PersistentKeepalive = ${config.keepalive}`] : []),
+    ...(config.postQuantum ? ['#@ PostQuantum = yes'] : []),
   ];
   return `${lines.join('\n')}\n`;
 }

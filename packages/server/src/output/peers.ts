@@ -10,6 +10,7 @@ export interface PeerView {
   readonly publicKey: string;
   readonly addresses: readonly string[];
   readonly presharedKey: boolean;
+  readonly postQuantum: boolean;
   readonly added: string;
   /** Absent when no server runs. */
   readonly live?: Omit<PeerReport, 'publicKey'>;
@@ -24,6 +25,7 @@ export function peerViews(peers: readonly RegistryPeer[], live: StatusReport | u
       publicKey: peer.publicKey,
       addresses: peer.addresses,
       presharedKey: peer.presharedKey !== undefined,
+      postQuantum: peer.postQuantum === true,
       added: peer.added,
       ...(now === undefined ? {} : { live: now }),
     };
@@ -55,6 +57,7 @@ export function peerCard(peer: PeerView, now: number, style: Style): string {
     ['public key', peer.publicKey],
     ['address', peer.addresses.join(', ')],
     ['preshared key', peer.presharedKey ? 'yes' : 'no'],
+    ['post-quantum', peer.postQuantum ? hedgeText(live) : 'off'],
     ['added', peer.added],
     ...(live === undefined
       ? [['live data', 'none: no server runs']]
@@ -67,6 +70,14 @@ export function peerCard(peer: PeerView, now: number, style: Style): string {
         ]),
   ];
   return `${style.bold(peer.name)}\n${table(rows.map((row) => [' ', ...row]))}`;
+}
+
+function hedgeText(live: PeerView['live']): string {
+  if (live?.session === undefined) return 'on';
+  if (live.session.hedged) return 'on, the session is hedged';
+  const silent =
+    live.postQuantum?.trouble === 'unanswered' ? ": the peer does not answer; is 'PostQuantum = yes' there?" : '';
+  return `on, the session is not hedged${silent}`;
 }
 
 function liveCells(live: PeerView['live'], now: number): string[] {

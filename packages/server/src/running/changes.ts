@@ -1,4 +1,4 @@
-import { KEY_LENGTH, parseKey, type PeerUpdate } from '@sealane/protocol';
+import { KEY_LENGTH, parseKey, type PeerUpdate, POST_QUANTUM_INTERVAL } from '@sealane/protocol';
 import { parsePrefix } from '@sealane/tunnel';
 import type { RegistryPeer } from '../state/registry.ts';
 
@@ -22,6 +22,7 @@ function peerUpdate(peer: RegistryPeer): PeerUpdate {
   return {
     publicKey: parseKey(peer.publicKey)!,
     presharedKey: peer.presharedKey === undefined ? new Uint8Array(KEY_LENGTH) : parseKey(peer.presharedKey)!,
+    postQuantum: peer.postQuantum === true ? POST_QUANTUM_INTERVAL : 0,
     replaceAllowedIps: true,
     allowedIps: peer.addresses.map((address) => parsePrefix(address)!),
   };
@@ -31,6 +32,7 @@ function serves(old: RegistryPeer | undefined, peer: RegistryPeer): boolean {
   return (
     old !== undefined &&
     old.presharedKey === peer.presharedKey &&
+    old.postQuantum === peer.postQuantum &&
     old.addresses.length === peer.addresses.length &&
     old.addresses.every((address, i) => address === peer.addresses[i])
   );

@@ -19,8 +19,8 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
   switch (event.type) {
     case 'session': {
       const peer = nameOf(event.publicKey);
-      const { role, number, handshakeMs } = event;
-      const fields = { peer, role, number, handshakeMs };
+      const { role, number, handshakeMs, hedged } = event;
+      const fields = { peer, role, number, handshakeMs, hedged };
       log.limited(`sessions of ${peer}`, 'session', `session ${number} with ${peer} (${role})`, fields);
       return;
     }

@@ -30,6 +30,8 @@ export interface RegistryPeer {
   readonly publicKey: string;
   /** base64; absent when there is none. */
   readonly presharedKey?: string;
+  /** Takes part in the post-quantum exchange. */
+  readonly postQuantum?: boolean;
   /** The peer's addresses in the tunnel, one of each block of the pool at most. */
   readonly addresses: readonly string[];
   /** When it was added (RFC 3339). */
@@ -53,6 +55,7 @@ const PeerSchema = v.strictObject({
   ),
   publicKey: Key,
   presharedKey: v.exactOptional(Key),
+  postQuantum: v.exactOptional(v.boolean()),
   addresses: v.pipe(v.array(Address), v.minLength(1, 'expected at least one address')),
   added: v.pipe(v.string(), v.isoTimestamp('expected a time like 2026-01-31T12:00:00.000Z')),
 });

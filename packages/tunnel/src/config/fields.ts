@@ -32,6 +32,7 @@ const FIELDS: readonly Field[] = [
   { name: 'Endpoint', sections: ['Peer'], extension: true },
   { name: 'PersistentKeepalive', sections: ['Peer'], extension: false },
   { name: 'Cipher', sections: ['Peer'], extension: true },
+  { name: 'PostQuantum', sections: ['Peer'], extension: true },
   { name: 'Name', sections: ['Peer'], extension: true },
   { name: 'Gateway', sections: ['Peer'], extension: true },
 ];

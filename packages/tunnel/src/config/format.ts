@@ -1,5 +1,5 @@
 /** Writes a configuration so that wg-quick reads it too: what only Sealane knows stands behind `#@ `. */
-import { formatKey, isZeroKey } from '@sealane/protocol';
+import { formatKey, isZeroKey, POST_QUANTUM_INTERVAL } from '@sealane/protocol';
 import { formatAddress, formatPrefix } from '../ip-text.ts';
 import { EXTENSION_MARK } from './fields.ts';
 import type { InterfaceConfig, PeerConfig, TunnelConfig } from './model.ts';
@@ -45,7 +45,13 @@ function peerLines(peer: PeerConfig): string[] {
     ...pair('PersistentKeepalive', peer.persistentKeepalive),
     ...extension('RekeyInterval', peer.rekeyInterval),
     ...extension('Cipher', peer.cipher),
+    ...extension('PostQuantum', peer.postQuantum === undefined ? undefined : postQuantumText(peer.postQuantum)),
   ];
+}
+
+function postQuantumText(seconds: number): string | number {
+  if (seconds === 0) return 'no';
+  return seconds * 1_000 === POST_QUANTUM_INTERVAL ? 'yes' : seconds;
 }
 
 function pair(key: string, value: string | number | undefined): string[] {

@@ -46,6 +46,8 @@ export interface PeerConfig {
   /** 10 to 120. */
   readonly rekeyInterval?: number;
   readonly cipher?: CipherSuite;
+  /** 10 to 86400: how old a key of the post-quantum exchange may grow; absent or 0 is no exchange. */
+  readonly postQuantum?: number;
   /** What people call this peer; no program decides by it. */
   readonly name?: string;
   /** The peer's own addresses inside the tunnel (4 or 16 bytes): what a ping tries when it is not told otherwise. */

@@ -22,6 +22,7 @@ import {
   readName,
   readNumber,
   readNumberOrOff,
+  readPostQuantum,
   readRekeyInterval,
   readTable,
 } from './values.ts';
@@ -93,6 +94,7 @@ interface PeerDraft {
   persistentKeepalive?: number;
   rekeyInterval?: number;
   cipher?: CipherSuite;
+  postQuantum?: number;
   name?: string;
   gateways?: readonly Uint8Array[];
 }
@@ -229,6 +231,9 @@ function assignPeer(target: PeerDraft, field: string, value: string, line: numbe
       return;
     case 'Cipher':
       target.cipher = readCipher(value);
+      return;
+    case 'PostQuantum':
+      target.postQuantum = readPostQuantum(value);
       return;
     case 'Name':
       target.name = readName(value);

@@ -94,6 +94,7 @@ function toPeerUpdate(peer: PeerConfig, defaultInterval: number | undefined, res
     allowedIps: peer.allowedIps,
     rekeyInterval: seconds === undefined ? REKEY_AFTER_TIME : seconds * 1_000,
     cipherSuite: peer.cipher ?? 'chacha20poly1305',
+    postQuantum: (peer.postQuantum ?? 0) * 1_000,
   };
 }
 

@@ -1,5 +1,12 @@
 /** One reader per kind of value: the value, or a `BadValue` that says what is wrong and what to write instead. */
-import { type CipherSuite, parseKey, type Prefix } from '@sealane/protocol';
+import {
+  type CipherSuite,
+  MAX_POST_QUANTUM_INTERVAL,
+  MIN_POST_QUANTUM_INTERVAL,
+  parseKey,
+  POST_QUANTUM_INTERVAL,
+  type Prefix,
+} from '@sealane/protocol';
 import { formatEndpoint, parseAddress, parseEndpoint, parsePort, parsePrefix } from '../ip-text.ts';
 
 /** A value that its field cannot have; the message has neither file nor field. */
@@ -138,6 +145,17 @@ export function readCipher(value: string): CipherSuite {
   const text = value.toLowerCase().replaceAll(/[-_\s]/g, '');
   if (text === 'chacha20poly1305' || text === 'aes256gcm') return text;
   throw new BadValue(`${quote(value)} is neither chacha20poly1305 nor aes256gcm`);
+}
+
+/** Seconds between exchanges; 0 is off. */
+export function readPostQuantum(value: string): number {
+  const text = value.toLowerCase();
+  if (text === 'no') return 0;
+  if (text === 'yes') return POST_QUANTUM_INTERVAL / 1_000;
+  const [least, most] = [MIN_POST_QUANTUM_INTERVAL / 1_000, MAX_POST_QUANTUM_INTERVAL / 1_000];
+  const number = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (number >= least && number <= most) return number;
+  throw new BadValue(`${quote(value)} is not 'yes', 'no' or the seconds between two exchanges, ${least} to ${most}`);
 }
 
 export function readName(value: string): string {

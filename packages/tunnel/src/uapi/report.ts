@@ -1,5 +1,11 @@
 /** A tunnel's status as JSON says it: keys in base64, addresses as text, no secrets. */
-import { type CipherSuite, formatKey, type PeerStatus, type SessionStatus } from '@sealane/protocol';
+import {
+  type CipherSuite,
+  formatKey,
+  type PeerStatus,
+  type PostQuantumStatus,
+  type SessionStatus,
+} from '@sealane/protocol';
 import { formatEndpoint, formatPrefix } from '../ip-text.ts';
 import type { LaneKind, LaneStatus } from '../model.ts';
 
@@ -29,6 +35,7 @@ export interface PeerReport {
   readonly persistentKeepalive: number;
   readonly rekeyInterval: number;
   readonly cipherSuite: CipherSuite;
+  readonly postQuantum?: PostQuantumStatus;
   readonly rxBytes: number;
   readonly txBytes: number;
   readonly lastHandshake?: number;

@@ -1,7 +1,7 @@
 /**
  * The `set` operation of the cross-platform interface (wireguard.com/xplatform): lines in, one update out.
  * Nothing is applied before the last line was understood. Besides the standard keys a peer has
- * `rekey_interval_ms` (10000 to 120000) and `cipher_suite`, which only Sealane sends.
+ * `rekey_interval_ms` (10000 to 120000), `cipher_suite` and `post_quantum_ms` (0 or 10000 to 86400000), which only Sealane sends.
  */
 import {
   type AllowedIpUpdate,
@@ -9,6 +9,8 @@ import {
   type CipherSuite,
   type Endpoint,
   keyId,
+  MAX_POST_QUANTUM_INTERVAL,
+  MIN_POST_QUANTUM_INTERVAL,
   MIN_REKEY_INTERVAL,
   type PeerUpdate,
   REKEY_AFTER_TIME,
@@ -93,6 +95,7 @@ interface PeerDraft {
   allowedIps: AllowedIpUpdate[];
   rekeyInterval?: number;
   cipherSuite?: CipherSuite;
+  postQuantum?: number;
 }
 
 function addPeer(peer: PeerDraft, key: string, value: Uint8Array): void {
@@ -130,6 +133,10 @@ function addPeer(peer: PeerDraft, key: string, value: Uint8Array): void {
       peer.rekeyInterval = decimal(key, value, REKEY_AFTER_TIME);
       if (peer.rekeyInterval < MIN_REKEY_INTERVAL) invalid(key);
       return;
+    case 'post_quantum_ms':
+      peer.postQuantum = decimal(key, value, MAX_POST_QUANTUM_INTERVAL);
+      if (peer.postQuantum !== 0 && peer.postQuantum < MIN_POST_QUANTUM_INTERVAL) invalid(key);
+      return;
     case 'cipher_suite': {
       const name = asciiText(value);
       peer.cipherSuite = CIPHER_SUITES.find((suite) => suite === name) ?? invalid(key);
@@ -166,6 +173,7 @@ function encodePeer(writer: LineWriter, peer: PeerUpdate): void {
   }
   if (peer.rekeyInterval !== undefined) writer.line(`rekey_interval_ms=${peer.rekeyInterval}`);
   if (peer.cipherSuite !== undefined) writer.line(`cipher_suite=${peer.cipherSuite}`);
+  if (peer.postQuantum !== undefined) writer.line(`post_quantum_ms=${peer.postQuantum}`);
   if (peer.replaceAllowedIps === true) writer.line('replace_allowed_ips=true');
   for (const allowed of peer.allowedIps ?? []) {
     writer.line(`allowed_ip=${allowed.remove === true ? '-' : ''}${formatPrefix(allowed)}`);

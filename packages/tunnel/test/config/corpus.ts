@@ -149,6 +149,7 @@ Endpoint = 192.0.2.10:51820
 #@ Endpoint = 192.0.2.11:51820, [2001:db8::11]:51820
 #@ RekeyInterval = 30
 #@ Cipher = aes256gcm
+#@ PostQuantum = 600
 #@ this is a comment for people
 `,
 };

@@ -197,6 +197,14 @@ describe('what is wrong is said in one line', () => {
       "wg0.conf:5: Endpoint: '[fe80::g%eth0]:51820' has no valid IPv6 address; write [2001:db8::1]:51820",
     ],
     [`${INTERFACE}${PEER}Endpoint = a;b:51820`, "wg0.conf:5: Endpoint: 'a;b:51820' has no valid host name"],
+    [
+      `${INTERFACE}${PEER}PostQuantum = maybe`,
+      "wg0.conf:5: PostQuantum: 'maybe' is not 'yes', 'no' or the seconds between two exchanges, 10 to 86400",
+    ],
+    [
+      `${INTERFACE}${PEER}PostQuantum = 9`,
+      "wg0.conf:5: PostQuantum: '9' is not 'yes', 'no' or the seconds between two exchanges, 10 to 86400",
+    ],
     [`${INTERFACE}${PEER}Cipher = rot13`, "wg0.conf:5: Cipher: 'rot13' is neither chacha20poly1305 nor aes256gcm"],
     [
       `${INTERFACE}[Peer]\nPublicKey = ${KEYS.alice.public}\n`,
@@ -410,8 +418,22 @@ Endpoint = vpn.example.com:51820
 PersistentKeepalive = 25
 #@ RekeyInterval = 30
 #@ Cipher = aes256gcm
+#@ PostQuantum = yes
 `;
     expect(formatConfig(parseConfig(text, 'f'))).toBe(text);
+  });
+
+  it.each([
+    ['yes', 'yes', 3_600],
+    ['YES', 'yes', 3_600],
+    ['3600', 'yes', 3_600],
+    ['no', 'no', 0],
+    ['10', '10', 10],
+    ['86400', '86400', 86_400],
+  ])('writes PostQuantum = %s as %s', (value, written, seconds) => {
+    const config = parseConfig(`${INTERFACE}${PEER}#@ PostQuantum = ${value}\n`, 'f');
+    expect(config.peers[0]?.postQuantum).toBe(seconds);
+    expect(formatConfig(config)).toContain(`\n#@ PostQuantum = ${written}\n`);
   });
 
   it.each(['a\nPostUp = b', 'a # b', 'a\u0000', ' a', 'a\r'])('refuses the hook %j', (command) => {

@@ -58,6 +58,7 @@ describe('update', () => {
           allowedIps: [parsePrefix('10.4.0.0/16')],
           rekeyInterval: 30_000,
           cipherSuite: 'aes256gcm',
+          postQuantum: 600_000,
         },
       ],
     });
@@ -74,7 +75,7 @@ describe('update', () => {
     const update = toUpdate(config, new Map());
     expect(update).toMatchObject({ listenPort: 51_820, fwmark: 0 });
     expect(update.peers).toMatchObject([
-      { presharedKey: new Uint8Array(32), rekeyInterval: 120_000, cipherSuite: 'chacha20poly1305' },
+      { presharedKey: new Uint8Array(32), rekeyInterval: 120_000, cipherSuite: 'chacha20poly1305', postQuantum: 0 },
       { presharedKey: parseKey(PRESHARED_KEY) },
     ]);
     expect(update.peers?.[0]).not.toHaveProperty('endpoint');

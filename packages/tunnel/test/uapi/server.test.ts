@@ -124,9 +124,17 @@ errno=0
 
   it("takes Sealane's own peer keys", async () => {
     await using served = await serveTunnel();
-    expect(await ask(served.path, `set=1\n${BOB}rekey_interval_ms=30000\ncipher_suite=aes256gcm\n\n`)).toBe(OK);
+    expect(
+      await ask(served.path, `set=1\n${BOB}rekey_interval_ms=30000\ncipher_suite=aes256gcm\npost_quantum_ms=60000\n\n`),
+    ).toBe(OK);
     const [peer] = (await served.tunnel.status()).device.peers;
-    expect(peer).toMatchObject({ rekeyInterval: 30_000, cipherSuite: 'aes256gcm' });
+    expect(peer).toMatchObject({
+      rekeyInterval: 30_000,
+      cipherSuite: 'aes256gcm',
+      postQuantum: { interval: 60_000, exchanges: 0 },
+    });
+    await ask(served.path, `set=1\n${BOB}post_quantum_ms=0\n\n`);
+    expect((await served.tunnel.status()).device.peers[0]?.postQuantum).toBeUndefined();
   });
 
   it.each([
@@ -156,6 +164,8 @@ errno=0
     [`${BOB}protocol_version=2`, INVALID],
     [`${BOB}preshared_key=zz`, INVALID],
     [`${BOB}rekey_interval_ms=9999`, INVALID],
+    [`${BOB}post_quantum_ms=9999`, INVALID],
+    [`${BOB}post_quantum_ms=86400001`, INVALID],
     [`${BOB}cipher_suite=rot13`, INVALID],
     [`${BOB}listen_port=5`, INVALID],
   ])('refuses %j and applies nothing of the rest', async (lines, errno) => {
@@ -349,11 +359,18 @@ describe("Sealane's own operations", () => {
           rekeyInterval: 20_000,
           persistentKeepalive: 0,
           cipherSuite: 'chacha20poly1305',
+          postQuantum: 7_200_000,
         },
       ],
     });
     expect((await served.tunnel.status()).device.peers).toMatchObject([
-      { publicKey: bob.publicKey, hasPresharedKey: true, endpoint: loopback(9), rekeyInterval: 20_000 },
+      {
+        publicKey: bob.publicKey,
+        hasPresharedKey: true,
+        endpoint: loopback(9),
+        rekeyInterval: 20_000,
+        postQuantum: { interval: 7_200_000 },
+      },
     ]);
   });
 
