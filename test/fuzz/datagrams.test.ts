@@ -3,8 +3,6 @@
  * sender, change nothing for what is not authentic, answer nobody without a valid mac1, and keep no memory.
  */
 import { readFileSync } from 'node:fs';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { Device, HEADROOM, PacketBatch, TAILROOM, VERDICT, dropReason, ipPacketLength } from '@sealane/protocol';
 import type { Crypto, Endpoint, PeerHandle } from '@sealane/protocol';
@@ -15,6 +13,7 @@ import { ipPacket } from '../sim/packets.ts';
 import { generator } from '../sim/random.ts';
 import type { Generator } from '../sim/random.ts';
 import { toyCrypto } from '../sim/toy-crypto.ts';
+import { heapUsed } from './heap.ts';
 import { mutate } from './mutate.ts';
 
 /** `npm run fuzz` asks for more. */
@@ -27,16 +26,6 @@ const UNIX = 1_767_225_600_000;
 const INNER_A = Uint8Array.of(10, 0, 0, 1);
 const INNER_B = Uint8Array.of(10, 0, 0, 2);
 const SUBNET_A = { address: Uint8Array.of(10, 0, 0, 0), length: 31 };
-
-setFlagsFromString('--expose-gc');
-const collect = runInNewContext('gc') as () => void;
-
-function heapUsed(): number {
-  collect();
-  collect();
-  const { heapUsed, arrayBuffers } = process.memoryUsage();
-  return heapUsed + arrayBuffers;
-}
 
 /** A device under fire, with a session that `a` shares, and messages to make others from. */
 class Target {

@@ -135,6 +135,8 @@ export function writeControl(
 
 /** Moves the heap's deadline to the earliest of the connection's own. */
 export function updateDeadline(t: Tcb): void {
+  // A reset that was due has ended it.
+  if (t.state === 'closed') return;
   t.deadline = Math.min(t.retransmitAt, t.delayedAckAt, t.lifeAt, t.keepAliveAt);
   t.host.updateTimer(t);
 }
