@@ -91,6 +91,6 @@ export {
   requestReload,
   requestShutdown,
 } from './uapi/client.ts';
-export { controlPath, type ControlSocket, listControls } from './uapi/paths.ts';
+export { controlPath, type ControlSocket, listControls, removeDeadPath } from './uapi/paths.ts';
 export { type PeerReport, reportStatus, type StatusReport } from './uapi/report.ts';
 export { type ControlHandlers, type ControlledTunnel, type ControlServer, serveControl } from './uapi/server.ts';

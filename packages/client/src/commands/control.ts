@@ -3,6 +3,7 @@ import {
   ControlError,
   listControls,
   readStatus,
+  removeDeadPath,
   requestRekey,
   requestShutdown,
   type PeerReport,
@@ -54,7 +55,9 @@ export async function down(name: string): Promise<ExitCode> {
   try {
     await reach(name, () => requestShutdown(path));
   } catch (error) {
-    if (left === undefined || !(error instanceof CliError) || !isAbsent(error.cause)) throw error;
+    if (!(error instanceof CliError) || !isAbsent(error.cause)) throw error;
+    await removeDeadPath(path);
+    if (left === undefined) throw error;
     return clean(left);
   }
   const stop = new Stop();

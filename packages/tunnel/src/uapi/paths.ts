@@ -97,6 +97,14 @@ export async function releasePath(path: string, inode: number): Promise<void> {
   if (entry?.ino === inode) await unlink(path);
 }
 
+/** Removes the name that a killed program left; does nothing when one answers there or when it is no socket. */
+export async function removeDeadPath(path: string): Promise<void> {
+  if (!(await entryAt(path))?.isSocket()) return;
+  await locked(path, async () => {
+    if ((await entryAt(path))?.isSocket() && !(await answers(path))) await unlink(path);
+  });
+}
+
 /** True when a program listens there. */
 export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
