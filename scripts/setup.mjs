@@ -2,7 +2,7 @@
 // Does nothing when nothing changed. Progress goes to stderr.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -50,12 +50,26 @@ function build() {
   const started = Date.now();
   const { scripts } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   for (const [program, ...args] of scripts.build.split(' && ').map((step) => step.split(' '))) {
+    if (program === 'rolldown' && isBundled()) continue;
     const script = join(root, 'node_modules', program === 'tsc' ? 'typescript/bin/tsc' : 'rolldown/bin/cli.mjs');
-    const { error, status } = spawnSync(process.execPath, [script, ...args], { cwd: root, stdio: ['ignore', 2, 2] });
+    const command = [script, ...args];
+    const { error, status, stdout, stderr } = spawnSync(process.execPath, command, { cwd: root, encoding: 'utf8' });
     if (error !== undefined) fail(`could not start ${program}: ${error.message}`);
-    if (status !== 0) fail('the build failed: fix the errors above and try again');
+    if (status !== 0) fail(`the build failed: fix the errors and try again. What ${program} said:\n${stdout}${stderr}`);
   }
   if (Date.now() - started > 1000) say(`built in ${seconds(started)}`);
+}
+
+/** Whether nothing was compiled since the bundles were made. */
+function isBundled() {
+  const bundles = ['client', 'server'].map((name) => join(root, 'packages', name, 'bundle', 'cli.js'));
+  if (!bundles.every((file) => existsSync(file))) return false;
+  const made = Math.min(...bundles.map((file) => statSync(file).mtimeMs));
+  const compiled = readdirSync(join(root, 'packages')).flatMap((name) => {
+    const dist = join(root, 'packages', name, 'dist');
+    return readdirSync(dist, { recursive: true }).map((file) => join(dist, String(file)));
+  });
+  return [...compiled, join(root, 'rolldown.config.mjs')].every((file) => statSync(file).mtimeMs <= made);
 }
 
 /** A digest of everything that decides what an install leaves in node_modules. */
