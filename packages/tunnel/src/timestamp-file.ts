@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { close, closeSync, fsync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
+import { close, closeSync, fsync, open, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { isAfter, TIMESTAMP_LENGTH } from '@sealane/protocol';
 import { errorCode } from './os-error.ts';
 
@@ -14,22 +14,27 @@ export class TimestampFile {
   /** The timestamp that every new one must exceed; undefined for a first start. */
   readonly floor: Uint8Array | undefined;
   readonly #path: string;
+  readonly #keep: (path: string) => void;
   #covered: Uint8Array | undefined;
   #newest: Uint8Array | undefined;
 
-  private constructor(path: string, floor: Uint8Array | undefined) {
+  private constructor(path: string, floor: Uint8Array | undefined, keep: (path: string) => void) {
     this.#path = path;
+    this.#keep = keep;
     this.floor = floor;
     this.#covered = floor;
   }
 
-  /** Throws when the file exists and cannot be read or is damaged. */
-  static open(path: string): TimestampFile {
+  /**
+   * `keep` is called after each write, to ask the disk to keep it; a thread whose event loop never turns leaves that to another.
+   * Throws when the file exists and cannot be read or is damaged.
+   */
+  static open(path: string, keep: (path: string) => void = keepOnDisk): TimestampFile {
     let content: Uint8Array;
     try {
       content = new Uint8Array(readFileSync(path));
     } catch (error) {
-      if (errorCode(error) === 'ENOENT') return new TimestampFile(path, undefined);
+      if (errorCode(error) === 'ENOENT') return new TimestampFile(path, undefined, keep);
       throw new Error(`${path}: cannot read the handshake timestamp: check the file's owner and mode`, {
         cause: error,
       });
@@ -40,7 +45,7 @@ export class TimestampFile {
           'restore it from a backup, or delete it if the clock is right',
       );
     }
-    return new TimestampFile(path, content);
+    return new TimestampFile(path, content, keep);
   }
 
   /** Makes sure that the disk holds `newest` or later. Throws when it cannot be written. */
@@ -65,13 +70,22 @@ export class TimestampFile {
       writeSync(fd, timestamp);
       renameSync(temporary, this.#path);
     } catch (error) {
-      closeSync(fd);
       rmSync(temporary, { force: true });
       throw error;
+    } finally {
+      closeSync(fd);
     }
     this.#covered = timestamp;
-    fsync(fd, () => close(fd));
+    this.#keep(this.#path);
   }
+}
+
+/** Asks the disk to keep what was written to a file, without waiting; needs an event loop that turns. */
+export function keepOnDisk(path: string): void {
+  open(path, 'r', (error, fd) => {
+    // Who removed it meanwhile does not want it kept.
+    if (error === null) fsync(fd, () => close(fd));
+  });
 }
 
 function ahead(timestamp: Uint8Array): Uint8Array {

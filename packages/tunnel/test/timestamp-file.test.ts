@@ -1,6 +1,6 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -40,6 +40,17 @@ describe('the timestamp file', () => {
     expect(TimestampFile.open(path).floor).toEqual(timestampAt(1_700_000_059_000));
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(readdirSync(directory)).toEqual(['timestamp']);
+  });
+
+  it('holds no descriptor between two writes, although the event loop of a packet thread never turns', (context) => {
+    if (!existsSync('/proc/self/fd')) context.skip('needs /proc');
+    const written: string[] = [];
+    const file = TimestampFile.open(path, (name) => written.push(name));
+    const open = (): number => readdirSync('/proc/self/fd').length;
+    const before = open();
+    for (let minute = 0; minute < 50; minute++) file.cover(timestampAt(1_700_000_000_000 + minute * 60_000));
+    expect(open()).toBe(before);
+    expect(written).toEqual(Array.from({ length: 50 }, () => path));
   });
 
   it('refuses a damaged file by name', () => {

@@ -34,6 +34,8 @@ export type FromWorker =
   | { readonly type: 'answer'; readonly id: number; readonly value: Answer }
   | { readonly type: 'refusal'; readonly id: number; readonly error: PortableError }
   | { readonly type: 'event'; readonly event: Exclude<TunnelEvent, { readonly type: 'closed' }> }
+  /** This file was written; the thread's own event loop never turns to see it to the disk. */
+  | { readonly type: 'written'; readonly path: string }
   /** The interface is gone or the loop failed. */
   | { readonly type: 'gone'; readonly error: PortableError | undefined };
 

@@ -23,7 +23,8 @@ const gone = (error: Error | undefined): void => {
 };
 
 try {
-  run(new PacketLoop(input, { onEvent: (event) => post({ type: 'event', event }), onGone: gone }));
+  const onWritten = (path: string): void => post({ type: 'written', path });
+  run(new PacketLoop(input, { onEvent: (event) => post({ type: 'event', event }), onGone: gone, onWritten }));
 } catch (error) {
   gone(error instanceof Error ? error : new Error(String(error)));
 }

@@ -17,6 +17,7 @@ import {
   type TunnelEvent,
   type TunnelUpdate,
 } from '../model.ts';
+import { keepOnDisk } from '../timestamp-file.ts';
 import {
   unpackError,
   type Answer,
@@ -143,6 +144,9 @@ export class LinuxLane implements Lane {
     switch (message.type) {
       case 'event':
         this.#onEvent(message.event);
+        return;
+      case 'written':
+        keepOnDisk(message.path);
         return;
       case 'gone': {
         const error = message.error === undefined ? undefined : unpackError(message.error);

@@ -34,6 +34,8 @@ const NEWS_INTERVAL = 20;
 const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 
 export interface LoopHandlers {
+  /** A file was written that the disk should keep. */
+  readonly onWritten: (path: string) => void;
   readonly onEvent: (event: Exclude<TunnelEvent, { readonly type: 'closed' }>) => void;
   /** The loop has ended by itself: the interface was deleted, or `error`. */
   readonly onGone: (error?: Error) => void;
@@ -77,7 +79,8 @@ export class PacketLoop {
     const state = this.#link.probe();
     if (state === undefined) throw new Error('the interface was deleted');
     this.#state = { ...state, up: false };
-    this.#timestamps = input.timestampFile === undefined ? undefined : TimestampFile.open(input.timestampFile);
+    this.#timestamps =
+      input.timestampFile === undefined ? undefined : TimestampFile.open(input.timestampFile, handlers.onWritten);
     const floor = this.#timestamps?.floor;
     this.#core = new Device({
       crypto: selectCrypto(input.crypto),
