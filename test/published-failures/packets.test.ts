@@ -5,7 +5,7 @@ import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { Device, PacketBatch, nobleCrypto } from '@sealane/protocol';
 import { formatEndpoint, memoryPair, openTunnel, parseEndpoint, selectCrypto } from '@sealane/tunnel';
-import { indexTablesOf } from '../../packages/protocol/test/support/lab.ts';
+import { indexTablesOf, junkInitiation } from '../../packages/protocol/test/support/lab.ts';
 import {
   CLIENT4,
   SERVER4,
@@ -120,9 +120,10 @@ describe('packets', () => {
     const [a, b] = world.pair();
     world.network.filter = ({ kind }) => kind !== 'response';
     const recorded: Uint8Array[] = [];
-    world.network.onSend = ({ kind, bytes }) => void (kind === 'cookie' && recorded.push(bytes.slice()));
+    world.network.onSend = ({ kind, to, bytes }) =>
+      void (kind === 'cookie' && to === 'a' && recorded.push(bytes.slice()));
     a.rekey();
-    for (let i = 0; i < 140; i++) b.accept(random.bytes(148).fill(0, 1, 4).fill(1, 0, 1), outer(50));
+    for (let i = 0; i < 140; i++) b.accept(junkInitiation(b.publicKey, random), outer(50));
     world.run(0);
     expect(recorded).toHaveLength(1);
     for (const source of [outer(99), outer6(99)]) a.accept(recorded[0]!, source);

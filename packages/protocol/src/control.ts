@@ -33,7 +33,7 @@ export interface Admission {
 
 export type FindPeer = (publicKey: Uint8Array) => Peer | undefined;
 
-/** Processes one well-formed handshake message. */
+/** Processes one well-formed handshake message, whose mac1 was right when it came. */
 export function receiveHandshake(
   context: DeviceContext,
   findPeer: FindPeer,
@@ -45,7 +45,6 @@ export function receiveHandshake(
   const { identity } = context;
   if (identity === undefined) return 'device-down';
   if (bytes[0] === MESSAGE.cookieReply) return receiveCookieReply(context, bytes, out);
-  if (!identity.cookies.checkMac1(bytes)) return 'bad-mac1';
   if (admission.underLoad) {
     if (!identity.cookies.checkMac2(bytes, source, out.now)) {
       const reply = identity.cookies.createReply(bytes, source, out.now);

@@ -26,6 +26,7 @@ import { prologue } from './handshake.ts';
 import { HandshakeQueue } from './handshake-queue.ts';
 import { IndexTable } from './index-table.ts';
 import { clamp, isZeroKey, keyId } from './keys.ts';
+import { MESSAGE } from './messages.ts';
 import type { Deadline, DeviceSecrets, DeviceStatus, DeviceUpdate, Output, PeerUpdate } from './model.ts';
 import { Peer } from './peer.ts';
 import { JitterSource } from './jitter.ts';
@@ -41,6 +42,7 @@ export interface DeviceOptions {
 }
 
 const HANDSHAKE_QUEUE_FULL = dropVerdict('handshake-queue-full');
+const BAD_MAC1 = dropVerdict('bad-mac1');
 const DEVICE_DOWN = dropVerdict('device-down');
 
 const TICKS_PER_PEER = 4;
@@ -185,13 +187,18 @@ export class Device {
     this.#replaceIdentity(undefined);
   }
 
+  /** Under a flood the cheapest refusal comes first; what does not know our public key never waits with those that do. */
   #queueHandshake(batch: PacketBatch, i: number): number {
     const source = batch.endpoints[i];
     if (source === undefined) throw new TypeError(`batch.endpoints[${i}] is missing`);
-    if (this.#context.identity === undefined) return DEVICE_DOWN;
+    const { identity } = this.#context;
+    if (identity === undefined) return DEVICE_DOWN;
+    if (!this.#handshakes.hasRoom(source)) return HANDSHAKE_QUEUE_FULL;
     const offset = batch.offsets[i]!;
     const bytes = batch.buffer.slice(offset, offset + batch.lengths[i]!);
-    return this.#handshakes.push(bytes, source) ? VERDICT.consumed : HANDSHAKE_QUEUE_FULL;
+    if (bytes[0] !== MESSAGE.cookieReply && !identity.cookies.checkMac1(bytes)) return BAD_MAC1;
+    this.#handshakes.push(bytes, source);
+    return VERDICT.consumed;
   }
 
   #receiveHandshake(out: Outbox): void {

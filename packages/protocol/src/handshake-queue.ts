@@ -1,5 +1,9 @@
 import { HANDSHAKE_QUEUE_LENGTH, UNDER_LOAD_LINGER, UNDER_LOAD_QUEUE_LENGTH } from './constants.ts';
 import type { Endpoint } from './endpoint.ts';
+import { sourceKey } from './ratelimiter.ts';
+
+/** From half full on a source may have one message waiting, so that a flood from a few leaves room for everybody else. */
+const SHARED_LENGTH = HANDSHAKE_QUEUE_LENGTH / 2;
 
 export interface QueuedMessage {
   /** An owned copy. */
@@ -11,23 +15,34 @@ export interface QueuedMessage {
 export class HandshakeQueue {
   #messages: QueuedMessage[] = [];
   #taken = 0;
+  /** How many wait, by source. */
+  readonly #waiting = new Map<string, number>();
   #underLoadUntil = -Infinity;
 
   get length(): number {
     return this.#messages.length - this.#taken;
   }
 
-  /** False when the queue is full. */
-  push(bytes: Uint8Array, source: Endpoint): boolean {
-    if (this.length >= HANDSHAKE_QUEUE_LENGTH) return false;
+  /** Whether one more from this source may wait. */
+  hasRoom(source: Endpoint): boolean {
+    if (this.length < SHARED_LENGTH) return true;
+    return this.length < HANDSHAKE_QUEUE_LENGTH && !this.#waiting.has(sourceKey(source.address));
+  }
+
+  push(bytes: Uint8Array, source: Endpoint): void {
+    const key = sourceKey(source.address);
+    this.#waiting.set(key, (this.#waiting.get(key) ?? 0) + 1);
     this.#messages.push({ bytes, source });
-    return true;
   }
 
   shift(): QueuedMessage | undefined {
     const message = this.#messages[this.#taken];
     if (message === undefined) return undefined;
     this.#taken += 1;
+    const key = sourceKey(message.source.address);
+    const waiting = (this.#waiting.get(key) ?? 1) - 1;
+    if (waiting === 0) this.#waiting.delete(key);
+    else this.#waiting.set(key, waiting);
     if (this.#taken === this.#messages.length) {
       this.#messages = [];
       this.#taken = 0;
@@ -47,5 +62,6 @@ export class HandshakeQueue {
   clear(): void {
     this.#messages = [];
     this.#taken = 0;
+    this.#waiting.clear();
   }
 }

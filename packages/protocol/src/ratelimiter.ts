@@ -34,7 +34,7 @@ export class RateLimiter {
    */
   allow(address: Uint8Array, now: number): boolean {
     if (now - this.#sweptAt >= IDLE_AFTER) this.sweep(now);
-    const key = String.fromCharCode(...address.subarray(0, address.length === 16 ? 8 : 4));
+    const key = sourceKey(address);
     const bucket = this.#buckets.get(key);
     if (bucket === undefined) {
       if (this.#buckets.size >= MAX_ENTRIES) return false;
@@ -55,4 +55,9 @@ export class RateLimiter {
       if (now - bucket.at >= IDLE_AFTER) this.#buckets.delete(key);
     }
   }
+}
+
+/** What counts as one source: an IPv4 address (4 bytes) or the /64 of an IPv6 one (16 bytes). */
+export function sourceKey(address: Uint8Array): string {
+  return String.fromCharCode(...address.subarray(0, address.length === 16 ? 8 : 4));
 }

@@ -57,6 +57,59 @@ describe('under load', () => {
     expect(world.log.count('b', 'cookie')).toBe(1_024);
   });
 
+  it('the upper half of the queue is for sources that have nothing waiting: a few cannot fill it', () => {
+    const world = new World({ seed: 12, crypto: quick });
+    const b = world.add('b');
+    const junk = junkInitiation(b.publicKey, random);
+    for (let i = 0; i < 4_000; i++) b.accept(junk, outer(1_000 + (i % 200), 1 + i));
+    // 512 of anybody, and the first half has all 200 already.
+    expect(b.device.status(b.now).drops['handshake-queue-full']).toBe(4_000 - 512);
+    // One /64 is one source, whatever its ports and hosts.
+    const network = outer6(1);
+    for (let i = 0; i < 10; i++) b.accept(junk, outer6(i, 7 + i));
+    expect(b.device.status(b.now).drops['handshake-queue-full']).toBe(4_000 - 512 + 9);
+    world.run(0);
+    expect(world.log.count('b', 'cookie')).toBe(513);
+    // What was answered makes room again, for the same sources too.
+    b.accept(junk, network);
+    b.accept(junk, outer(1_000));
+    world.run(0);
+    expect(world.log.count('b', 'cookie')).toBe(515);
+  });
+
+  it('an honest peer gets in while 200 sources keep the queue as full as they can', () => {
+    const world = new World({ seed: 13, crypto: quick, link: { delay: 5 } });
+    const [a, b] = world.pair();
+    const junk = junkInitiation(b.publicKey, random);
+    const keepFull = (): void => {
+      for (let i = 0; i < 1_200; i++) b.accept(junk, outer(1_000 + (i % 200), 9));
+      world.clock.after(10, keepFull);
+    };
+    keepFull();
+    world.ping(a, b);
+    expect(world.runUntil(() => b.delivered.length > 0, SECOND)).toBe(true);
+    expect(a.eventsOf('cookie-received').length).toBeLessThanOrEqual(1);
+    expect(b.device.status(b.now).drops['handshake-queue-full']).toBeGreaterThan(500);
+  });
+
+  it('what has a wrong mac1 neither takes room in the queue nor counts as load', () => {
+    const world = new World({ seed: 14, crypto: quick });
+    const [a, b] = world.pair();
+    for (let i = 0; i < 3_000; i++) {
+      const forged = junkInitiation(b.publicKey, random);
+      forged[116 + (i % 16)]! ^= 1;
+      b.accept(forged, outer(1_000 + i, 9));
+    }
+    world.ping(a, b);
+    world.run(0);
+    expect(b.device.status(b.now)).toMatchObject({
+      underLoad: false,
+      drops: { 'bad-mac1': 3_000, 'cookie-required': 0 },
+    });
+    expect(b.delivered.length).toBe(1);
+    expect(world.log.of({ from: 'b', kind: 'cookie' })).toEqual([]);
+  });
+
   it('a responder asks an initiator for proof, which gives it and is served', () => {
     const world = new World({ seed: 3, crypto: quick, link: { delay: 10 } });
     const [a, b] = world.pair();

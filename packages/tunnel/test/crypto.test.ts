@@ -158,6 +158,18 @@ describe.each([nativeCrypto(), evpOnly(), nodeCrypto].map((crypto) => ({ name: c
       expect(hex(crypto.mac(long.subarray(0, 16), long))).toBe(hex(nobleCrypto.mac(long.subarray(0, 16), long)));
     });
 
+    it('seals with a nonce of 24 bytes as the reference does, and opens that', () => {
+      const text = fc.uint8Array({ maxLength: 300 });
+      fc.assert(
+        fc.property(bytes(32), bytes(24), text, text, (key, nonce, plain, data) => {
+          const sealed = crypto.xseal(key, nonce, plain, data);
+          expect(hex(sealed)).toBe(hex(nobleCrypto.xseal(key, nonce, plain, data)));
+          expect(hex(crypto.xopen(key, nonce, sealed, data) ?? new Uint8Array())).toBe(hex(plain));
+        }),
+        { numRuns: 100 },
+      );
+    });
+
     it('gives all answers of the BLAKE2 authors', () => {
       const kat = readVectors<{ readonly blake2s_kat: readonly string[] }>('blake2/blake2s-kat.json').blake2s_kat;
       expect(kat.length).toBe(256);
@@ -185,6 +197,7 @@ describe('selectCrypto', () => {
     ['hash', { hash: () => new Uint8Array(32) }],
     ['hmac', { hmac: (...inputs: readonly Uint8Array[]) => nobleCrypto.hash(...inputs) }],
     ['mac', { mac: () => new Uint8Array(16) }],
+    ['xseal', { xseal: () => new Uint8Array(32) }],
     ['publicKey', { publicKey: () => new Uint8Array(32) }],
     ['suites', { aead: () => nobleCrypto.aead('aes256gcm') }],
     [

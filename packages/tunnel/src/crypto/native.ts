@@ -7,6 +7,7 @@ import { addressOf, foreign } from '../linux/foreign.ts';
 import { nativeChacha } from './native-chacha.ts';
 import { bindEvp, evpPacketCipher } from './native-evp.ts';
 import { nativeGcm } from './native-gcm.ts';
+import { nativeXchacha } from './native-xchacha.ts';
 import { nodeCrypto } from './node.ts';
 
 /** Longer inputs do not occur in handshakes; those that do come go to noble. */
@@ -32,6 +33,7 @@ export function nativeCrypto(): Crypto {
     ...nodeCrypto,
     ...bindX25519(),
     ...bindBlake2s(scratch, base),
+    ...nativeXchacha(),
     name: `native (libcrypto ${process.versions.openssl})`,
     aead: (suite) => aeads[suite],
   };
@@ -150,7 +152,8 @@ function bindMac(scratch: Uint8Array, base: number): Partial<Crypto> {
       init(context, base + STATE_KEY, key.length, addressOf(parameters));
       update(context, base, length);
       final(context, base + RESULT, 0, 16);
-      const mac = copySecret(scratch.subarray(RESULT, RESULT + 16));
+      // No key of a session: what it proves is where a datagram came from, and strangers can make us compute it.
+      const mac = scratch.slice(RESULT, RESULT + 16);
       scratch.fill(0, RESULT, RESULT + 16);
       scratch.fill(0, 0, length);
       scratch.fill(0, STATE_KEY, STATE_KEY + 32);

@@ -40,6 +40,8 @@ export const KNOWN_ANSWERS = {
   hash: '8c5b1ab8d654380db30d2509d4aec3fb8022582aa4b260876e1f02729ba76b84',
   hmac: '6e1682424765ca86ba406f492b4941aeabb95777ef4e157585883bf3f4d7620a',
   mac: 'f9c689c191dfd0f7c93e42212d83289a',
+  xseal:
+    '36cb8cdb284de62ef983997eaf503a164c61da0aeb323e1f4854f4f9167f5044382b076d05b863b87e1b167b7443c8ca979dcf10946a3a978d5241a5ae2ebaeb3b8847eeac62179f93add72cd2be68c18a20698cc32451ba6562fc4d811ab8e9328553830de51a15e78fc319c896597fd605346b',
   chacha20poly1305:
     '291e33efdeae8ecf4f6f6df0c4a3135c743cfe22e719f9861b41051c6ea8880003b40d5092b41c317135d9ebc4c8008f1f3a3027a42ff2822e8563829a80c1dc6403a0e2c649fb3fb2d699da846be61365afccf6361b372dd13c0582e7eea9c9a84ab1dae13bd72f714ef04e7a49e6e93f89ddc8',
   aes256gcm:
@@ -57,6 +59,7 @@ export function givesKnownAnswers(crypto: Crypto): boolean {
     hex(crypto.hash(KEY, TEXT)) === KNOWN_ANSWERS.hash &&
     hex(crypto.hmac(KEY, TEXT, PEER)) === KNOWN_ANSWERS.hmac &&
     hex(crypto.mac(KEY, TEXT)) === KNOWN_ANSWERS.mac &&
+    hex(crypto.xseal(KEY, TEXT.subarray(0, 24), TEXT, PEER)) === KNOWN_ANSWERS.xseal &&
     CIPHER_SUITES.every((suite) => packetsAreRight(crypto, suite))
   );
 }

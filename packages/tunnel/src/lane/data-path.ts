@@ -34,6 +34,9 @@ const MEMORY = RECEIVE + MESSAGES * RECEIVE_ROOM;
 /** Reads of small packets that may go out together; reads of the interface in one turn. */
 const READS = 64;
 const DATAGRAMS = 512;
+/** What is received in one turn, if there is as much: so many bytes, in so many messages at most. */
+const RECEIVED_BYTES = MESSAGES * 2 ** 16;
+const RECEIVED_MESSAGES = 128;
 /** Answers to packets without a peer: at most this many at once, and a second. */
 const ANSWER_RATE = 100;
 const NO_ROUTE = dropVerdict('no-route');
@@ -191,13 +194,16 @@ export class DataPath {
     const batch = this.#received;
     batch.clear();
     let messages = 0;
-    for (; messages < MESSAGES; messages++) {
-      const at = RECEIVE + messages * RECEIVE_ROOM + 64;
+    for (let bytes = 0; bytes < RECEIVED_BYTES && messages < RECEIVED_MESSAGES; messages++) {
+      const slot = messages % MESSAGES;
+      if (slot === 0) this.#open(batch);
+      const at = RECEIVE + slot * RECEIVE_ROOM + 64;
       const length = socket.receive(this.#base + at, RECEIVE_ROOM - 64);
       if (length < 0) {
         if (-length !== EAGAIN && -length !== EINTR) this.#faults.add('receive-failed', -length);
         break;
       }
+      bytes += length;
       const segment = Math.max(1, socket.segment);
       for (let offset = 0; offset < length; offset += segment) {
         if (batch.count === DATAGRAMS) this.#open(batch);

@@ -28,7 +28,8 @@ const RECEIVE_ROOM = 2 ** 16 + 256;
 const MARGIN = 64;
 const RECEIVE = MARGIN + SEND_ROOM + CONTROL_ROOM;
 const RECEIVED_PACKETS = 512;
-const MESSAGES_PER_TURN = 8;
+const MESSAGES_PER_TURN = 128;
+const BYTES_PER_TURN = 2 ** 19;
 const BATCHES_PER_TURN = 4;
 const HANDSHAKE_TRAFFIC_CLASS = 0x88;
 const POLLIN = 1;
@@ -201,7 +202,7 @@ export class StackLane implements Lane {
     if (socket === undefined) return 0;
     const batch = this.#received;
     let messages = 0;
-    while (messages < MESSAGES_PER_TURN) {
+    for (let bytes = 0; messages < MESSAGES_PER_TURN && bytes < BYTES_PER_TURN;) {
       const length = socket.receive(this.#receiveAt, RECEIVE_ROOM);
       if (length < 0) {
         if (-length !== this.#errors.EAGAIN && -length !== this.#errors.EINTR)
@@ -209,6 +210,7 @@ export class StackLane implements Lane {
         break;
       }
       messages++;
+      bytes += length;
       const segment = Math.max(1, socket.segment);
       batch.clear();
       for (let offset = 0; offset < length; offset += segment) {
