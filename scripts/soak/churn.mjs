@@ -8,8 +8,9 @@ const HOUR = 3_600_000;
 const PACE = { changes: 10_000, peers: 360, hangups: 240, flaps: 120, restarts: 500 };
 /** Milliseconds that a link stays down. */
 const FLAP = 1_000;
-/** Times that a restarted tunnel is tried, about a second each, before it counts as lost. */
-const MOST_TRIES = 45;
+/** Times that a restarted tunnel is tried, half a second apart or more, before it counts as lost: tries, as all may be stopped. */
+const MOST_TRIES = 120;
+const TRY_INTERVAL = 500;
 const LONGEST_END = 10_000;
 
 /** @typedef {{ done: number, failed: number }} Count */
@@ -128,7 +129,8 @@ export class Churn {
     for (let tries = 1; !(await one.reach()); tries++) {
       if (!this.#running) return;
       if (tries === MOST_TRIES) throw new Error(`the ${one.name} is not back after ${signal}`);
-      await sleep(50);
+      // Before there is an interface a try fails at once.
+      await sleep(TRY_INTERVAL);
     }
     this.back[signal].push(performance.now() - from);
   }
