@@ -20,7 +20,7 @@ import {
   SOURCES,
   startEnds,
 } from './flood-ends.mjs';
-import { rssOf, run, within } from './namespaces.mjs';
+import { cpuOf, rssOf, run, within } from './namespaces.mjs';
 
 const { values: options } = parseArgs({
   options: {
@@ -48,7 +48,7 @@ if (process.platform !== 'linux' || process.getuid?.() !== 0) {
 }
 const [rounds, seconds, rate] = [options.rounds, options.seconds, options.rate].map(Number);
 
-/** @typedef {{ kept: number, control: number, gbits: number, honest: number[], cookies: number, grown: number, alive: boolean, sent: number }} Outcome */
+/** @typedef {{ kept: number, control: number, gbits: number, honest: number[], cookies: number, grown: number, cost: number, alive: boolean, sent: number }} Outcome */
 const FLOODS = [
   { id: 'S2', name: 'junk', text: 'junk, full size', kind: 'junk', sources: SOURCES, goal: '(0.66)' },
   {
@@ -90,7 +90,7 @@ async function throughput() {
  * @returns {Promise<Outcome>}
  */
 async function measure({ server, publicKey, honest }, { kind, sources }) {
-  const common = { kind, rate, seconds: seconds + 3, sources, publicKey };
+  const common = { kind, rate, seconds: seconds + 4, sources, publicKey };
   const sink = await openSink();
   const aside = flood({ ...common, port: SINK_PORT });
   await sleep(LEAD);
@@ -104,10 +104,17 @@ async function measure({ server, publicKey, honest }, { kind, sources }) {
   const watch = setInterval(() => (highest = Math.max(highest, rssOf(pid))), 250);
   const real = flood({ ...common, port: PORT });
   await sleep(LEAD);
+  const [at, used] = [performance.now(), cpuOf(pid)];
+  await sleep(LEAD);
+  const cost = ((cpuOf(pid) - used) * 1e6) / (rate * (performance.now() - at));
   const under = throughput();
   await sleep(LEAD);
   const connects = [];
-  for (let i = 0; i < CONNECTS; i++) connects.push(await honest.connect());
+  for (let i = 0; i < CONNECTS; i++) {
+    connects.push(await honest.connect());
+    // One peer may begin 50 times a second, as the paper has it.
+    await sleep(100);
+  }
   const gbits = await under;
   const sent = await real.done;
   clearInterval(watch);
@@ -119,6 +126,7 @@ async function measure({ server, publicKey, honest }, { kind, sources }) {
     honest: connects.map(({ ms }) => ms ?? Infinity),
     cookies: Math.max(...connects.map(({ cookies }) => cookies)),
     grown: highest - before,
+    cost,
     alive: answered !== undefined && server.exitCode === null && server.signalCode === null,
     sent,
   };
@@ -162,12 +170,13 @@ function cells(list) {
     `**${median(kept).toFixed(2)}** (${Math.min(...kept).toFixed(2)} - ${Math.max(...kept).toFixed(2)})`,
     `${median(honest).toFixed(0)} (${Math.max(...honest).toFixed(0)})`,
     String(Math.max(...list.map((one) => one.cookies))),
+    median(list.map((one) => one.cost)).toFixed(1),
     `+${Math.max(...list.map((one) => one.grown)).toFixed(0)}`,
     list.every((one) => one.alive) ? 'yes' : 'NO',
   ];
 }
-console.log(`| id | flood | goal | of | throughput kept: median (spread) | new peer, ms: median (longest) | cookies | memory, MiB | alive |
-|---|---|---|---|---|---|---|---|---|`);
+console.log(`| id | flood | goal | of | throughput kept: median (spread) | new peer, ms: median (longest) | cookies | processor, us a datagram | memory, MiB | alive |
+|---|---|---|---|---|---|---|---|---|---|`);
 for (const { id, name, text, goal } of FLOODS) {
   for (const kind of KINDS) {
     const list = outcomes.get(`${name} ${kind}`) ?? [];
