@@ -61,7 +61,7 @@ export interface DataPathOptions {
 
 /** The memory of one way. */
 export function packetMemory(): PacketMemory {
-  return new PacketMemory(MEMORY, lowBuffer(MEMORY));
+  return PacketMemory.fast(MEMORY);
 }
 
 export class DataPath {

@@ -58,9 +58,11 @@ const shapes: fc.Arbitrary<PacketShape> = fc
   })
   .map(({ length, seed, ...shape }) => ({ ...shape, payload: fill(length, seed) }));
 
-/** Splits into a memory of its own and returns the packets, or undefined when it was refused. */
+/** As the lane has it. */
+const memory = PacketMemory.fast(1_000_000);
+
+/** Splits and returns the packets, or undefined when it was refused. */
 function splitOff(header: Uint8Array, packet: Uint8Array, padding = 0): Uint8Array[] | undefined {
-  const memory = new PacketMemory(600_000);
   const at = 64 - 10;
   memory.bytes.fill(0xee);
   memory.bytes.set(header, at);
@@ -196,7 +198,6 @@ interface Written {
 
 /** Runs packets through a merger and returns what it wrote. */
 function merge(packets: readonly Uint8Array[], udp = true): Written[] {
-  const memory = new PacketMemory(1_000_000);
   const written: Written[] = [];
   const merger = new Merger(memory, { udp }, (pieces) => {
     const parts = Array.from({ length: pieces.count }, (_, i) =>
@@ -384,7 +385,7 @@ describe('merge', () => {
       }),
       { numRuns: 300 },
     );
-  });
+  }, 120_000);
 
   it('writes truncated headers as they are', () => {
     for (const version of [4, 6] as const) {

@@ -3,7 +3,7 @@
  * as its own segmentation would: lengths, IPv4 ids, sequence numbers, FIN and PSH on the last only, CWR on the first only.
  */
 import { FLAG, IPV4, IPV6, PROTOCOL, TCP, UDP } from './headers.ts';
-import { sum, swapped, writeChecksum, type PacketMemory } from './memory.ts';
+import { copyAndSum, sum, swapped, writeChecksum, type PacketMemory } from './memory.ts';
 import { GSO, GSO_ECN, NEEDS_CHECKSUM, VNET } from './vnet.ts';
 
 export interface PacketSink {
@@ -95,7 +95,7 @@ function splitSegments(
     const total = headers + length;
     const to = sink.place(total);
     copyHeaders(bytes, words, to, packet, headers);
-    bytes.copyWithin(to + headers, packet + headers + at, packet + headers + at + length);
+    const payloadSum = copyAndSum(memory, to + headers, packet + headers + at, length);
     if (version === 4) {
       const nextId = (id + n) & 0xffff;
       view.setUint16(to + IPV4.totalLength, total);
@@ -116,7 +116,8 @@ function splitSegments(
     bytes[to + checksum] = 0;
     bytes[to + checksum + 1] = 0;
     const segment = transportLength + length;
-    writeChecksum(bytes, to + checksum, sum(memory, to + transport, segment) + pseudo + swapped(segment));
+    const headerSum = sum(memory, to + transport, transportLength);
+    writeChecksum(bytes, to + checksum, payloadSum + headerSum + pseudo + swapped(segment));
     if (!isTcp && bytes[to + checksum] === 0 && bytes[to + checksum + 1] === 0) {
       bytes[to + checksum] = 0xff;
       bytes[to + checksum + 1] = 0xff;
