@@ -19,7 +19,8 @@ const rekeys = (random: Generator): number[] =>
 
 describe('simultaneous initiations', () => {
   it.each(seeds(SEEDS).flatMap((seed) => [[seed, 'two of ours'] as const, [seed, 'one like stock'] as const]))(
-    'give a session that carries both ways within 6 s (seed %i, %s)',
+    'give a session that carries both ways, among ours within 6 s (seed %i, %s)',
+    { timeout: 60_000 },
     (seed, who) => {
       const world = new World({ seed, crypto: quick, keyPool: 8 });
       const random = world.random.fork('delays');
@@ -37,19 +38,22 @@ describe('simultaneous initiations', () => {
           for (const node of [a, b]) for (const at of rekeys(random)) world.clock.after(at, () => void node.rekey());
           const arrived = (): boolean => a.delivered.length > before[0] && b.delivered.length > before[1];
           // What was under way on a session that two handshakes replaced is lost; what is sent after that is not.
-          for (let sent = 0; sent < 12 && !arrived(); sent++) {
+          // Stock forgets its own initiation when it answers another, and repeats it after 5 s.
+          for (let sent = 0; sent < (who === 'two of ours' ? 12 : 20) && !arrived(); sent++) {
             world.ping(a, b, round);
             world.ping(b, a, round);
             world.runUntil(arrived, SECOND / 2);
           }
           expect(arrived()).toBe(true);
           world.run(7 * SECOND + random.between(0, 10) * SECOND);
-          // Whatever both sides hold, what is sent now arrives, once.
+          // A side whose session the other has left learns of it with the next packet it hears; from then on nothing is lost.
           for (let n = 1; n <= 2; n++) {
             const sent = [a.delivered.length, b.delivered.length] as const;
             expect([world.ping(a, b, round), world.ping(b, a, round)]).toEqual(['send', 'send']);
             world.run(SECOND);
-            expect([a.delivered.length - sent[0], b.delivered.length - sent[1]]).toEqual([1, 1]);
+            const arrivals = [a.delivered.length - sent[0], b.delivered.length - sent[1]];
+            if (n === 1 && arrivals.includes(0)) divided++;
+            else expect(arrivals).toEqual([1, 1]);
           }
           if (roles().join() !== 'initiator,responder') divided++;
         });
