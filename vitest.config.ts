@@ -18,7 +18,7 @@ export default defineConfig({
   test: {
     reporters: [process.env['CI'] === undefined ? 'default' : 'dot', new CountReporter()],
     sequence: { sequencer: LongestFirst },
-    coverage: { provider: 'v8', include: ['packages/*/src/**/*.ts'] },
+    coverage: { provider: 'v8', include: ['packages/*/src/**/*.ts'], reportOnFailure: true },
     projects: [
       {
         ...shared,

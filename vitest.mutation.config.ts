@@ -3,7 +3,9 @@ import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
-  resolve: { alias: { '@sealane/protocol': fileURLToPath(new URL('packages/protocol/src/index.ts', import.meta.url)) } },
+  resolve: {
+    alias: { '@sealane/protocol': fileURLToPath(new URL('packages/protocol/src/index.ts', import.meta.url)) },
+  },
   test: {
     include: process.env['SEALANE_MUTATION_TESTS']?.split(',') ?? ['packages/protocol/test/**/*.test.ts'],
     env: { SEALANE_SEEDS: '2', SEALANE_COLLISIONS: '40', SEALANE_REPLACED: '200' },

@@ -86,7 +86,9 @@ function summarize() {
   let [allKilled, allValid] = [0, 0];
   console.log(`\n${'file'.padEnd(20)} killed  of  score`);
   for (const file of files.toSorted()) {
-    for (const [path, { mutants, source }] of Object.entries(JSON.parse(readFileSync(join(results, file))).files)) {
+    for (const [path, { mutants, source }] of Object.entries(
+      JSON.parse(readFileSync(join(results, file), 'utf8')).files,
+    )) {
       const killed = mutants.filter(({ status }) => status === 'Killed' || status === 'Timeout').length;
       const alive = mutants.filter(({ status }) => status === 'Survived' || status === 'NoCoverage');
       const valid = killed + alive.length;
@@ -96,7 +98,9 @@ function summarize() {
       for (const { location, mutatorName, replacement, status } of alive) {
         const { line } = location.start;
         const was = source.split('\n')[line - 1].trim();
-        survivors.push(`${path}:${line} ${status} ${mutatorName}: ${was}\n    -> ${replacement?.replaceAll(/\s+/g, ' ')}`);
+        survivors.push(
+          `${path}:${line} ${status} ${mutatorName}: ${was}\n    -> ${replacement?.replaceAll(/\s+/g, ' ')}`,
+        );
       }
     }
   }
