@@ -10,6 +10,7 @@ _sealane() {
   case $prev in
     --lane) COMPREPLY=($(compgen -W 'auto portable linux' -- "$cur")); return ;;
     --log-format) COMPREPLY=($(compgen -W 'text json' -- "$cur")); return ;;
+    --log-level) COMPREPLY=($(compgen -W 'error warn info' -- "$cur")); return ;;
   esac
   case $command in
     '')
@@ -23,7 +24,7 @@ _sealane() {
     'device')
       words='--lane --help' ;;
     'up')
-      words='--name --detach --kill-switch --no-dns --resolve-every --log-format --lane --help'
+      words='--name --detach --kill-switch --no-dns --resolve-every --log-format --log-level --lane --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'sync')

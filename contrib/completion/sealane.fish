@@ -20,6 +20,7 @@ complete -c sealane -n '__fish_seen_subcommand_from up' -l kill-switch -d 'let n
 complete -c sealane -n '__fish_seen_subcommand_from up' -l no-dns -d 'leave the name servers as they are'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l resolve-every -r -d 'look endpoint names up again this often, 0 for never'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l log-format -x -a 'text json' -d 'how to say what happens'
+complete -c sealane -n '__fish_seen_subcommand_from up' -l log-level -x -a 'error warn info' -d 'the least grave of it to say'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l lane -x -a 'auto portable linux' -d 'packet loop to use'
 complete -c sealane -n '__fish_seen_subcommand_from up' -F -a '(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")'
 complete -c sealane -n '__fish_seen_subcommand_from sync' -a '(ls /var/run/wireguard/ 2>/dev/null | sed -n "s/\.sock$//p")'

@@ -9,6 +9,7 @@ _sealaned() {
   done
   case $prev in
     --log-format) COMPREPLY=($(compgen -W 'text json' -- "$cur")); return ;;
+    --log-level) COMPREPLY=($(compgen -W 'error warn info' -- "$cur")); return ;;
   esac
   case $command in
     '')
@@ -16,7 +17,7 @@ _sealaned() {
     'init')
       words='--state --endpoint --pool --dns --mtu --help' ;;
     'run')
-      words='--state --userspace --interface --lane --listen --allow --deny --limit --peer-to-peer --no-nat --no-forwarding --json --log-format --help' ;;
+      words='--state --userspace --interface --lane --listen --allow --deny --limit --peer-to-peer --no-nat --no-forwarding --json --log-format --log-level --help' ;;
     'status')
       words='--state --json --help' ;;
     'peer')

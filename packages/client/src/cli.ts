@@ -1,8 +1,7 @@
 import { readFileSync } from 'node:fs';
-import type { LaneKind } from '@sealane/tunnel';
+import { type LaneKind, LOG_LEVELS, oneLine, parseSize } from '@sealane/tunnel';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
-import { CliError, errorLine, EXIT, type ExitCode, oneLine } from './errors.ts';
-import { parseSize } from './output/format.ts';
+import { CliError, errorLine, EXIT, type ExitCode } from './errors.ts';
 import { note, styleFor } from './output/terminal.ts';
 import { Stopped } from './system/stop.ts';
 
@@ -134,6 +133,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
       300,
     )
     .addOption(new Option('--log-format <format>', 'how to say what happens').choices(['text', 'json']).default('text'))
+    .addOption(new Option('--log-level <level>', 'the least grave of it to say').choices(LOG_LEVELS).default('info'))
     .addOption(laneOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
       if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config);

@@ -1,3 +1,5 @@
+import { oneLine } from '@sealane/tunnel';
+
 /** What the exit codes mean; `sealane --help` prints this table. */
 export const EXIT = {
   ok: 0,
@@ -44,9 +46,4 @@ export function errorLine(error: unknown): string {
   if (error instanceof CliError) return oneLine(error.message);
   const cause = error.cause instanceof Error ? errorLine(error.cause) : '';
   return oneLine(cause === '' || error.message.includes(cause) ? error.message : `${error.message}: ${cause}`);
-}
-
-export function oneLine(text: string): string {
-  // oxlint-disable-next-line no-control-regex
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').trim();
 }

@@ -3,15 +3,16 @@ import {
   controlPath,
   type LaneKind,
   listControls,
+  type Log,
   openTun,
   openTunnel,
-  serveControl,
   type PacketDevice,
+  serveControl,
   type Tunnel,
   type TunnelUpdate,
 } from '@sealane/tunnel';
 import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from './errors.ts';
-import { textLog, type Log } from './output/log.ts';
+import { textLog } from './output/log.ts';
 import { stateFolder } from './system/state.ts';
 import { type Stop, Stopped, type StopReason } from './system/stop.ts';
 import type { UndoStep } from './system/steps.ts';

@@ -1,6 +1,7 @@
 /** Two servers with one key stand for two endpoints of one peer; all of it over UDP on loopback. */
 import { formatKey, generatePrivateKey, nobleCrypto } from '@sealane/protocol';
 import {
+  createLog,
   EchoClient,
   EchoHost,
   formatEndpoint,
@@ -14,7 +15,6 @@ import {
   type Tunnel,
 } from '@sealane/tunnel';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createLog } from '../src/output/log.ts';
 import { EndpointKeeper } from '../src/up/endpoints.ts';
 
 const random = (length: number): Uint8Array => crypto.getRandomValues(new Uint8Array(length));
@@ -66,7 +66,7 @@ describe('EndpointKeeper', () => {
     const pings = setInterval(() => void echo.ping({ target: SERVER, timeoutMs: 200 }).catch(() => undefined), 250);
     open.push(tunnel, { close: () => clearInterval(pings) });
     const said: string[] = [];
-    const log = createLog('text', (line) => said.push(line));
+    const log = createLog({ format: 'text', level: 'info', prefix: 'sealane: ', write: (line) => said.push(line) });
     const times = { sessionSilence: 2_000, handshakeSilence: 2_000, returnAttempt: 1_000, returnInterval: 3_000 };
     const keeper = new EndpointKeeper(tunnel, log, undefined, times);
     open.push({ close: () => keeper.stop() });
@@ -98,7 +98,7 @@ describe('EndpointKeeper', () => {
     const times = { sessionSilence: 1, handshakeSilence: 1, returnAttempt: 1, returnInterval: 1 };
     const keeper = new EndpointKeeper(
       tunnel,
-      createLog('text', (line) => said.push(line)),
+      createLog({ format: 'text', level: 'info', prefix: 'sealane: ', write: (line) => said.push(line) }),
       undefined,
       times,
     );

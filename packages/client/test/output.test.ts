@@ -1,7 +1,13 @@
-import type { StatusReport } from '@sealane/tunnel';
+import {
+  formatBytes,
+  formatDuration,
+  formatMilliseconds,
+  formatRate,
+  parseSize,
+  type StatusReport,
+} from '@sealane/tunnel';
 import { describe, expect, it } from 'vitest';
 import { CliError, errorCode, errorLine, EXIT } from '../src/errors.ts';
-import { formatBytes, formatDuration, formatMilliseconds, formatRate, parseSize } from '../src/output/format.ts';
 import { RateHistory } from '../src/output/rates.ts';
 import { formatStatus } from '../src/output/status.ts';
 import { styleFor } from '../src/output/terminal.ts';

@@ -1,3 +1,4 @@
+import { LOG_LEVELS } from '@sealane/tunnel';
 import { Command, CommanderError, Option } from 'commander';
 import { init, type InitOptions } from './commands/init.ts';
 import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
@@ -86,7 +87,12 @@ export function buildProgram(): Command {
     .option('--no-nat', 'with a TUN interface peers keep their addresses: your router must know the way to them')
     .option('--no-forwarding', 'with a TUN interface leave forwarding, NAT and firewall to you')
     .option('--json', 'log lines as JSON', false)
-    .addOption(new Option('--log-format <format>', 'the same as --json or its absence').choices(['text', 'json']))
+    .addOption(
+      new Option('--log-format <format>', 'json is the same as --json').choices(['text', 'json']).default('text'),
+    )
+    .addOption(
+      new Option('--log-level <level>', 'the least grave entries to write').choices(LOG_LEVELS).default('info'),
+    )
     .addHelpText(
       'after',
       examples(

@@ -1,15 +1,22 @@
+import { createLog, type Log, type LogLevel } from '@sealane/tunnel';
 import type { DropReason } from '@sealane/protocol';
 import { describe, expect, it } from 'vitest';
 import { logEvent } from '../src/running/events.ts';
-import { createLog, type Log } from '../src/running/log.ts';
 
 const PEER = new Uint8Array(32).fill(5);
 const ENDPOINT = { address: Uint8Array.of(127, 0, 0, 9), port: 4_000, scopeId: 0 };
 
-function recorder(json: boolean): { readonly lines: string[]; readonly clock: { now: number }; readonly log: Log } {
+function recorder(
+  json: boolean,
+  level: LogLevel = 'info',
+): { readonly lines: string[]; readonly clock: { now: number }; readonly log: Log } {
   const lines: string[] = [];
   const clock = { now: Date.UTC(2026, 0, 31) };
-  return { lines, clock, log: createLog({ write: (line) => lines.push(line), json, now: () => clock.now }) };
+  return {
+    lines,
+    clock,
+    log: createLog({ format: json ? 'json' : 'text', level, write: (line) => lines.push(line), now: () => clock.now }),
+  };
 }
 
 function refuse(log: Log, reason: DropReason, count: number): void {
@@ -43,12 +50,23 @@ describe('the log', () => {
     expect(lines.map((line) => JSON.parse(line) as unknown)).toEqual([
       {
         time: '2026-01-31T00:00:00.000Z',
+        level: 'warn',
         event: 'handshake-refused',
+        message: 'refused a handshake of alice from 127.0.0.9:4000: wrong key or wrong preshared key',
         reason: 'handshake-failed',
         peer: 'alice',
         endpoint: '127.0.0.9:4000',
       },
     ]);
+  });
+
+  it('leaves out what matters less than asked for', () => {
+    const { lines, log } = recorder(true, 'warn');
+    logEvent(log, { type: 'session', publicKey: PEER, role: 'responder', number: 1 }, () => 'alice');
+    refuse(log, 'unknown-peer', 1);
+    log.entry('stopped', 'stopped');
+    log.entry('reload-failed', 'not reloaded');
+    expect(lines.map((line) => (JSON.parse(line) as { level: string }).level)).toEqual(['warn', 'error']);
   });
 
   it('is not filled by a flood, and says afterwards how much was left out', () => {

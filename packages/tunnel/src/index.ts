@@ -94,3 +94,14 @@ export {
 export { controlPath, type ControlSocket, listControls, removeDeadPath } from './uapi/paths.ts';
 export { type PeerReport, reportStatus, type StatusReport } from './uapi/report.ts';
 export { type ControlHandlers, type ControlledTunnel, type ControlServer, serveControl } from './uapi/server.ts';
+export { formatBytes, formatDuration, formatMilliseconds, formatRate, oneLine, parseSize } from './text/format.ts';
+export {
+  createLog,
+  LOG_LEVELS,
+  type Log,
+  type LogEvent,
+  type LogFields,
+  type LogFormat,
+  type LogLevel,
+  type LogOptions,
+} from './text/log.ts';

@@ -1,16 +1,16 @@
 import { formatKey, parseKey } from '@sealane/protocol';
 import {
   ControlError,
+  formatMilliseconds,
   listControls,
+  type PeerReport,
   readStatus,
   removeDeadPath,
   requestRekey,
   requestShutdown,
-  type PeerReport,
 } from '@sealane/tunnel';
 import { badInput, CliError, errorCode, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
-import { formatMilliseconds } from '../output/format.ts';
 import { note, print, printJson } from '../output/terminal.ts';
 import { isAlive, readJournal, type JournalRecord } from '../system/journal.ts';
 import { Stop } from '../system/stop.ts';

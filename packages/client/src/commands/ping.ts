@@ -2,7 +2,9 @@ import { stat } from 'node:fs/promises';
 import { formatKey, nobleCrypto } from '@sealane/protocol';
 import {
   ControlError,
+  formatBytes,
   formatEndpoint,
+  formatMilliseconds,
   listControls,
   peerEndpoints,
   readStatus,
@@ -12,7 +14,6 @@ import { readConfig, resolveConfig } from '../config-file.ts';
 import { configPath } from '../config-path.ts';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { identityOf } from '../identity.ts';
-import { formatBytes, formatMilliseconds } from '../output/format.ts';
 import { formatSummary, summaryObject } from '../output/ping.ts';
 import { note, print, printJson, ProgressLine, styleFor } from '../output/terminal.ts';
 import { runPing, type PingObserver, type PingPlan, type PingResult } from '../ping/run.ts';

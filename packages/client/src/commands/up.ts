@@ -1,10 +1,10 @@
 import { resolve } from 'node:path';
-import { confine, forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
+import { confine, forbidCoreDumps, type LaneKind, type LogFormat, type LogLevel } from '@sealane/tunnel';
 import { readConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf, isPipe } from '../config-path.ts';
 import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
-import { createLog, type LogFormat } from '../output/log.ts';
+import { programLog } from '../output/log.ts';
 import { killSwitchTable } from '../system/firewall.ts';
 import { checkHooks, hasHooks } from '../system/hooks.ts';
 import { Journal, readJournal, runtimeFolder } from '../system/journal.ts';
@@ -27,6 +27,7 @@ export interface UpOptions {
   /** Seconds; 0 is never. */
   readonly resolveEvery: number;
   readonly logFormat: LogFormat;
+  readonly logLevel: LogLevel;
 }
 
 /** Brings a tunnel up as its file says and leaves the system as it was when it ends. */
@@ -42,7 +43,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   if (!isPipe(path) && !hasHooks(config.interface)) confine(capabilitiesFor(config.interface.listenPort));
   forbidCoreDumps();
 
-  const log = createLog(options.logFormat);
+  const log = programLog(options.logFormat, options.logLevel);
   const folder = runtimeFolder();
   const left = readJournal(name);
   const killSwitch = options.killSwitch === true;
@@ -101,6 +102,7 @@ function argumentsOf(path: string, name: string, options: UpOptions): readonly s
     `--lane=${options.lane}`,
     `--resolve-every=${options.resolveEvery}`,
     `--log-format=${options.logFormat}`,
+    `--log-level=${options.logLevel}`,
     ...(options.killSwitch === true ? ['--kill-switch'] : []),
     ...(options.dns ? [] : ['--no-dns']),
   ];

@@ -1,7 +1,5 @@
 import { formatKey } from '@sealane/protocol';
-import { formatEndpoint, type TunnelEvent } from '@sealane/tunnel';
-import { formatMilliseconds } from './format.ts';
-import type { Log } from './log.ts';
+import { formatEndpoint, formatMilliseconds, type Log, type TunnelEvent } from '@sealane/tunnel';
 
 /** One line for an event that a person watching wants to know; undefined for the others. */
 export function eventLine(event: TunnelEvent): string | undefined {
@@ -27,7 +25,7 @@ export function eventLine(event: TunnelEvent): string | undefined {
 /** Writes such an event to the log; all of them can be caused from outside, so all are limited. */
 export function logTunnelEvent(log: Log, name: string, event: TunnelEvent): void {
   const line = eventLine(event);
-  if (line === undefined) return;
+  if (line === undefined || event.type === 'closed') return;
   const peer = 'publicKey' in event && event.publicKey !== undefined ? formatKey(event.publicKey) : undefined;
   log.limited(event.type, `${name}: ${line}`, { name, peer });
 }

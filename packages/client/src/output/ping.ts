@@ -1,6 +1,5 @@
-import { formatEndpoint } from '@sealane/tunnel';
+import { formatBytes, formatEndpoint, formatMilliseconds, formatRate } from '@sealane/tunnel';
 import type { PingPlan, PingResult } from '../ping/run.ts';
-import { formatBytes, formatMilliseconds, formatRate } from './format.ts';
 import type { Style } from './terminal.ts';
 
 const NOT_HEDGED = "the server took no part; write 'PostQuantum = yes' there too";

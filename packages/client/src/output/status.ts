@@ -1,5 +1,11 @@
-import type { PeerReport, StatusReport } from '@sealane/tunnel';
-import { formatBytes, formatDuration, formatMilliseconds, formatRate } from './format.ts';
+import {
+  formatBytes,
+  formatDuration,
+  formatMilliseconds,
+  formatRate,
+  type PeerReport,
+  type StatusReport,
+} from '@sealane/tunnel';
 import { sparkline, type RateHistory } from './rates.ts';
 import type { Style } from './terminal.ts';
 

@@ -1,7 +1,6 @@
-import { formatEndpoint } from '@sealane/tunnel';
+import { formatDuration, formatEndpoint } from '@sealane/tunnel';
 import type { DropReason, Endpoint } from '@sealane/protocol';
 import { EXIT, type ExitCode } from '../errors.ts';
-import { formatDuration } from '../output/format.ts';
 import type { Refusal } from './reachability.ts';
 
 export type FailureKind =

@@ -1,7 +1,7 @@
 /** Name servers of a tunnel, through the program that manages them on this system. */
 import { existsSync, readFileSync } from 'node:fs';
-import { type DnsConfig, formatAddress } from '@sealane/tunnel';
-import { CliError, EXIT, oneLine } from '../errors.ts';
+import { type DnsConfig, formatAddress, oneLine } from '@sealane/tunnel';
+import { CliError, EXIT } from '../errors.ts';
 import { hasProgram, runProgram } from './program.ts';
 
 export type DnsProgram = 'resolvectl' | 'resolvconf';

@@ -1,4 +1,5 @@
-import { CliError, EXIT, oneLine } from '../errors.ts';
+import { oneLine } from '@sealane/tunnel';
+import { CliError, EXIT } from '../errors.ts';
 import { runProgram } from './program.ts';
 
 /** One command of ip(8) as its words, without `ip` itself. */

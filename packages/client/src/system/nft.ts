@@ -1,4 +1,5 @@
-import { CliError, EXIT, oneLine } from '../errors.ts';
+import { oneLine } from '@sealane/tunnel';
+import { CliError, EXIT } from '../errors.ts';
 import { runProgram } from './program.ts';
 
 /** Applies an nftables script as one transaction; CliError with its own words when it fails. */

@@ -6,16 +6,16 @@
 import { type Endpoint, formatKey, type PeerStatus, sameRemote } from '@sealane/protocol';
 import {
   formatEndpoint,
+  type Log,
   parseEndpoint,
+  type PeerConfig,
   peerEndpoints,
   peerLabel,
-  resolveEndpoint,
-  type PeerConfig,
   type ResolvedEndpoints,
+  resolveEndpoint,
   type Tunnel,
   type TunnelConfig,
 } from '@sealane/tunnel';
-import type { Log } from '../output/log.ts';
 
 export interface EndpointTimes {
   /** An established session is silent after Keepalive-Timeout + Rekey-Timeout (paper §6.5). */

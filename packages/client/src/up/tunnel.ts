@@ -3,6 +3,7 @@ import { formatKey } from '@sealane/protocol';
 import {
   formatPrefix,
   type LaneKind,
+  type Log,
   notifyServiceManager,
   type ResolvedEndpoints,
   toUpdate,
@@ -15,7 +16,6 @@ import { badInput, CliError, EXIT } from '../errors.ts';
 import { hostTunnel } from '../hosting.ts';
 import { identityOf } from '../identity.ts';
 import { logTunnelEvent } from '../output/events.ts';
-import type { Log } from '../output/log.ts';
 import { addressCommands } from '../system/address.ts';
 import { setDns } from '../system/dns.ts';
 import { guardScript, guardTable, killSwitchScript, killSwitchTable } from '../system/firewall.ts';

@@ -1,7 +1,16 @@
 import { statSync } from 'node:fs';
-import { CAPABILITY, confine, forbidCoreDumps, notifyServiceManager, type LaneKind } from '@sealane/tunnel';
+import {
+  CAPABILITY,
+  confine,
+  createLog,
+  forbidCoreDumps,
+  type LaneKind,
+  type Log,
+  type LogFormat,
+  type LogLevel,
+  notifyServiceManager,
+} from '@sealane/tunnel';
 import { errorLine, RefusedError } from '../errors.ts';
-import { createLog, type Log } from '../running/log.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
 import { stateFolder } from '../state/folder.ts';
 import type { GatewayLimits } from '../userspace/gateway.ts';
@@ -25,7 +34,8 @@ export interface RunOptions {
   /** False with `--no-forwarding`. */
   readonly forwarding: boolean;
   readonly json: boolean;
-  readonly logFormat?: 'text' | 'json';
+  readonly logFormat: LogFormat;
+  readonly logLevel: LogLevel;
 }
 
 const DEFAULT_INTERFACE = 'sealane0';
@@ -37,9 +47,9 @@ export async function run(options: RunOptions): Promise<void> {
   // The server outlives whoever reads its log.
   process.stdout.on('error', () => undefined);
   const log = createLog({
+    format: options.json ? 'json' : options.logFormat,
+    level: options.logLevel,
     write: (line) => process.stdout.write(`${line}\n`),
-    json: options.json || options.logFormat === 'json',
-    now: Date.now,
   });
   const stopped = signalled('SIGTERM', 'SIGINT');
   const server = await startServer({
@@ -87,7 +97,7 @@ function giveUpPrivileges({ state, userspace }: RunOptions): void {
 function sayReady(log: Log, facts: ServerFacts): void {
   const { notes, ...fields } = facts;
   const { addresses, port, publicKey, device, interface: name, crypto, lane } = fields;
-  for (const text of notes) log.entry('note', text, { note: text });
+  for (const text of notes) log.entry('note', text);
   log.entry(
     'ready',
     `ready: ${addresses.join(' ')}, UDP port ${port}, public key ${publicKey}, device ${device} ${name}, crypto ${crypto}, lane ${lane}`,

@@ -1,5 +1,4 @@
-import type { StatusReport } from '@sealane/tunnel';
-import { formatBytes } from '../output/format.ts';
+import { formatBytes, type StatusReport } from '@sealane/tunnel';
 import { print, printJson, table } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder, type StateFolder } from '../state/folder.ts';

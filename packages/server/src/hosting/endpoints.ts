@@ -1,9 +1,8 @@
 /** Where peers were last, so that a restarted server can begin the handshakes that they do not know are needed. */
 import { readFileSync } from 'node:fs';
 import { formatKey, parseKey, type PeerUpdate, REJECT_AFTER_TIME } from '@sealane/protocol';
-import { formatEndpoint, parseEndpoint, type Tunnel } from '@sealane/tunnel';
+import { formatEndpoint, type Log, parseEndpoint, type Tunnel } from '@sealane/tunnel';
 import { errorLine } from '../errors.ts';
-import type { Log } from '../running/log.ts';
 import { replaceFile } from '../state/file.ts';
 
 const DELAY_MS = 300;
@@ -53,7 +52,7 @@ export function rememberEndpoints(path: string, tunnel: Tunnel, log: Log): () =>
       () => {
         write().catch((error: unknown) => {
           const reason = errorLine(error);
-          log.limited('endpoints', 'endpoints-not-kept', `endpoints cannot be written: ${reason}`, { reason });
+          log.limited('endpoints-not-kept', `endpoints cannot be written: ${reason}`, { reason });
         });
       },
       Math.max(DELAY_MS, MOST_WRITES * cost),

@@ -1,6 +1,5 @@
-import type { PeerReport, StatusReport } from '@sealane/tunnel';
+import { formatBytes, formatDuration, type PeerReport, type StatusReport } from '@sealane/tunnel';
 import type { RegistryPeer } from '../state/registry.ts';
-import { formatBytes, formatDuration } from './format.ts';
 import { table } from './print.ts';
 import type { Style } from './style.ts';
 

@@ -1,6 +1,5 @@
 import type { DropReason } from '@sealane/protocol';
-import { formatEndpoint, type TunnelEvent } from '@sealane/tunnel';
-import type { Log } from './log.ts';
+import { formatEndpoint, type Log, type TunnelEvent } from '@sealane/tunnel';
 
 /** What the operator reads; the sender of the packet is never told. */
 const CAUSES: Partial<Record<DropReason, string>> = {
@@ -21,34 +20,31 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
       const peer = nameOf(event.publicKey);
       const { role, number, handshakeMs, hedged } = event;
       const fields = { peer, role, number, handshakeMs, hedged };
-      log.limited(`sessions of ${peer}`, 'session', `session ${number} with ${peer} (${role})`, fields);
+      log.limited('session', `session ${number} with ${peer} (${role})`, fields, `sessions of ${peer}`);
       return;
     }
     case 'roamed': {
       const peer = nameOf(event.publicKey);
       const endpoint = formatEndpoint(event.endpoint);
-      log.limited(`moves of ${peer}`, 'roamed', `${peer} is at ${endpoint}`, { peer, endpoint });
+      log.limited('roamed', `${peer} is at ${endpoint}`, { peer, endpoint }, `moves of ${peer}`);
       return;
     }
     case 'expired': {
       const peer = nameOf(event.publicKey);
-      log.limited(`expiries of ${peer}`, 'expired', `the keys of ${peer} are erased`, { peer });
+      log.limited('expired', `the keys of ${peer} are erased`, { peer }, `expiries of ${peer}`);
       return;
     }
     case 'unanswered': {
       const peer = nameOf(event.publicKey);
       const { initiations } = event;
-      log.limited(`silence of ${peer}`, 'unanswered', `${peer} did not answer ${initiations} handshakes`, {
-        peer,
-        initiations,
-      });
+      const message = `${peer} did not answer ${initiations} handshakes`;
+      log.limited('unanswered', message, { peer, initiations }, `silence of ${peer}`);
       return;
     }
     case 'cookie-received': {
       const peer = nameOf(event.publicKey);
-      log.limited(`cookies of ${peer}`, 'cookie-received', `${peer} is under load and asks for proof of address`, {
-        peer,
-      });
+      const message = `${peer} is under load and asks for proof of address`;
+      log.limited('cookie-received', message, { peer }, `cookies of ${peer}`);
       return;
     }
     case 'handshake-refused': {
@@ -56,7 +52,7 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
       const peer = nameOf(event.publicKey);
       const endpoint = formatEndpoint(event.endpoint);
       const message = `refused a handshake of ${peer} from ${endpoint}: ${CAUSES[reason] ?? reason}`;
-      log.limited(`handshakes refused as ${reason}`, 'handshake-refused', message, { reason, peer, endpoint });
+      log.limited('handshake-refused', message, { reason, peer, endpoint }, `handshakes refused as ${reason}`);
       return;
     }
     case 'closed':

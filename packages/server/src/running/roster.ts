@@ -1,9 +1,8 @@
 import { formatKey, wipe } from '@sealane/protocol';
-import type { Tunnel } from '@sealane/tunnel';
+import { type Log, type Tunnel } from '@sealane/tunnel';
 import type { StateFolder } from '../state/folder.ts';
 import { readRegistry, type Registry } from '../state/registry.ts';
 import { peerChanges } from './changes.ts';
-import type { Log } from './log.ts';
 
 /** Makes a tunnel serve the peers of the registry, and follow it when it changes. */
 export class Roster {

@@ -1,11 +1,12 @@
 import { formatKey, nobleCrypto, wipe } from '@sealane/protocol';
 import {
-  formatAddress,
-  openTunnel,
-  serveControl,
   type ControlledTunnel,
+  formatAddress,
   type LaneKind,
+  type Log,
+  openTunnel,
   type PacketDevice,
+  serveControl,
   type Tunnel,
 } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
@@ -21,7 +22,6 @@ import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 import { peerChanges } from './changes.ts';
 import { logEvent } from './events.ts';
-import type { Log } from './log.ts';
 import { openPacketDevice, type PacketDeviceOptions } from './packet-device.ts';
 import { Roster } from './roster.ts';
 
@@ -96,7 +96,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       const host = { interfaceName: device.name, networks, allow, deny, ...forwarding, recordFile: folder.hosting };
       const hosted = await hostNetwork(host);
       closers.push(() => hosted.undo());
-      for (const text of hosted.notes) log.entry('note', text, { note: text });
+      for (const text of hosted.notes) log.entry('note', text);
     }
 
     const listenPort = options.listenPort ?? endpointPort(endpoint)!;

@@ -1,3 +1,4 @@
+/** Quantities and lines of text for people. */
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
 /** Bytes for people, such as 1.5 MiB. */
@@ -47,4 +48,10 @@ export function parseSize(text: string): number | undefined {
   const power = parts[2] === undefined ? 0 : 'KMGT'.indexOf(parts[2].toUpperCase()) + 1;
   const bytes = Math.round(Number(parts[1]) * 1_024 ** power);
   return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
+/** The text without control characters, which a terminal would obey. */
+export function oneLine(text: string): string {
+  // oxlint-disable-next-line no-control-regex
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]+/g, ' ').trim();
 }
