@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { World } from '../../../test/sim/world.ts';
 import { peerOf } from '../../../test/sim/world.ts';
-import { hedged, pair, traffic, WAY, type Pair } from './support/hedged-pair.ts';
+import { exchanged, hedged, pair, traffic, WAY, type Pair } from './support/hedged-pair.ts';
 import { HOUR, JITTER, MINUTE, REKEY_TIMEOUT, SECOND } from './support/spec.ts';
 
 /** The pair before anything is disturbed, and who begins the handshake that is. */
@@ -115,6 +115,27 @@ describe.each(SITUATIONS)('$name', ({ aged, begin }) => {
         traffic(lab, 150, 5);
         expectHedged(lab, when);
       }
+    }
+  });
+});
+
+describe('a pair that has agreed on a key', () => {
+  it('is not brought back to a session without one by any loss', () => {
+    for (let seed = 1; seed <= 3; seed++) {
+      const lab = pair(seed, { postQuantum: 10 * MINUTE });
+      const { world, a, b } = lab;
+      traffic(lab, 3);
+      world.network.link = { ...world.network.link, loss: 0.6 };
+      // Renewals of the key are among what is lost.
+      traffic(lab, (40 * MINUTE) / SECOND, 5);
+      for (const node of [a, b]) {
+        const states = node.eventsOf('session').map((event) => event.hedged);
+        const agreed = states.indexOf(true);
+        expect(agreed, `seed ${seed}`).toBeGreaterThanOrEqual(0);
+        expect(states.slice(agreed), `seed ${seed}`).not.toContain(false);
+        expect(states.length, `seed ${seed}`).toBeGreaterThan(10);
+      }
+      expect(exchanged(a, b), `seed ${seed}`).toBeGreaterThan(1);
     }
   });
 });

@@ -311,11 +311,11 @@ describe('a hostile peer', () => {
     const { node, world, outsider } = lab(31);
     outsider.handshake();
     let answers = 0;
-    for (let i = 0; i < 3_000; i++) {
+    for (let i = 0; i < 600; i++) {
       if (i % 10 === 0) outsider.send(exchange.message(1, random.bytes(8), exchange.kem.keygen().publicKey));
       outsider.send(exchange.message(1, random.bytes(8), random.bytes(1_184)));
       outsider.send(exchange.message(2, random.bytes(8), random.bytes(1_088)));
-      world.run(20);
+      world.run(100);
       answers += outsider.received().length;
     }
     expect(answers).toBeGreaterThan(0);

@@ -1,10 +1,11 @@
 /** The post-quantum exchange between two devices: how it begins, is renewed, switched on and off, and leaves nothing behind. */
 import { describe, expect, it } from 'vitest';
 import { generator } from '../../../test/sim/random.ts';
+import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
 import { World, statusOf } from '../../../test/sim/world.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { hex, isZero } from './support/bytes.ts';
-import { DELAY, dropsOf, exchanged, hedged, pair, quick, traffic, WAY } from './support/hedged-pair.ts';
+import { DELAY, dropsOf, exchanged, hedged, pair, traffic, WAY } from './support/hedged-pair.ts';
 import { recording } from './support/lab.ts';
 import { DAY, HOUR, MINUTE, SECOND } from './support/spec.ts';
 
@@ -135,7 +136,7 @@ describe('configuration', () => {
   });
 
   it.each([1, 9_999, 86_400_001, 0.5, -1, Number.NaN])('refuses an interval of %d', (postQuantum) => {
-    const [a, b] = new World({ seed: 7, crypto: quick }).pair();
+    const [a, b] = new World({ seed: 7, crypto: toyCrypto }).pair();
     expect(() => a.configure({ peers: [{ publicKey: b.publicKey, postQuantum }] })).toThrow(
       'peers[0].postQuantum must be an integer from 10000 to 86400000',
     );

@@ -1,12 +1,9 @@
-/** Two devices that are configured for the post-quantum exchange, on a slow and otherwise perfect network. */
+/** Two devices that are configured for the post-quantum exchange, on a slow and otherwise perfect network, with the simulator's cheap cryptography. */
 import type { Node } from '../../../../test/sim/node.ts';
+import { toyCrypto } from '../../../../test/sim/toy-crypto.ts';
 import { World, statusOf } from '../../../../test/sim/world.ts';
-import type { Crypto } from '../../src/crypto.ts';
-import { nobleCrypto } from '../../src/noble.ts';
-import { memoised } from './lab.ts';
 import { HOUR, SECOND } from './spec.ts';
 
-export const quick: Crypto = memoised(nobleCrypto);
 export const DELAY = 40;
 /** Both ways, with what a device needs to notice. */
 export const WAY: number = 4 * DELAY;
@@ -20,7 +17,7 @@ export interface Pair {
 }
 
 export function pair(seed: number, both: Parameters<World['pair']>[0] = { postQuantum: HOUR }): Pair {
-  const world = new World({ seed, crypto: quick, keyPool: 16, link: { delay: DELAY } });
+  const world = new World({ seed, crypto: toyCrypto, link: { delay: DELAY } });
   const [a, b] = world.pair(both);
   let id = 0;
   const exchanges = (): boolean => {
