@@ -1,69 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { type ConnectionError, IpAddress, type Stack, type StackOptions, type TcpConnection } from '../src/index.ts';
-import { type TcpFields, icmp, ip, parse, tcp, udpPayload } from './support/packets.ts';
+import { IpAddress } from '../src/index.ts';
+import { icmp, ip, tcp, udpPayload } from './support/packets.ts';
+import { Probe, establish } from './support/probe.ts';
 import { Dice } from './support/random.ts';
-import { A4, A6, B4, B6, Drain, Node, Sim, Source } from './support/sim.ts';
-
-/** One stack, spoken to with packets made by hand. */
-class Probe {
-  readonly node: Node;
-  now = 1000;
-
-  constructor(options: Partial<StackOptions> = {}) {
-    this.node = new Node(new Dice(1), [B4, B6], options);
-  }
-
-  get stack(): Stack {
-    return this.node.stack;
-  }
-
-  /** Sends packets in one batch and returns the answers. */
-  say(...packets: readonly Uint8Array[]): ReturnType<typeof parse>[] {
-    for (const packet of packets) this.stack.receive(packet, 0, packet.length, this.now);
-    return this.answers();
-  }
-
-  tcp(fields: Partial<TcpFields>): ReturnType<typeof parse>[] {
-    return this.say(tcp({ from: A4, fromPort: 4000, to: B4, toPort: 80, seq: 0, flags: 'a', ...fields }));
-  }
-
-  wait(ms: number): ReturnType<typeof parse>[] {
-    const end = this.now + ms;
-    const seen: ReturnType<typeof parse>[] = [];
-    for (;;) {
-      const next = this.stack.nextDeadline();
-      this.now = Math.min(Math.max(next, this.now), end);
-      seen.push(...this.answers());
-      if (next > end) return seen;
-    }
-  }
-
-  answers(): ReturnType<typeof parse>[] {
-    this.stack.tick(this.now);
-    const { out } = this.node;
-    const seen = Array.from({ length: out.count }, (_, i) =>
-      parse(out.buffer.slice(out.offsets[i], out.offsets[i]! + out.lengths[i]!)),
-    );
-    out.clear();
-    return seen;
-  }
-}
-
-/** A connection to port 80, made by hand. */
-function establish(probe: Probe, window = 65_535) {
-  let connection: TcpConnection | undefined;
-  let closed: { error: ConnectionError | undefined } | undefined;
-  const listener = probe.stack.listen({ port: 80 }, (incoming) => {
-    connection = incoming.accept({ onClose: (_c, error) => (closed = { error }) });
-  });
-  const [synAck] = probe.tcp({ seq: 1000, flags: 's' });
-  expect(synAck!.flags).toBe('sa');
-  const theirs = (synAck!.seq + 1) | 0;
-  probe.tcp({ seq: 1001, ack: theirs, flags: 'a', window });
-  expect(connection!.state).toBe('established');
-  listener.close();
-  return { connection: connection!, theirs, closed: () => closed };
-}
+import { A4, A6, B4, B6, Drain, Sim, Source } from './support/sim.ts';
 
 describe('floods', () => {
   it('of SYNs are bounded by backlog and by source, and forgotten', () => {
@@ -132,7 +72,7 @@ describe('vanished peers', () => {
 
   it('leave no orphan behind: window shut for ever', () => {
     const probe = new Probe();
-    const { connection, theirs } = establish(probe, 0);
+    const { connection, theirs } = establish(probe, { window: 0 });
     connection.write(new Uint8Array(1000));
     connection.close();
     // It answers every probe, and never opens its window.

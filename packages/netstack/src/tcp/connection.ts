@@ -218,7 +218,7 @@ function tuneReceiveBuffer(t: Tcb, count: number): void {
   t.tuneBytes += count;
   const { now, tcpOptions } = t.host;
   if (now - t.tuneAt < Math.max(t.rcvRtt, 1)) return;
-  const wanted = Math.min(2 * t.tuneBytes, tcpOptions.maxReceiveBuffer);
+  const wanted = Math.min(2 * t.tuneBytes, tcpOptions.maxReceiveBuffer, t.largestWindow);
   if (wanted > t.rcvLimit && !t.pool.isUnderPressure) t.rcvLimit = wanted;
   t.tuneBytes = 0;
   t.tuneAt = now;

@@ -314,6 +314,11 @@ export class Tcb implements FlowEntry, Timed {
     return Math.min(Math.max(sendBuffer, 2 * Math.floor(this.cubic.cwnd)), maxSendBuffer);
   }
 
+  /** What the window field can say (RFC 7323 §2.2). */
+  get largestWindow(): number {
+    return 65_535 * 2 ** this.rcvScale;
+  }
+
   /** Bytes in flight by the best of our knowledge (RFC 6675 §4). */
   get pipe(): number {
     const inFlight = this.sndNxt - this.sndUna - this.board.sackedBytes - this.board.lostBytes;
@@ -338,6 +343,7 @@ export class Tcb implements FlowEntry, Timed {
     this.tsRecentAt = this.host.now;
     if (syn.windowScale >= 0) this.sndScale = syn.windowScale;
     else this.rcvScale = 0;
+    this.rcvLimit = Math.min(this.rcvLimit, this.largestWindow);
     this.sndWnd = syn.window;
     this.maxSndWnd = syn.window;
     if (syn.mss > 0) this.peerMss = Math.max(syn.mss, MINIMUM_MSS);
