@@ -22,20 +22,11 @@ export class IndexTable<T> {
     }
   }
 
-  /** Lets an index in use name another entry: a handshake that became a session keeps its index. */
-  replace(index: number, entry: T): void {
-    this.#entries.set(index, entry);
-  }
-
   lookup(index: number): T | undefined {
     return this.#entries.get(index);
   }
 
   delete(index: number): void {
     this.#entries.delete(index);
-  }
-
-  clear(): void {
-    this.#entries.clear();
   }
 }

@@ -7,7 +7,7 @@ import { KEY_LENGTH } from './keys.ts';
 import { encodeInitiation } from './messages.ts';
 import type { Peer } from './peer.ts';
 import type { Timestamp } from './tai64n.ts';
-import { isAfter, labelled, timestampAfter } from './tai64n.ts';
+import { labelled, laterOf, timestampAfter } from './tai64n.ts';
 
 /** Our initiation that waits for its response. */
 export interface PendingHandshake extends PendingInitiation {
@@ -58,9 +58,4 @@ export function initiate(
 export function forget(pending: PendingHandshake): void {
   wipePending(pending);
   wipe(pending.derivedKey?.key);
-}
-
-function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
-  if (a === undefined || b === undefined) return a ?? b;
-  return isAfter(a, b) ? a : b;
 }

@@ -56,6 +56,12 @@ export function isAfter(a: Timestamp, b: Timestamp): boolean {
   return false;
 }
 
+/** The later of two that may be missing. */
+export function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return isAfter(a, b) ? a : b;
+}
+
 function encode(seconds: number, nanos: number): Timestamp {
   const bytes = new Uint8Array(TIMESTAMP_LENGTH);
   const view = new DataView(bytes.buffer);
@@ -63,9 +69,4 @@ function encode(seconds: number, nanos: number): Timestamp {
   view.setUint32(4, seconds >>> 0);
   view.setUint32(8, nanos);
   return bytes;
-}
-
-export function laterOf(a: Timestamp | undefined, b: Timestamp | undefined): Timestamp | undefined {
-  if (a === undefined || b === undefined) return a ?? b;
-  return isAfter(a, b) ? a : b;
 }

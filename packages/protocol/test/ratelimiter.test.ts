@@ -40,6 +40,22 @@ describe('RateLimiter', () => {
     for (let i = 0; i < 1_000; i++) expect(limiter.allow(ipv4(i), 0)).toBe(true);
   });
 
+  it('asks for a sweep a second after the last while it keeps anything', () => {
+    const limiter = new RateLimiter();
+    expect(limiter.nextSweep()).toBe(Infinity);
+    limiter.allow(ipv4(1), 10_000);
+    expect(limiter.nextSweep()).toBe(11_000);
+    limiter.allow(ipv4(2), 10_400);
+    expect(limiter.nextSweep()).toBe(11_000);
+    limiter.sweep(11_000);
+    expect([limiter.size, limiter.nextSweep()]).toEqual([1, 12_000]);
+    // A source is kept until it was quiet for a second, and not longer.
+    limiter.sweep(11_399.9);
+    expect(limiter.size).toBe(1);
+    limiter.sweep(11_400);
+    expect([limiter.size, limiter.nextSweep()]).toEqual([0, Infinity]);
+  });
+
   it('keeps at most 65,536 of 300,000 sources, fails closed, and forgets them after 2 s', () => {
     const limiter = new RateLimiter();
     let allowed = 0;

@@ -1,6 +1,6 @@
 /** Paper section 5.1 with the whitening that hides the sender's clock: steps of 2^24 nanoseconds. */
 import { describe, expect, it } from 'vitest';
-import { isAfter, timestampAfter, timestampAt } from '../src/tai64n.ts';
+import { isAfter, laterOf, timestampAfter, timestampAt } from '../src/tai64n.ts';
 import { generator } from '../../../test/sim/random.ts';
 import { hex, vectors } from './support/bytes.ts';
 import { tai64n } from './support/paper.ts';
@@ -59,6 +59,23 @@ describe('timestampAfter', () => {
     }
   });
 
+  it('follows a floor of any century step by step, and its last step of a second by the next second', () => {
+    for (const [floor, next] of [
+      ['400000000000000a00000000', '400000000000000a01000000'],
+      ['400000000000000a00ffffff', '400000000000000a01000000'],
+      // 59 steps of 2^24 fit into a second.
+      ['400000000000000a3a000000', '400000000000000a3b000000'],
+      ['400000000000000a3b000000', '400000000000000b00000000'],
+      ['400000000000000a3b9ac9ff', '400000000000000b00000000'],
+      // Unix time needs more than 32 bits from 2106 on.
+      ['40000000ffffffff3b000000', '400000010000000000000000'],
+      ['400000010000000001000000', '400000010000000002000000'],
+      ['4000000700000005ffffffff', '400000070000000600000000'],
+    ] as const) {
+      expect(hex(timestampAfter(Uint8Array.from(Buffer.from(floor, 'hex')), 0))).toBe(next);
+    }
+  });
+
   it('gives 50 distinct timestamps in a second', () => {
     const distinct = new Set(Array.from({ length: 50 }, (_, i) => hex(timestampAt(1_700_000_000_000 + i * 20))));
     expect(distinct.size).toBe(50);
@@ -71,5 +88,16 @@ describe('isAfter', () => {
     expect(isAfter(a, a.slice())).toBe(false);
     expect(isAfter(timestampAt(1e12 + 17), a)).toBe(true);
     expect(isAfter(a, timestampAt(1e12 + 17))).toBe(false);
+  });
+});
+
+describe('laterOf', () => {
+  it('is the later of two, or the only one', () => {
+    const [a, b] = [timestampAt(1e12), timestampAt(1e12 + 17)];
+    expect(laterOf(a, b)).toBe(b);
+    expect(laterOf(b, a)).toBe(b);
+    expect(laterOf(a, undefined)).toBe(a);
+    expect(laterOf(undefined, b)).toBe(b);
+    expect(laterOf(undefined, undefined)).toBeUndefined();
   });
 });
