@@ -1,8 +1,12 @@
 /** Two connections joined into one, with the end of each direction passed on by itself. */
+import { giveBack } from './lent-buffers.ts';
+import { TunnelSocket } from './tunnel-socket.ts';
 import type { StreamSocket } from './types.ts';
 
 /** How long a silent connection stays before the other side is asked whether it is still there. */
 const KEEP_ALIVE_MS = 60_000;
+/** Bytes that may wait for the slower side. */
+const MOST_WAITING = 256 << 10;
 
 /**
  * Joins two half-open sockets. What ends on one side ends on the other, what breaks on one is reset on the other, and
@@ -21,8 +25,29 @@ export function joinConnections(a: StreamSocket, b: StreamSocket): void {
     });
     if (from.destroyed) abortConnection(to);
     else if (from.readableEnded) to.end();
-    else from.pipe(to);
+    else carry(from, to);
   }
+}
+
+/** `pipe`, but for what it asks of memory: pieces are lent, and only what waits for the far side holds the near one up. */
+function carry(from: StreamSocket, to: StreamSocket): void {
+  const isLent = from instanceof TunnelSocket;
+  if (isLent) from.lendReads();
+  let isHeld = false;
+  from.on('data', (bytes: Uint8Array) => {
+    if (isLent) to.write(bytes, () => giveBack(bytes));
+    else to.write(bytes);
+    if (to.writableLength < MOST_WAITING || isHeld) return;
+    isHeld = true;
+    from.pause();
+  });
+  to.on('drain', () => {
+    if (!isHeld) return;
+    isHeld = false;
+    from.resume();
+  });
+  from.once('end', () => to.end());
+  from.resume();
 }
 
 /** Ends a connection so that its far side knows that something is missing. */

@@ -3,6 +3,7 @@ import { Duplex } from 'node:stream';
 import type { ConnectionError, ConnectionHandler, TcpConnection } from '@sealane/netstack';
 import type { Deliverable, StackDevice } from '../devices/netstack.ts';
 import { networkError } from './errors.ts';
+import { lend } from './lent-buffers.ts';
 import type { SocketAddress, StreamSocket } from './types.ts';
 
 const READ_BYTES = 65_536;
@@ -19,6 +20,7 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
   #isScheduled = false;
   #wantsRead = false;
   #hasPushedEnd = false;
+  #isLending = false;
   #error: ConnectionError | undefined;
   #isClosed = false;
   #wasConnected = false;
@@ -173,6 +175,11 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
     this.#connection = connection;
   }
 
+  /** @internal From now on whoever gets a piece from 'data' is alone with it, and calls `giveBack` when done. */
+  lendReads(): void {
+    this.#isLending = true;
+  }
+
   /** @internal Called by the device, outside the stack. */
   deliver(): void {
     this.#isScheduled = false;
@@ -234,9 +241,9 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
 
   #pull(connection: TcpConnection): void {
     while (this.#wantsRead) {
-      const length = Math.min(READ_BYTES, connection.readableLength);
-      if (length === 0) break;
-      const bytes = Buffer.allocUnsafe(length);
+      const { readableLength } = connection;
+      if (readableLength === 0) break;
+      const bytes = this.#isLending ? lend(readableLength) : Buffer.allocUnsafe(Math.min(READ_BYTES, readableLength));
       connection.readInto(bytes);
       this.#touch();
       // `push` may call `_read`, or a listener may destroy us.
