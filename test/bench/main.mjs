@@ -1,4 +1,4 @@
-/** `npm run bench`: the rows of the core and of the userspace stack, then the whole tunnel beside wireguard-go where this machine can. `--json FILE` writes them. */
+/** `npm run bench`: the rows of the core, of the userspace stack and of the mode without root, then the whole tunnel beside wireguard-go where this machine can. `--json FILE` writes them. */
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -23,7 +23,11 @@ console.log('\nTwo userspace stacks back to back on one thread:');
 const netstack = fileURLToPath(new URL('../../packages/netstack/bench/netstack.mjs', import.meta.url));
 const stacks = spawnSync(process.execPath, ['--expose-gc', netstack], { stdio: 'inherit' });
 
+console.log('\nThe mode without root, whole, over loopback:');
+const userspace = fileURLToPath(new URL('./userspace.mjs', import.meta.url));
+const rootless = spawnSync(process.execPath, [userspace], { stdio: 'inherit' });
+
 console.log('\nWhole tunnel, TUN to TUN, beside wireguard-go:');
 const tunnel = fileURLToPath(new URL('./tunnel.mjs', import.meta.url));
 const { status } = spawnSync(process.execPath, [tunnel, '--quick'], { stdio: 'inherit' });
-process.exitCode = (stacks.status ?? 1) || (status ?? 1);
+process.exitCode = (stacks.status ?? 1) || (rootless.status ?? 1) || (status ?? 1);

@@ -1,14 +1,23 @@
 /**
- * The mode without root, whole: `sealaned run --userspace` and `sealane proxy --socks5` on loopback. One row each, or all:
- * node test/bench/userspace.mjs [download ...] [--rounds N] [--json FILE] [--profile DIR]
+ * The mode without root, whole: `sealaned run --userspace` and `sealane proxy --socks5` on loopback. Some rows, or all:
+ * node test/bench/userspace.mjs [download] [idle] [short] [--rounds N] [--connections N] [--seconds S] [--json FILE] [--profile DIR]
  */
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
+import { openCrowd } from './userspace-crowd.mjs';
 import { cpuSeconds, openLab, residentMegabytes } from './userspace-lab.mjs';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { rounds: { type: 'string', default: '5' }, json: { type: 'string' }, profile: { type: 'string' } },
+  options: {
+    rounds: { type: 'string', default: '5' },
+    connections: { type: 'string' },
+    seconds: { type: 'string', default: '70' },
+    json: { type: 'string' },
+    profile: { type: 'string' },
+  },
 });
 const DOWNLOAD_BYTES = 200e6;
 
@@ -45,7 +54,94 @@ async function download() {
   }
 }
 
-const benches = { download };
+/**
+ * Connections that have spoken once and then are silent; long enough for each to be asked once whether it is still there.
+ * @returns {Promise<Row[]>}
+ */
+async function idle() {
+  const count = Number(values.connections ?? 10_000);
+  const crowd = await openCrowd();
+  const ends = [
+    ['gateway', crowd.gateway],
+    ['proxy', crowd.proxy],
+  ];
+  try {
+    const sockets = [];
+    await inTurns(count, 100, async () => void sockets.push(await crowd.speak()));
+    await sleep(5_000);
+    const before = ends.map(([, { pid }]) => cpuSeconds(pid));
+    const start = performance.now();
+    await sleep(Number(values.seconds) * 1000);
+    const seconds = (performance.now() - start) / 1000;
+    const row = `${count.toLocaleString('en')} idle connections through SOCKS5`;
+    const rows = ends.flatMap(([name, { pid }], i) => [
+      { row: `${row}, ${name}`, value: ((cpuSeconds(pid) - before[i]) / seconds) * 100, unit: '% CPU', goal: '<= 1' },
+      { row: `${row}, ${name}`, value: residentMegabytes(pid), unit: 'MB resident', goal: '<= 300' },
+    ]);
+    for (const socket of sockets) socket.destroy();
+    return rows;
+  } finally {
+    crowd.close();
+  }
+}
+
+/**
+ * Heap and tables before and after many connections that open, speak once and end.
+ * @returns {Promise<Row[]>}
+ */
+async function short() {
+  const count = Number(values.connections ?? 100_000);
+  const crowd = await openCrowd();
+  const ends = { gateway: crowd.gateway, proxy: crowd.proxy };
+  const states = async () => {
+    // TIME_WAIT is meant to last a minute.
+    for (let waited = 0; waited < 90; waited++) {
+      const all = await Promise.all(Object.values(ends).map((end) => end.state()));
+      if (all.every(({ entries }) => entries.timeWaits === 0 && entries.connections === 0)) return all;
+      await sleep(1000);
+    }
+    return Promise.all(Object.values(ends).map((end) => end.state()));
+  };
+  try {
+    const one = async () => {
+      const socket = await crowd.speak();
+      socket.end();
+      await once(socket, 'close');
+    };
+    await inTurns(2_000, 50, one);
+    const before = await states();
+    const start = performance.now();
+    await inTurns(count, 50, one);
+    const perSecond = (count / (performance.now() - start)) * 1000;
+    const after = await states();
+    const row = `${count.toLocaleString('en')} short connections through SOCKS5`;
+    return [
+      { row, value: perSecond, unit: '/s' },
+      ...Object.keys(ends).flatMap((name, i) => [
+        { row: `heap after them, ${name}`, value: (after[i].heap - before[i].heap) / 1e6, unit: 'MB more', goal: '0' },
+        { row: `table entries after them, ${name}`, value: sum(after[i]) - sum(before[i]), unit: 'more', goal: '0' },
+      ]),
+    ];
+  } finally {
+    crowd.close();
+  }
+}
+
+/** All of a stack's tables, and the process's handles. @param {import('./userspace-crowd.mjs').EndState} state */
+function sum({ entries, resources }) {
+  return Object.values(entries).reduce((total, entry) => total + entry, resources);
+}
+
+/** @param {number} count @param {number} atOnce @param {() => Promise<void>} job */
+async function inTurns(count, atOnce, job) {
+  let begun = 0;
+  const worker = async () => {
+    while (begun++ < count) await job();
+  };
+  await Promise.all(Array.from({ length: atOnce }, worker));
+}
+
+const benches = { download, idle, short };
 const rows = [];
 for (const [name, bench] of Object.entries(benches)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
