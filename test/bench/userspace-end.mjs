@@ -24,7 +24,7 @@ async function become({ role, keys, origin, port = 0, socks = '' }) {
     );
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
-    return /** @type {import('node:net').AddressInfo} */ (server.address()).port;
+    return server.address().port;
   }
   const everything = { allowedIps: [parsePrefix('127.0.0.0/8')] };
   if (role === 'server') {

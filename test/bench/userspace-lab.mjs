@@ -34,7 +34,7 @@ export async function openLab({ nodeOptions = [] } = {}) {
   });
   origin.listen(0, '127.0.0.1');
   await once(origin, 'listening');
-  const { port } = /** @type {import('node:net').AddressInfo} */ (origin.address());
+  const { port } = origin.address();
   const close = async () => {
     await processes.endAll();
     origin.close();

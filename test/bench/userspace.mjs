@@ -14,7 +14,7 @@ const { values, positionals } = parseArgs({
   options: {
     rounds: { type: 'string', default: '5' },
     connections: { type: 'string' },
-    seconds: { type: 'string', default: '70' },
+    seconds: { type: 'string', default: '310' },
     json: { type: 'string' },
     profile: { type: 'string' },
   },
@@ -62,19 +62,19 @@ async function idle() {
   const count = Number(values.connections ?? 10_000);
   const crowd = await openCrowd();
   const ends = [
-    ['gateway', crowd.gateway],
-    ['proxy', crowd.proxy],
+    { name: 'gateway', pid: crowd.gateway.pid },
+    { name: 'proxy', pid: crowd.proxy.pid },
   ];
   try {
     const sockets = [];
     await inTurns(count, 100, async () => void sockets.push(await crowd.speak()));
     await sleep(5_000);
-    const before = ends.map(([, { pid }]) => cpuSeconds(pid));
+    const before = ends.map(({ pid }) => cpuSeconds(pid));
     const start = performance.now();
     await sleep(Number(values.seconds) * 1000);
     const seconds = (performance.now() - start) / 1000;
     const row = `${count.toLocaleString('en')} idle connections through SOCKS5`;
-    const rows = ends.flatMap(([name, { pid }], i) => [
+    const rows = ends.flatMap(({ name, pid }, i) => [
       { row: `${row}, ${name}`, value: ((cpuSeconds(pid) - before[i]) / seconds) * 100, unit: '% CPU', goal: '<= 1' },
       { row: `${row}, ${name}`, value: residentMegabytes(pid), unit: 'MB resident', goal: '<= 300' },
     ]);

@@ -4,7 +4,7 @@ import { TunnelSocket } from './tunnel-socket.ts';
 import type { StreamSocket } from './types.ts';
 
 /** How long a silent connection stays before the other side is asked whether it is still there. */
-const KEEP_ALIVE_MS = 60_000;
+const KEEP_ALIVE_MS = 300_000;
 /** Bytes that may wait for the slower side. */
 const MOST_WAITING = 256 << 10;
 

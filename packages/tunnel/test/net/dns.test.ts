@@ -123,7 +123,8 @@ describe('the resolver', () => {
     const records = Array.from({ length: 60 }, (_, i) => ['many.test', A, v4(`127.0.1.${i}`)] as const);
     server.rules.set('many.test A', { truncated: true, records });
     expect(await resolver.resolve('many.test')).toHaveLength(60);
-    expect(server.overTcp).toEqual(['many.test A']);
+    // On a busy machine the answer may come too late once, and the question twice.
+    expect(new Set(server.overTcp)).toEqual(new Set(['many.test A']));
   });
 
   it('tells a name that does not exist from a server that does not answer', async () => {
