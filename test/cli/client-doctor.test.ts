@@ -59,6 +59,28 @@ describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two 
     expect(mtu).toBeLessThanOrEqual(1_300 - 60);
   });
 
+  it('sees that an address translation stands between', { timeout: 120_000 }, async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const natOf = async (address: string, text: string): Promise<readonly Finding[]> => {
+      await a.must('ip', ['route', 'replace', '203.0.113.0/24', 'dev', 'va', 'src', address]);
+      const file = await lab.file(`${lab.interfaceName('a')}.conf`, text.replace('192.168.88.2:', '203.0.113.9:'));
+      return about(await findings(lab, a, file, 1), 'NAT');
+    };
+    const text = clientFile('10.88.0.0/24');
+    const [found] = await natOf('192.168.88.1', text);
+    expect(found).toMatchObject({
+      state: 'hint',
+      what: expect.stringContaining('192.168.88.1 is a private address') as string,
+      remedy: expect.stringContaining('PersistentKeepalive = 25') as string,
+    });
+    expect((await natOf('192.168.88.1', `${text}PersistentKeepalive = 25\n`))[0]?.state).toBe('good');
+    await a.must('ip', ['address', 'add', '100.64.3.4/32', 'dev', 'va']);
+    expect((await natOf('100.64.3.4', text))[0]?.what).toContain('a carrier-grade NAT');
+    await a.must('ip', ['address', 'add', '198.51.100.4/32', 'dev', 'va']);
+    expect((await natOf('198.51.100.4', text))[0]?.what).toMatch(/^behind a NAT/);
+  });
+
   it('finds routes that take traffic away, and says what is wrong with a file', async () => {
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);

@@ -14,6 +14,7 @@ import { mtuFor } from '../system/mtu.ts';
 import { hasProgram, runProgram } from '../system/program.ts';
 import { covers } from '../system/routes.ts';
 import { bad, good, hint, type Finding } from './finding.ts';
+import { examineNat } from './nat.ts';
 
 interface Route {
   readonly prefix: Prefix;
@@ -32,7 +33,7 @@ export async function examineConfig(
     ...examineRoutes(config, routes),
     ...(await examineMtu(config, resolved)),
     ...examineDns(config),
-    ...examineKeepalive(config),
+    ...(await examineNat(config, resolved)),
   ];
 }
 
@@ -82,14 +83,6 @@ function examineDns({ interface: { dns } }: TunnelConfig): readonly Finding[] {
   return [
     bad('DNS', "'sealane up' will refuse the DNS line", 'install openresolv or systemd-resolved, or add --no-dns'),
   ];
-}
-
-/** Without knowing what stands between, a private address of our own is the sign of a NAT. */
-function examineKeepalive(config: TunnelConfig): readonly Finding[] {
-  const silent = config.peers.filter((peer) => peer.endpoints.length > 0 && (peer.persistentKeepalive ?? 0) === 0);
-  if (silent.length === 0) return [];
-  const what = 'behind a NAT the other side cannot reach this one while it is idle';
-  return [hint('NAT', what, 'if it has to, write PersistentKeepalive = 25')];
 }
 
 async function mainRoutes(ownLink: string): Promise<readonly Route[]> {
