@@ -51,7 +51,7 @@ export { HttpAgent, HttpsAgent, undiciConnector, type UndiciConnector } from './
 export { DnsResolver, type DnsResolverOptions } from './net/dns-resolver.ts';
 export { hostNetwork } from './net/host-network.ts';
 export { connected, openConnection, type OpenConnectionOptions } from './net/open-connection.ts';
-export { abortConnection, joinConnections } from './net/relay.ts';
+export { abortConnection, joinConnections, relayNetwork } from './net/relay.ts';
 export { openTransparentDevice } from './net/transparent.ts';
 export type {
   ConnectionRequest,

@@ -1,9 +1,9 @@
 import {
   abortConnection,
   type ConnectionRequest,
-  hostNetwork,
   joinConnections,
   openConnection,
+  relayNetwork,
   type Rejection,
 } from '@sealane/tunnel';
 import { errorCode } from '../errors.ts';
@@ -20,7 +20,7 @@ export async function carryConnection(
   request.onAbort = entry.close;
   const { address: host, port } = request;
   try {
-    const far = await openConnection(hostNetwork, {
+    const far = await openConnection(relayNetwork, {
       host,
       port,
       allowHalfOpen: true,

@@ -1,12 +1,27 @@
 /** Two connections joined into one, with the end of each direction passed on by itself. */
-import { giveBack } from './lent-buffers.ts';
+import { connect } from 'node:net';
+import { giveBack, lend } from './lent-buffers.ts';
 import { TunnelSocket } from './tunnel-socket.ts';
-import type { StreamSocket } from './types.ts';
+import type { ConnectOptions, StreamSocket } from './types.ts';
 
 /** How long a silent connection stays before the other side is asked whether it is still there. */
 const KEEP_ALIVE_MS = 300_000;
 /** Bytes that may wait for the slower side. */
 const MOST_WAITING = 256 << 10;
+
+/** What sockets of `relayNetwork` read into, one after the other, and who takes it from there. */
+const READ_BUFFER: Uint8Array = new Uint8Array(64 << 10);
+const receivers = new WeakMap<StreamSocket, (bytes: Uint8Array, length: number) => boolean>();
+
+/** This computer's network for connections that only `joinConnections` with a tunnel's reads from: no memory for what passes through. */
+export const relayNetwork = {
+  connect(options: ConnectOptions): StreamSocket {
+    const callback = (length: number): boolean => receivers.get(socket)?.(READ_BUFFER, length) ?? false;
+    const socket: StreamSocket = connect({ ...options, onread: { buffer: READ_BUFFER, callback } });
+    // Until somebody is there to take it.
+    return socket.pause();
+  },
+};
 
 /**
  * Joins two half-open sockets. What ends on one side ends on the other, what breaks on one is reset on the other, and
@@ -31,6 +46,19 @@ export function joinConnections(a: StreamSocket, b: StreamSocket): void {
 
 /** `pipe`, but for what it asks of memory: pieces are lent, and only what waits for the far side holds the near one up. */
 function carry(from: StreamSocket, to: StreamSocket): void {
+  if (to instanceof TunnelSocket) {
+    receivers.set(from, (bytes, length) => {
+      const taken = to.writeNow(bytes, length);
+      if (taken === length) return true;
+      const rest = lend(length - taken);
+      rest.set(bytes.subarray(taken, length));
+      to.write(rest, () => {
+        giveBack(rest);
+        from.resume();
+      });
+      return false;
+    });
+  }
   const isLent = from instanceof TunnelSocket;
   if (isLent) from.lendReads();
   let isHeld = false;

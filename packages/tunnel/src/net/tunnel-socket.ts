@@ -180,6 +180,16 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
     this.#isLending = true;
   }
 
+  /** @internal Takes what the connection takes at once of the first `length` bytes, and only when nothing else waits; returns how much. */
+  writeNow(bytes: Uint8Array, length: number): number {
+    const connection = this.#connection;
+    if (connection === undefined || this.#connecting || this.#isClosed) return 0;
+    if (this.writableLength > 0 || this.writableEnded || this.destroyed) return 0;
+    const taken = connection.write(bytes, 0, length);
+    if (taken > 0) this.#touch();
+    return taken;
+  }
+
   /** @internal Called by the device, outside the stack. */
   deliver(): void {
     this.#isScheduled = false;
