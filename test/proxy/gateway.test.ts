@@ -118,6 +118,24 @@ describe('the gateway', () => {
     }
   });
 
+  it('keeps what many connections carry at once apart, and waits for whoever reads slowly', async () => {
+    const { peer } = world();
+    const port = await serve((socket) => void socket.pipe(socket));
+    const exchanges = Array.from({ length: 12 }, async (_, i) => {
+      const sent = randomBytes(1_500_000 + 4_099 * i);
+      const socket = await openConnection(peer, { host: '127.0.0.1', port, allowHalfOpen: true });
+      socket.end(sent);
+      const pieces: Buffer[] = [];
+      for await (const piece of socket) {
+        // A copy, as the comparison comes at the end.
+        pieces.push(Buffer.from(piece as Buffer));
+        if (pieces.length % (3 + i) === 0) await sleep(i % 4);
+      }
+      return Buffer.concat(pieces).equals(sent);
+    });
+    expect(await Promise.all(exchanges)).toEqual(exchanges.map(() => true));
+  });
+
   it('refuses with what the destination said, after it has', async () => {
     const { peer } = world();
     await expect(openConnection(peer, { host: '127.0.0.1', port: await closedPort() })).rejects.toMatchObject({
