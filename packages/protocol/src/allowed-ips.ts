@@ -2,7 +2,7 @@
  * Crypto routing (paper section 2): which peer owns an address, by longest matching prefix. Two path-compressed binary
  * tries, one a family; a lookup walks at most one node for every distinct prefix length on its path and allocates nothing.
  */
-import type { Prefix } from './model.ts';
+import type { AllowedIpUpdate, Prefix } from './model.ts';
 
 /** A prefix (owner set) or a fork between prefixes (owner undefined). Keys are big-endian words; IPv4 uses the first. */
 class Node<T> {
@@ -155,6 +155,20 @@ export class AllowedIps<T extends object> {
       else this.#root6 = child;
     } else if (bitOf(child, parent.length) === 0) parent.zero = child;
     else parent.one = child;
+  }
+}
+
+/** Gives `owner` prefixes and takes some away, in this order; `replace` takes all that it had first. */
+export function applyAllowedIps<T extends object>(
+  table: AllowedIps<T>,
+  owner: T,
+  replace: boolean,
+  updates: readonly AllowedIpUpdate[],
+): void {
+  if (replace) table.removeOwner(owner);
+  for (const prefix of updates) {
+    if (prefix.remove === true) table.remove(prefix, owner);
+    else table.insert(prefix, owner);
   }
 }
 

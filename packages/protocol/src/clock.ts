@@ -54,6 +54,11 @@ export class DeviceClock {
     return this.#wallClockDue;
   }
 
+  /** Our time at an instant of the caller's clock; it does not move ours. */
+  timeAt(callers: number): number {
+    return callers + this.#offset;
+  }
+
   /** The caller's time now, as far as we know it. */
   callersNow(): number {
     return this.callersTime(this.#last);

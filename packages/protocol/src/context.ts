@@ -4,6 +4,7 @@ import type { DropCounters } from './drops.ts';
 import type { Identity } from './handshake.ts';
 import type { IndexTable } from './index-table.ts';
 import type { Keypair } from './keypair.ts';
+import type { LanePublisher } from './lane-publisher.ts';
 import type { DeviceEvent, OutgoingDatagram } from './model.ts';
 import type { SymmetricState } from './noise.ts';
 import type { Peer } from './peer.ts';
@@ -32,6 +33,8 @@ export interface DeviceContext {
   readonly jitter: () => number;
   /** Makes sure that `tick` comes to the peer at `at` or before. */
   readonly schedule: (peer: Peer, at: number) => void;
+  /** Absent with one lane. */
+  readonly lanes: LanePublisher | undefined;
   identity: LocalIdentity | undefined;
   mtu: number;
   /** No initiation carries a timestamp up to this one. */

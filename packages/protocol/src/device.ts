@@ -10,6 +10,7 @@
  * `now` is monotonic milliseconds. Where that clock stops while the host sleeps, the wall clock tells how long: sessions must
  * age all the same, because the peer's have.
  */
+import { applyAllowedIps } from './allowed-ips.ts';
 import type { PacketBatch, PeerHandle } from './batch.ts';
 import { DeviceClock } from './clock.ts';
 import { checkUpdate, configureHandshakes } from './configure.ts';
@@ -25,6 +26,8 @@ import { DropCounters, dropVerdict, VERDICT } from './drops.ts';
 import { prologue } from './handshake.ts';
 import { HandshakeQueue } from './handshake-queue.ts';
 import { IndexTable } from './index-table.ts';
+import type { LaneChange, LaneReport } from './lane-model.ts';
+import { LanePublisher } from './lane-publisher.ts';
 import { clamp, isZeroKey, keyId } from './keys.ts';
 import { MESSAGE } from './messages.ts';
 import type { Deadline, DeviceSecrets, DeviceStatus, DeviceUpdate, Output, PeerUpdate } from './model.ts';
@@ -39,6 +42,8 @@ export interface DeviceOptions {
   readonly random: (length: number) => Uint8Array;
   /** The highest TAI64N timestamp (12 bytes) that this identity may have used before. */
   readonly timestampFloor?: Uint8Array;
+  /** How many lanes carry data: this is lane 0, and the others have a `LaneReplica` each. 1 by default. */
+  readonly lanes?: number;
 }
 
 const HANDSHAKE_QUEUE_FULL = dropVerdict('handshake-queue-full');
@@ -59,15 +64,18 @@ export class Device {
   readonly #limiter = new RateLimiter();
   readonly #clock = new DeviceClock();
 
-  constructor({ crypto, random, timestampFloor }: DeviceOptions) {
+  constructor({ crypto, random, timestampFloor, lanes = 1 }: DeviceOptions) {
     const jitter = new JitterSource(random);
+    const indexes = new IndexTable<IndexEntry>(random);
+    const drops = new DropCounters();
     this.#context = {
       crypto,
       random,
-      indexes: new IndexTable<IndexEntry>(random),
-      drops: new DropCounters(),
+      indexes,
+      drops,
       jitter: () => jitter.next(),
       schedule: (peer, at) => this.#deadlines.schedule(peer, at),
+      lanes: lanes > 1 ? new LanePublisher(lanes, indexes, drops) : undefined,
       identity: undefined,
       mtu: 0,
       timestampFloor: timestampFloor?.slice(),
@@ -91,6 +99,7 @@ export class Device {
     if (update.mtu !== undefined) this.#context.mtu = update.mtu;
     if (update.replacePeers === true) this.#removeUnnamed(update.peers ?? []);
     for (const peer of update.peers ?? []) this.#configurePeer(peer, at);
+    this.#context.lanes?.deviceChanged(this.#context.identity !== undefined, this.#context.mtu);
   }
 
   /**
@@ -105,10 +114,26 @@ export class Device {
 
   /**
    * Turns inbound datagrams, with their sources in `endpoints`, into IP packets where they lie.
-   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a message for the next tick) or a drop.
+   * Verdicts: `deliver` (from `peers[i]`), `consumed` (a keepalive, or a message for the next tick), `elsewhere` (of a session that
+   * another lane opens) or a drop.
    */
   open(batch: PacketBatch, now: number): void {
     this.#plane.open(batch, this.#clock.read(now));
+  }
+
+  /** What the other lanes' replicas have to follow since the last call, in order: tell them before the datagrams of a tick leave. */
+  laneChanges(): readonly LaneChange[] {
+    return this.#context.lanes?.take((at) => this.#clock.callersTime(at)) ?? [];
+  }
+
+  /** Takes another lane's traffic into account; what it could not send is returned, to be sealed here. */
+  account(report: LaneReport, now: number): readonly Uint8Array[] {
+    const { lanes, drops } = this.#context;
+    const at = this.#clock.read(now);
+    this.#clock.packetsSent(at);
+    drops.addMany(report.drops);
+    for (const traffic of report.peers) lanes?.account(traffic, at, (time) => this.#clock.timeAt(time));
+    return report.unsent;
   }
 
   /** When `tick` is due at the latest. Any other call may make it earlier. */
@@ -278,11 +303,8 @@ export class Device {
       this.#peers.set(id, peer);
     }
     configureHandshakes(this.#context, peer, update, now);
-    if (update.replaceAllowedIps === true) this.#plane.allowedIps.removeOwner(peer);
-    for (const prefix of update.allowedIps ?? []) {
-      if (prefix.remove === true) this.#plane.allowedIps.remove(prefix, peer);
-      else this.#plane.allowedIps.insert(prefix, peer);
-    }
+    applyAllowedIps(this.#plane.allowedIps, peer, update.replaceAllowedIps === true, update.allowedIps ?? []);
+    this.#context.lanes?.allowedIpsChanged(peer, update);
     if (update.endpoint !== undefined) peer.endpoint = update.endpoint;
     if (update.persistentKeepalive !== undefined) {
       const switchedOn = peer.persistentKeepalive === 0 && update.persistentKeepalive > 0;
@@ -296,5 +318,6 @@ export class Device {
     this.#plane.allowedIps.removeOwner(peer);
     this.#deadlines.remove(peer);
     peer.destroy();
+    this.#context.lanes?.peerRemoved(peer);
   }
 }

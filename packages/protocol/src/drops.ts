@@ -87,6 +87,21 @@ export class DropCounters {
     this.#counts[verdict - FIRST_DROP]! += 1;
   }
 
+  addMany(counts: readonly (readonly [verdict: number, count: number])[]): void {
+    for (const [verdict, count] of counts) this.#counts[verdict - FIRST_DROP]! += count;
+  }
+
+  get isEmpty(): boolean {
+    return this.#counts.every((count) => count === 0);
+  }
+
+  /** The verdicts with their counts, which begin at zero again. */
+  take(): readonly (readonly [verdict: number, count: number])[] {
+    const some = [...this.#counts.entries()].filter(([, count]) => count > 0);
+    this.#counts.fill(0);
+    return some.map(([i, count]) => [FIRST_DROP + i, count] as const);
+  }
+
   /** Every reason with its count, zeros included. */
   snapshot(): Record<DropReason, number> {
     const entries = DROP_REASONS.map((reason, i) => [reason, this.#counts[i]!]);

@@ -38,11 +38,10 @@ export class Keypair {
   readonly yields: boolean;
   readonly derivedKey: number;
   renewAt: number;
-  /** A packet came on it: the peer has the session. */
-  isConfirmed = false;
   /** The counter that the next packet gets. */
   counterLow = 0;
   counterHigh = 0;
+  #confirmed = false;
   #wiped = false;
 
   constructor(input: KeypairInput) {
@@ -55,6 +54,15 @@ export class Keypair {
     this.renewAt = input.renewAt;
     this.yields = input.yields;
     this.derivedKey = input.derivedKey;
+  }
+
+  /** A packet came on it: the peer has the session. */
+  get isConfirmed(): boolean {
+    return this.#confirmed;
+  }
+
+  confirm(): void {
+    this.#confirmed = true;
   }
 
   get expiresAt(): number {

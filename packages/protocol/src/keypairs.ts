@@ -46,7 +46,7 @@ export class Keypairs<T> {
 
   /** Called for every authentic packet; true when it confirmed `next`, which then became `current`. */
   confirm(keypair: Keypair, now: number): boolean {
-    keypair.isConfirmed = true;
+    keypair.confirm();
     if (keypair === this.previous && this.#follows(now)) {
       this.previous = this.current;
       this.current = keypair;

@@ -13,7 +13,7 @@ import {
 } from './constants.ts';
 import type { DeviceContext, IndexEntry, Outbox } from './context.ts';
 import { CookieGenerator } from './cookie.ts';
-import type { CipherSuite } from './crypto.ts';
+import type { CipherSuite, Crypto } from './crypto.ts';
 import { secretBytes, wipe } from './crypto.ts';
 import type { DataPeer } from './data-plane.ts';
 import type { Scheduled } from './deadline-queue.ts';
@@ -25,6 +25,7 @@ import { forget, initiate, type PendingHandshake } from './initiator.ts';
 import { Keypair, type KeypairInput } from './keypair.ts';
 import { Keypairs } from './keypairs.ts';
 import { KEY_LENGTH } from './keys.ts';
+import type { SessionInput } from './lane-publisher.ts';
 import type { PostQuantum } from './post-quantum.ts';
 import { sealCopy } from './seal.ts';
 import { StagingQueue } from './staging.ts';
@@ -99,7 +100,8 @@ export class Peer implements DataPeer, Scheduled {
   // What the data path asks and tells.
 
   get sending(): Keypair | undefined {
-    return this.keypairs.current;
+    const { current, next } = this.keypairs;
+    return next?.isConfirmed === true ? next : current;
   }
 
   stage(packet: Uint8Array, now: number): boolean {
@@ -117,7 +119,9 @@ export class Peer implements DataPeer, Scheduled {
   opened(keypair: Keypair, length: number, endpoint: Endpoint | undefined, carriesData: boolean, now: number): void {
     this.rxBytes += length;
     if (endpoint !== undefined) this.heardFrom(endpoint, now);
+    const { current } = this.keypairs;
     if (this.keypairs.confirm(keypair, now)) this.sessionConfirmed(now);
+    if (this.keypairs.current !== current) this.#context.lanes?.peerChanged(this);
     this.renewOnReceive(keypair, now);
     this.packetReceived(now, carriesData);
   }
@@ -163,6 +167,7 @@ export class Peer implements DataPeer, Scheduled {
   /** Call when the first packet on `next` arrived and made it `current`. */
   sessionConfirmed(now: number): void {
     this.#confirmed = true;
+    this.#context.lanes?.peerChanged(this);
     this.discardPending();
     this.#handshakeDone();
     this.timers.set(TIMER.flush, now);
@@ -173,6 +178,7 @@ export class Peer implements DataPeer, Scheduled {
     const before = this.endpoint;
     if (before === endpoint || (before !== undefined && sameEndpoint(before, endpoint))) return;
     this.endpoint = endpoint;
+    this.#context.lanes?.peerChanged(this);
     if (before === undefined || !sameRemote(before, endpoint)) {
       this.#roamed = true;
       this.timers.set(TIMER.flush, now);
@@ -189,7 +195,9 @@ export class Peer implements DataPeer, Scheduled {
 
   /** Lets the system choose the local address again. */
   forgetSource(): void {
-    if (this.endpoint !== undefined) this.endpoint = withoutSource(this.endpoint);
+    if (this.endpoint === undefined) return;
+    this.endpoint = withoutSource(this.endpoint);
+    this.#context.lanes?.peerChanged(this);
   }
 
   /** Begins a handshake with the next tick whatever came before. */
@@ -210,14 +218,14 @@ export class Peer implements DataPeer, Scheduled {
     session: Pick<KeypairInput, 'localIndex' | 'remoteIndex' | 'isInitiator' | 'yields' | 'derivedKey'>,
     now: number,
   ): void {
-    const aead = this.#context.crypto.aead(this.cipherSuite);
-    const keypair = new Keypair({
-      sealer: aead.sealer(keys.send),
-      opener: aead.opener(keys.receive),
+    const { crypto, lanes } = this.#context;
+    const input = {
       ...session,
       createdAt: now,
       renewAt: session.isInitiator ? now + this.rekeyInterval : Infinity,
-    });
+    };
+    const keypair =
+      lanes?.share(this, crypto, this.cipherSuite, keys, input) ?? ownKeypair(crypto, this.cipherSuite, keys, input);
     wipe(keys.send, keys.receive);
     entry.keypair = keypair;
     this.keypairs.begin(keypair);
@@ -273,6 +281,7 @@ export class Peer implements DataPeer, Scheduled {
   eraseSessions(): void {
     this.discardPending();
     this.keypairs.clear();
+    this.#context.lanes?.peerChanged(this);
     this.cookies.clear();
     this.postQuantum?.abandon();
   }
@@ -417,4 +426,9 @@ export class Peer implements DataPeer, Scheduled {
       this.timers.set(TIMER['persistent-keepalive'], now + this.persistentKeepalive * 1000);
     }
   }
+}
+
+function ownKeypair(crypto: Crypto, suite: CipherSuite, keys: TransportKeys, input: SessionInput): Keypair {
+  const aead = crypto.aead(suite);
+  return new Keypair({ ...input, sealer: aead.sealer(keys.send), opener: aead.opener(keys.receive) });
 }
