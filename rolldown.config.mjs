@@ -2,12 +2,12 @@
  * Each command with all that it imports in a few files: loading two hundred modules takes several times as long as running them.
  * koffi has native code and stays outside.
  */
-const WORKER = 'packages/tunnel/src/lane/linux-worker.ts';
+const WORKERS = ['linux-worker', 'data-lane-worker'].map((name) => `packages/tunnel/src/lane/${name}.ts`);
 
 /** @param {string} directory */
 const program = (directory) => ({
   cwd: import.meta.dirname,
-  input: [`packages/${directory}/src/cli.ts`, WORKER],
+  input: [`packages/${directory}/src/cli.ts`, ...WORKERS],
   external: ['koffi'],
   logLevel: /** @type {const} */ ('warn'),
   platform: /** @type {const} */ ('node'),

@@ -22,9 +22,9 @@ _sealane() {
     'pubkey')
       words='--help' ;;
     'device')
-      words='--lane --help' ;;
+      words='--lane --lanes --help' ;;
     'up')
-      words='--name --detach --kill-switch --no-dns --resolve-every --log-format --log-level --lane --help'
+      words='--name --detach --kill-switch --no-dns --resolve-every --log-format --log-level --lane --lanes --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'sync')

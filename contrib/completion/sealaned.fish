@@ -13,6 +13,7 @@ complete -c sealaned -n '__fish_seen_subcommand_from run' -l state -r -d 'the fo
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l userspace -d 'no TUN interface: needs no permission (the default where TUN is not permitted)'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l interface -r -d 'name of the TUN interface, '\''sealane0'\'' if not given'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l lane -r -d 'how packets are moved: portable, linux or auto'
+complete -c sealaned -n '__fish_seen_subcommand_from run' -l lanes -r -d 'threads that carry packets (default: half of the cores, 1 to 4)'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l listen -r -d 'UDP port, the endpoint'\''s if not given; 0 takes any free one'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l allow -r -d 'peers reach nothing but what is allowed; may be repeated'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l deny -r -d 'peers do not reach this; the narrower rule decides'

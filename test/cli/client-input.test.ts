@@ -101,6 +101,7 @@ describe('arguments', () => {
     [['device', 'sixteen-letters0'], /is no interface name/],
     [['device', '..'], /is no interface name/],
     [['device', 'wg0', '--lane', 'fast'], /--lane <lane>.*portable, linux/],
+    [['device', 'wg0', '--lanes', '0'], /--lanes <n>.*from 1 to 16/],
     [['status', 'a b'], /is no interface name/],
     [['rekey', 'slbad0', 'nonsense'], /PEER is no public key/],
     [['rekey', 'slbad0', '--timeout', '0'], /--timeout <seconds>/],

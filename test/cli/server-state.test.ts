@@ -313,6 +313,7 @@ describe('wrong input', () => {
     [/does not exist: make a server with 'sealaned init' first/, ['status']],
     [/--listen.*whole number from 0 to 65535/, ['run', '--listen', '65536']],
     [/--lane.*expected portable, linux or auto/, ['run', '--lane', 'fast']],
+    [/--lanes.*17.*1 to 16/, ['run', '--lanes', '17']],
     [/--interface.*at most 15/, ['run', '--interface', 'a-name-that-is-too-long']],
     [/--interface.*at most 15/, ['run', '--interface', '../x']],
     [/'--userspace' cannot be used with option '--interface/, ['run', '--userspace', '--interface', 'sl0']],

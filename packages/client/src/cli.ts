@@ -66,7 +66,8 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
   )
     .argument('<ifname>', 'name of the interface')
     .addOption(laneOption())
-    .action(async (name: string, options: { lane: LaneKind | 'auto' }) => {
+    .addOption(lanesOption())
+    .action(async (name: string, options: { lane: LaneKind | 'auto'; lanes?: number }) => {
       (await import('./up/confine.ts')).confineDevice();
       done(await (await import('./commands/device.ts')).device(name, options));
     });
@@ -135,6 +136,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(new Option('--log-format <format>', 'how to say what happens').choices(['text', 'json']).default('text'))
     .addOption(new Option('--log-level <level>', 'the least grave of it to say').choices(LOG_LEVELS).default('info'))
     .addOption(laneOption())
+    .addOption(lanesOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
       if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config);
       done(await (await import('./commands/up.ts')).up(config, options));
@@ -216,6 +218,12 @@ function collect(text: string, before: readonly string[]): readonly string[] {
 
 function laneOption(): Option {
   return new Option('--lane <lane>', 'packet loop to use').choices(['auto', 'portable', 'linux']).default('auto');
+}
+
+function lanesOption(): Option {
+  return new Option('--lanes <n>', 'threads that carry packets (default: half of the cores, 1 to 4)').argParser(
+    wholeNumber(1, 16),
+  );
 }
 
 function wholeNumber(from: number, to: number): (text: string) => number {

@@ -1,6 +1,7 @@
 /** What `device` and `up` have in common: a tunnel behind a TUN interface, served on its control socket. */
 import {
   controlPath,
+  defaultLanes,
   type LaneKind,
   listControls,
   type Log,
@@ -22,6 +23,8 @@ export interface HostingOptions {
   readonly name: string;
   readonly mtu: number;
   readonly lane: LaneKind | 'auto';
+  /** Threads that carry packets; by the number of cores when absent. */
+  readonly lanes?: number;
   readonly config?: TunnelUpdate;
   /** Names the file of the newest handshake timestamp; the interface name by default. */
   readonly identity?: string;
@@ -49,9 +52,9 @@ export function interfacePath(name: string): string {
 
 /** Opens the interface, the tunnel and the control socket, each with its undoing. Ends `stop` when the tunnel ends. */
 export async function hostTunnel(options: HostingOptions, stop: Stop, undo: UndoStack): Promise<Tunnel> {
-  const { name, mtu, lane, config, log = textLog, reload } = options;
+  const { name, mtu, lane, lanes, config, log = textLog, reload } = options;
   const path = await freeControlPath(name);
-  const device = await openInterface(name, mtu);
+  const device = await openInterface(name, mtu, lane === 'portable' ? 1 : (lanes ?? defaultLanes()));
   const folder = await stateFolder();
   if (folder === undefined)
     log.entry('note', 'no state folder can be written: a clock that goes back may lock this key out');
@@ -105,9 +108,9 @@ export async function inForeground(
   return explainEnd(name, stop.reason, log);
 }
 
-async function openInterface(name: string, mtu: number): Promise<PacketDevice> {
+async function openInterface(name: string, mtu: number, queues: number): Promise<PacketDevice> {
   try {
-    return openTun({ name, mtu });
+    return openTun({ name, mtu, queues });
   } catch (error) {
     if (isDenied(error)) {
       const remedy = 'run as root or with CAP_NET_ADMIN; `sealane ping CONFIG` tries a tunnel without any privilege';

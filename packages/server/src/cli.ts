@@ -74,6 +74,7 @@ export function buildProgram(): Command {
     .option('--userspace', 'no TUN interface: needs no permission (the default where TUN is not permitted)', false)
     .option('--interface <name>', "name of the TUN interface, 'sealane0' if not given", parse.interfaceOption)
     .option('--lane <kind>', 'how packets are moved: portable, linux or auto', parse.laneOption, 'auto' as const)
+    .option('--lanes <n>', 'threads that carry packets (default: half of the cores, 1 to 4)', parse.lanesOption)
     .option('--listen <port>', "UDP port, the endpoint's if not given; 0 takes any free one", parse.portOption)
     .option('--allow <cidr[:ports]>', 'peers reach nothing but what is allowed; may be repeated', parse.ruleOption, [])
     .option('--deny <cidr[:ports]>', 'peers do not reach this; the narrower rule decides', parse.ruleOption, [])

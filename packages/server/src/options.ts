@@ -1,5 +1,5 @@
 /** What the command line may hold: every parser returns a value or says in one line what is wrong with the text. */
-import { formatPrefix, parsePrefix, type LaneKind } from '@sealane/tunnel';
+import { formatPrefix, MOST_QUEUES, parsePrefix, type LaneKind } from '@sealane/tunnel';
 import { InvalidArgumentError } from 'commander';
 import { InputError } from './errors.ts';
 import { endpointPort, isDnsServer, isPeerName } from './state/names.ts';
@@ -54,6 +54,10 @@ export function laneOption(text: string): LaneKind | 'auto' {
     throw new InvalidArgumentError('expected portable, linux or auto.');
   }
   return text;
+}
+
+export function lanesOption(text: string): number {
+  return wholeNumber(text, 1, MOST_QUEUES);
 }
 
 /** An interface name that the kernel takes (IFNAMSIZ). */

@@ -21,7 +21,7 @@ export type { EchoHostOptions } from './devices/echo-host.ts';
 export { memoryPair } from './devices/memory.ts';
 export { StackDevice, type StackDeviceOptions } from './devices/netstack.ts';
 export type { MemoryPairOptions } from './devices/memory.ts';
-export { openTun, type TunDevice, type TunOptions } from './devices/tun.ts';
+export { MOST_QUEUES, openTun, type TunDevice, type TunOptions } from './devices/tun.ts';
 export {
   formatAddress,
   formatEndpoint,
@@ -32,6 +32,7 @@ export {
   parsePort,
   parsePrefix,
 } from './ip-text.ts';
+export { defaultLanes } from './lane/default-lanes.ts';
 export { CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
 export { notifyServiceManager } from './linux/notify.ts';
@@ -42,6 +43,7 @@ export type {
   LaneKind,
   LaneOptions,
   LaneStatus,
+  LaneTraffic,
   PacketDevice,
   PacketDeviceNotices,
   TunnelEvent,

@@ -57,6 +57,16 @@ export interface LaneStatus {
   readonly notes: readonly string[];
   /** Faults of the system side, by name (for example 'send-failed', 'device-write-failed'). */
   readonly faults: Readonly<Record<string, number>>;
+  /** What went through each lane, by its number, when there are several. */
+  readonly lanes?: readonly LaneTraffic[];
+}
+
+/** Datagrams since the start. */
+export interface LaneTraffic {
+  readonly received: number;
+  readonly sent: number;
+  /** Received, but given to the lane that opens them. */
+  readonly handedOver: number;
 }
 
 /** The packet loop between one packet device and the UDP sockets, through one protocol `Device`. */

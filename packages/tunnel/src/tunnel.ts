@@ -1,5 +1,6 @@
 import type { Crypto, DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from './crypto/select.ts';
+import { TunDevice } from './devices/tun.ts';
 import { LinuxLane, linuxLaneObstacle } from './lane/linux.ts';
 import { PortableLane } from './lane/portable.ts';
 import { StackLane, stackLaneObstacle } from './lane/stack.ts';
@@ -7,7 +8,10 @@ import type { Lane, LaneKind, LaneOptions, LaneStatus, PacketDevice, TunnelEvent
 import { errorMessage } from './os-error.ts';
 
 export interface TunnelOptions {
-  /** Where inner packets come from and go to; the tunnel owns it from here on, also when opening fails. */
+  /**
+   * Where inner packets come from and go to; the tunnel owns it from here on, also when opening fails. Each queue of a TUN interface
+   * gets a lane, which is a thread, of its own: `openTun({ name, queues: defaultLanes() })`.
+   */
   readonly device: PacketDevice;
   readonly config?: TunnelUpdate;
   /** 'auto' by default: the fastest lane that this system and device allow. */
@@ -122,16 +126,21 @@ async function openLane(kind: LaneKind | 'auto', options: LaneOptions, config: T
   }
   const obstacle = kind === 'portable' ? undefined : linuxLaneObstacle(options);
   if (kind === 'linux' && obstacle !== undefined) throw new Error(obstacle);
-  if (kind === 'portable' || obstacle !== undefined) return PortableLane.open(options, config);
+  if (kind === 'portable' || obstacle !== undefined) return openPortable(options, config);
   try {
     return await LinuxLane.open(options, config);
   } catch (error) {
     if (kind === 'linux' || error instanceof TypeError || error instanceof RangeError) throw error;
     const note = `The Linux lane could not start (${errorMessage(error)}): the portable lane runs, which is slower.`;
-    return PortableLane.open(options, config, [note]).catch(() => {
+    return openPortable(options, config, [note]).catch(() => {
       throw error;
     });
   }
+}
+
+function openPortable(options: LaneOptions, config: TunnelUpdate, notes: readonly string[] = []): Promise<Lane> {
+  if (options.device instanceof TunDevice) options.device.keepOneQueue();
+  return PortableLane.open(options, config, notes);
 }
 
 /** Native code cannot be loaded here: nothing that a program asked for is wrong. */

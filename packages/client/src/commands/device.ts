@@ -8,18 +8,19 @@ import { UndoStack } from '../system/undo.ts';
 
 export interface DeviceOptions {
   readonly lane: LaneKind | 'auto';
+  readonly lanes?: number;
 }
 
 const DEFAULT_MTU = 1_420;
 
 /** An interface that waits to be configured with `wg`, until a signal, `sealane down` or its deletion. */
-export async function device(name: string, { lane }: DeviceOptions): Promise<ExitCode> {
+export async function device(name: string, options: DeviceOptions): Promise<ExitCode> {
   const path = interfacePath(name);
   forbidCoreDumps();
   const stop = new Stop();
   const undo = new UndoStack();
   return inForeground(name, stop, undo, async () => {
-    const tunnel = await hostTunnel({ name, mtu: DEFAULT_MTU, lane }, stop, undo);
+    const tunnel = await hostTunnel({ name, mtu: DEFAULT_MTU, ...options }, stop, undo);
     tunnel.events((event) => {
       const line = eventLine(event);
       if (line !== undefined) note(`${name}: ${line}`);

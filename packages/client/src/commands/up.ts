@@ -20,6 +20,7 @@ import { UpTunnel } from '../up/tunnel.ts';
 export interface UpOptions {
   readonly name?: string;
   readonly lane: LaneKind | 'auto';
+  readonly lanes?: number;
   readonly killSwitch?: boolean;
   readonly detach?: boolean;
   /** False with `--no-dns`. */
@@ -69,6 +70,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
     name,
     path,
     lane: options.lane,
+    ...(options.lanes !== undefined && { lanes: options.lanes }),
     killSwitch,
     dns: options.dns,
     resolveMs: options.resolveEvery * 1_000,
@@ -100,6 +102,7 @@ function argumentsOf(path: string, name: string, options: UpOptions): readonly s
     path,
     `--name=${name}`,
     `--lane=${options.lane}`,
+    ...(options.lanes === undefined ? [] : [`--lanes=${options.lanes}`]),
     `--resolve-every=${options.resolveEvery}`,
     `--log-format=${options.logFormat}`,
     `--log-level=${options.logLevel}`,

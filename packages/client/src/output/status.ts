@@ -3,6 +3,7 @@ import {
   formatDuration,
   formatMilliseconds,
   formatRate,
+  type LaneTraffic,
   type PeerReport,
   type StatusReport,
 } from '@sealane/tunnel';
@@ -13,10 +14,10 @@ const LABEL_WIDTH = 14;
 
 /** A tunnel for people, with its rates if it was looked at before; `now` is Unix milliseconds. */
 export function formatStatus(report: StatusReport, style: Style, now: number, history?: RateHistory): string {
-  const { name, lane, crypto, listenPort, fwmark, mtu, up } = report;
+  const { name, lane, lanes, crypto, listenPort, fwmark, mtu, up } = report;
   const facts = [
     up ? style.green('up') : style.red('down'),
-    `lane ${lane}`,
+    lanes === undefined ? `lane ${lane}` : `${lanes.length} lanes ${lane}`,
     `crypto ${crypto}`,
     `port ${listenPort}`,
     `MTU ${mtu}`,
@@ -27,6 +28,7 @@ export function formatStatus(report: StatusReport, style: Style, now: number, hi
     `${style.bold(name)}  ${facts.join(', ')}`,
     field('public key', report.publicKey ?? style.yellow('no private key is set'), style),
     ...report.peers.flatMap((peer) => ['', ...peerLines(peer, style, now), ...rateLines(name, peer, style, history)]),
+    ...(lanes ?? []).map((traffic, i) => field(i === 0 ? 'lanes' : '', laneText(traffic, i), style)),
     ...countLines('drops', report.drops, style),
     ...countLines('faults', report.faults, style),
     ...report.notes.map((text) => field('note', text, style)),
@@ -102,6 +104,11 @@ function extras(peer: PeerReport): readonly string[] {
     ...(peer.rekeyInterval < 120_000 ? [`rekey every ${formatDuration(peer.rekeyInterval)}`] : []),
   ];
   return parts.length === 0 ? [] : [parts.join(', ')];
+}
+
+function laneText({ received, sent, handedOver }: LaneTraffic, lane: number): string {
+  const others = handedOver === 0 ? '' : `, ${handedOver} of them for other lanes`;
+  return `${lane}: ${received} datagrams in${others}, ${sent} out`;
 }
 
 function countLines(label: string, counts: Readonly<Record<string, number>>, style: Style): readonly string[] {

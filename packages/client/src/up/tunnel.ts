@@ -37,6 +37,7 @@ export interface UpSettings {
   /** Absolute, or `-`. */
   readonly path: string;
   readonly lane: LaneKind | 'auto';
+  readonly lanes?: number;
   readonly killSwitch: boolean;
   /** Sets the name servers of the file. */
   readonly dns: boolean;
@@ -132,12 +133,21 @@ export class UpTunnel {
   }
 
   async #open(config: TunnelUpdate, lane: LaneKind | 'auto'): Promise<Tunnel> {
-    const { name, log } = this.#settings;
+    const { name, log, lanes } = this.#settings;
     const { layout } = this.#state;
     const identity = identityOf(this.#state.config);
     try {
       this.#tunnel = await hostTunnel(
-        { name, mtu: layout.mtu, lane, config, identity, log, reload: (file) => this.reload(file) },
+        {
+          name,
+          mtu: layout.mtu,
+          lane,
+          ...(lanes !== undefined && { lanes }),
+          config,
+          identity,
+          log,
+          reload: (file) => this.reload(file),
+        },
         this.#stop,
         this.#undo,
       );

@@ -3,6 +3,7 @@ import {
   CAPABILITY,
   confine,
   createLog,
+  defaultLanes,
   forbidCoreDumps,
   type LaneKind,
   type Log,
@@ -22,6 +23,7 @@ export interface RunOptions {
   /** Set when it was asked for: then the server does without nothing less than a TUN interface. */
   readonly interface?: string;
   readonly lane: LaneKind | 'auto';
+  readonly lanes?: number;
   readonly listen?: number;
   /** Where peers may and may not go. */
   readonly allow: readonly Rule[];
@@ -57,6 +59,7 @@ export async function run(options: RunOptions): Promise<void> {
     mode: options.userspace ? 'userspace' : options.interface === undefined ? 'auto' : 'tun',
     interfaceName: options.interface ?? DEFAULT_INTERFACE,
     lane: options.lane,
+    lanes: options.lane === 'portable' ? 1 : (options.lanes ?? defaultLanes()),
     allow: options.allow,
     deny: options.deny,
     limits: options.limit,

@@ -11,6 +11,8 @@ export interface PacketDeviceOptions {
   /** The server's addresses with the length of their block. */
   readonly addresses: readonly string[];
   readonly mtu: number;
+  /** Queues of the TUN interface, one by default: each is a lane. */
+  readonly lanes?: number;
   /** Where peers may and may not go; in userspace only. */
   readonly allow?: readonly Rule[];
   readonly deny?: readonly Rule[];
@@ -32,7 +34,7 @@ export async function openPacketDevice(options: PacketDeviceOptions): Promise<Op
   if (options.mode === 'userspace') return { device: startUserspaceGateway(options) };
   let device: PacketDevice;
   try {
-    device = openTun({ name: options.interfaceName, mtu: options.mtu });
+    device = openTun({ name: options.interfaceName, mtu: options.mtu, queues: options.lanes ?? 1 });
   } catch (error) {
     if (options.mode === 'auto' && isUnavailable(error)) {
       // What follows the semicolon recommends what is done here.

@@ -30,6 +30,8 @@ export interface ServerOptions {
   readonly mode: PacketDeviceOptions['mode'];
   readonly interfaceName: string;
   readonly lane: LaneKind | 'auto';
+  /** Threads that carry packets, with a TUN interface. */
+  readonly lanes?: number;
   /** The UDP port: that of the endpoint when absent, any free one when 0. */
   readonly listenPort?: number;
   /** Where peers may and may not go. */

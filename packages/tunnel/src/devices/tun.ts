@@ -11,6 +11,8 @@ export interface TunOptions {
   readonly name: string;
   /** Bytes; the kernel's 1500 when absent. */
   readonly mtu?: number;
+  /** Ways into the interface, 1 to 16: the Linux lane runs a thread for each. 1 by default. */
+  readonly queues?: number;
 }
 
 const POLLIN = 1;
@@ -18,26 +20,30 @@ const POLL_ENTRY = 8;
 /** Milliseconds between looks at the link's state, for changes that no news tells of: an interface in another namespace. */
 const PROBE_INTERVAL = 500;
 const LARGEST_PACKET = 65_535;
+export const MOST_QUEUES = 16;
 
 /**
  * Makes the interface, down and without addresses, and owns it: closing removes it.
  * Throws a RangeError for a bad name or MTU, and an Error whose one line says what the system lacks.
  */
 export function openTun(options: TunOptions): TunDevice {
-  const { mtu } = options;
+  const { mtu, queues: wanted = 1 } = options;
   if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= 68 && mtu <= LARGEST_PACKET)) {
     throw new RangeError(`mtu must be 68 to 65535, not ${mtu}`);
   }
-  const { fd, name } = createTun(options.name);
-  const link = new TunLink(fd);
+  if (!(Number.isInteger(wanted) && wanted >= 1 && wanted <= MOST_QUEUES)) {
+    throw new RangeError(`queues must be 1 to ${MOST_QUEUES}, not ${wanted}`);
+  }
+  const { queues, name } = createTun(options.name, wanted);
+  const link = new TunLink(queues[0]!);
   try {
     if (mtu !== undefined) link.setMtu(mtu);
     const state = link.probe();
     if (state === undefined) throw new Error(`the interface ${name} vanished while it was set up`);
-    return new TunDevice(fd, name, link, state);
+    return new TunDevice(queues, wanted, name, link, state);
   } catch (error) {
     link.close();
-    closeSync(fd);
+    for (const fd of queues) closeSync(fd);
     throw error;
   }
 }
@@ -46,6 +52,8 @@ export class TunDevice implements PacketDevice {
   readonly kind = 'tun';
   readonly name: string;
   readonly fd: number;
+  readonly wantedQueues: number;
+  #queues: readonly number[];
   readonly #link: TunLink;
   readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
   readonly #write: ForeignFunction = foreign('long write(int, uintptr_t, size_t)');
@@ -56,11 +64,24 @@ export class TunDevice implements PacketDevice {
   #closing: Promise<void> | undefined;
 
   /** @internal */
-  constructor(fd: number, name: string, link: TunLink, state: LinkState) {
-    this.fd = fd;
+  constructor(queues: readonly number[], wantedQueues: number, name: string, link: TunLink, state: LinkState) {
+    this.wantedQueues = wantedQueues;
+    this.fd = queues[0]!;
+    this.#queues = queues;
     this.name = name;
     this.#link = link;
     this.#state = state;
+  }
+
+  /** Descriptors, the first of which is `fd`. */
+  get queues(): readonly number[] {
+    return this.#queues;
+  }
+
+  /** Gives all queues but the first back: the kernel then has all packets go there. */
+  keepOneQueue(): void {
+    for (const fd of this.#queues.slice(1)) closeSync(fd);
+    this.#queues = [this.fd];
   }
 
   get mtu(): number {
@@ -138,7 +159,7 @@ export class TunDevice implements PacketDevice {
     this.#closed = true;
     await this.#watch?.end();
     this.#link.close();
-    closeSync(this.fd);
+    for (const fd of this.#queues) closeSync(fd);
   }
 }
 

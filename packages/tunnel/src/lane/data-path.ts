@@ -8,10 +8,12 @@ import { dropVerdict, PacketBatch, VERDICT, type Endpoint, type PeerHandle } fro
 import { addressOf, errno, foreign, type ForeignFunction } from '../linux/foreign.ts';
 import { lowBuffer } from '../linux/low-memory.ts';
 import { errorNumbers, type LinuxUdp } from '../linux/udp.ts';
+import type { LaneTraffic } from '../model.ts';
 import { combineEcn, ecnOf } from './ecn.ts';
 import type { Faults } from './faults.ts';
 import { icmpUnreachable } from './icmp.ts';
 import { removeOwnDatagrams } from './loop-guard.ts';
+import { IPV4, IPV6, PROTOCOL } from './offload/headers.ts';
 import { PacketMemory } from './offload/memory.ts';
 import { Merger, type Gathered } from './offload/merge.ts';
 import { split } from './offload/split.ts';
@@ -42,21 +44,31 @@ const ANSWER_RATE = 100;
 const NO_ROUTE = dropVerdict('no-route');
 const NO_ENDPOINT = dropVerdict('no-endpoint');
 
-/** What seals and opens: `Device`. */
+/** What seals and opens: `Device`, or a lane's replica of it. */
 export interface PacketCore {
   seal(batch: PacketBatch, now: number): void;
   open(batch: PacketBatch, now: number): void;
 }
 
 export interface DataPathOptions {
-  /** The descriptor of the interface. */
+  /** The descriptor of the queue to read, and those of all queues. */
   readonly tun: number;
+  readonly queues: readonly number[];
   readonly core: PacketCore;
   readonly faults: Faults;
   readonly memory: PacketMemory;
   readonly outlet: Outlet;
   /** Whether the interface takes UDP packets of many segments. */
   readonly udpOffload: boolean;
+  /** Takes a copy of a datagram that another lane is to open. */
+  readonly onElsewhere: (datagram: StrayDatagram) => void;
+}
+
+/** A datagram on its way to the lane that opens it. */
+export interface StrayDatagram {
+  readonly bytes: Uint8Array;
+  readonly endpoint: Endpoint;
+  readonly trafficClass: number;
 }
 
 /** The memory of one way. */
@@ -66,6 +78,8 @@ export function packetMemory(): PacketMemory {
 
 export class DataPath {
   readonly #tun: number;
+  readonly #queues: readonly number[];
+  readonly #onElsewhere: (datagram: StrayDatagram) => void;
   readonly #core: PacketCore;
   readonly #faults: Faults;
   readonly #outlet: Outlet;
@@ -77,6 +91,9 @@ export class DataPath {
   readonly #merger: Merger;
   #answersLeft = ANSWER_RATE;
   #gone = false;
+  #datagramsReceived = 0;
+  #datagramsSent = 0;
+  #handedOver = 0;
 
   readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
   readonly #write: ForeignFunction = foreign('long write(int, uintptr_t, size_t)');
@@ -85,8 +102,10 @@ export class DataPath {
   readonly #vectors: Uint32Array = new Uint32Array(lowBuffer(64 * 16));
   readonly #vectorsAt: number = addressOf(new Uint8Array(this.#vectors.buffer));
 
-  constructor({ tun, core, faults, memory, outlet, udpOffload }: DataPathOptions) {
+  constructor({ tun, queues, core, faults, memory, outlet, udpOffload, onElsewhere }: DataPathOptions) {
     this.#tun = tun;
+    this.#queues = queues;
+    this.#onElsewhere = onElsewhere;
     this.#core = core;
     this.#faults = faults;
     this.#outlet = outlet;
@@ -115,6 +134,26 @@ export class DataPath {
   sendBytes(bytes: Uint8Array, endpoint: Endpoint, peer: PeerHandle | undefined, trafficClass: number): void {
     this.#memory.bytes.set(bytes, READ);
     this.#outlet.sendOne(endpoint, peer, READ, bytes.length, trafficClass);
+  }
+
+  /** Seals and sends an IP packet that lies elsewhere. */
+  sealBytes(packet: Uint8Array): void {
+    this.#memory.bytes.set(packet, this.#sending.place(packet.length));
+    this.#send();
+  }
+
+  /** Opens and delivers a datagram that lies elsewhere. */
+  openBytes({ bytes, endpoint, trafficClass }: StrayDatagram): void {
+    if (bytes.length > RECEIVE_ROOM - 64) return;
+    const batch = this.#received;
+    this.#memory.bytes.set(bytes, RECEIVE + 64);
+    this.#ecn[0] = trafficClass & 3;
+    batch.push(RECEIVE + 64, bytes.length, endpoint);
+    this.#open(batch);
+  }
+
+  get traffic(): LaneTraffic {
+    return { received: this.#datagramsReceived, sent: this.#datagramsSent, handedOver: this.#handedOver };
   }
 
   /** Erases the packets. */
@@ -162,6 +201,7 @@ export class DataPath {
     const { bytes } = this.#memory;
     for (let i = 0; i < batch.count; i++) this.#ecn[i] = ecnOf(bytes, batch.offsets[i]!);
     this.#core.seal(batch, performance.now());
+    this.#datagramsSent += batch.count;
     for (let i = 0; i < batch.count;) {
       const verdict = batch.verdicts[i]!;
       if (verdict === VERDICT.send) {
@@ -218,8 +258,13 @@ export class DataPath {
   #open(batch: PacketBatch): void {
     if (batch.count === 0) return;
     this.#core.open(batch, performance.now());
+    this.#datagramsReceived += batch.count;
     for (let i = 0; i < batch.count; i++) {
-      if (batch.verdicts[i] !== VERDICT.deliver) continue;
+      const verdict = batch.verdicts[i];
+      if (verdict !== VERDICT.deliver) {
+        if (verdict === VERDICT.elsewhere) this.#handOver(batch, i);
+        continue;
+      }
       const packet = batch.offsets[i]!;
       if (this.#ecn[i] === 0 || combineEcn(this.#memory, packet, this.#ecn[i]!)) {
         this.#merger.add(packet, batch.lengths[i]!);
@@ -231,11 +276,21 @@ export class DataPath {
     batch.clear();
   }
 
+  #handOver(batch: PacketBatch, i: number): void {
+    const endpoint = batch.endpoints[i];
+    if (endpoint === undefined) return;
+    const offset = batch.offsets[i]!;
+    this.#handedOver += 1;
+    const bytes = this.#memory.bytes.slice(offset, offset + batch.lengths[i]!);
+    this.#onElsewhere({ bytes, endpoint, trafficClass: this.#ecn[i]! });
+  }
+
   #deliver(pieces: Gathered): void {
     const { count } = pieces;
+    const tun = this.#queues.length === 1 ? this.#tun : this.#queueOf(pieces.offsets[0]! + VNET.length);
     let taken: number;
     if (count === 1) {
-      taken = this.#write(this.#tun, this.#base + pieces.offsets[0]!, pieces.lengths[0]!);
+      taken = this.#write(tun, this.#base + pieces.offsets[0]!, pieces.lengths[0]!);
     } else {
       const vectors = this.#vectors;
       for (let i = 0; i < count; i++) {
@@ -244,8 +299,25 @@ export class DataPath {
         vectors[4 * i + 1] = Math.floor(address / 2 ** 32);
         vectors[4 * i + 2] = pieces.lengths[i]!;
       }
-      taken = this.#writev(this.#tun, this.#vectorsAt, count);
+      taken = this.#writev(tun, this.#vectorsAt, count);
     }
     if (taken < 0) this.#faults.add('device-write-failed', errno(), count);
+  }
+
+  /**
+   * The queue that a packet is written to is the one on which the kernel then hands over its flow's answers. One session comes in on
+   * one lane; spread like this, what goes out is spread over all.
+   */
+  #queueOf(packet: number): number {
+    const { bytes, view } = this.#memory;
+    const isIpv4 = bytes[packet]! >>> 4 === 4;
+    const header = isIpv4 ? IPV4.length : IPV6.length;
+    const protocol = bytes[packet + (isIpv4 ? IPV4.protocol : IPV6.nextHeader)];
+    let hash = 0;
+    for (let at = packet + (isIpv4 ? 12 : 8); at < packet + header; at += 4) hash ^= view.getUint32(at);
+    if (protocol === PROTOCOL.tcp || protocol === PROTOCOL.udp) hash ^= view.getUint32(packet + header);
+    hash ^= hash >>> 16;
+    hash ^= hash >>> 8;
+    return this.#queues[(hash & 0xff) % this.#queues.length]!;
   }
 }

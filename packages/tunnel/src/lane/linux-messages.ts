@@ -2,15 +2,22 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { DeviceSecrets } from '@sealane/protocol';
 import type { CryptoKind } from '../crypto/select.ts';
+import type { Offloads } from '../linux/tun.ts';
 import type { LaneStatus, TunnelEvent, TunnelUpdate } from '../model.ts';
+import type { LaneLink } from './data-lanes.ts';
 
 export interface WorkerInput {
   readonly port: MessagePort;
-  /** Descriptors are shared by all threads of a process. */
-  readonly tun: number;
+  /** Descriptors of the interface's queues, the first of which is lane 0's: all threads of a process share them. */
+  readonly queues: readonly number[];
   readonly bell: number;
   readonly crypto: CryptoKind;
   readonly timestampFile: string | undefined;
+  /** What the interface takes on. */
+  readonly offloads: Offloads;
+  /** The other lanes, and where they answer. */
+  readonly links: readonly LaneLink[];
+  readonly answers: SharedArrayBuffer;
 }
 
 export type Request =

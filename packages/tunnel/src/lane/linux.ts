@@ -7,7 +7,9 @@ import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from '
 import type { DeviceSecrets } from '@sealane/protocol';
 import { CRYPTO_KINDS, type CryptoKind } from '../crypto/select.ts';
 import { TunDevice } from '../devices/tun.ts';
-import { addressOf, closeDescriptor, errno, errnoName, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import { Bell } from '../linux/bell.ts';
+import { canSteer } from '../linux/reuseport.ts';
+import { enableOffloads } from '../linux/tun.ts';
 import {
   DeviceClosedError,
   type Lane,
@@ -18,6 +20,7 @@ import {
   type TunnelUpdate,
 } from '../model.ts';
 import { keepOnDisk } from '../timestamp-file.ts';
+import type { DataLaneInput } from './data-lane.ts';
 import {
   unpackError,
   type Answer,
@@ -25,9 +28,9 @@ import {
   type FromWorker,
   type Request,
   type ToWorker,
+  type WorkerInput,
 } from './linux-messages.ts';
 
-const EFD_NONBLOCK_CLOEXEC = 0o2004000;
 /** Milliseconds. */
 const LONGEST_STOP = 2_000;
 
@@ -48,48 +51,74 @@ export class LinuxLane implements Lane {
   readonly kind = 'linux';
   readonly #device: PacketDevice;
   readonly #onEvent: (event: TunnelEvent) => void;
-  readonly #worker: Worker;
+  /** Lane 0's and those of the other lanes. */
+  readonly #workers: readonly Worker[];
   readonly #port: MessagePort;
   readonly #bell: Bell;
+  readonly #bells: readonly Bell[];
   readonly #exit: Promise<unknown>;
   readonly #waiting = new Map<number, Waiting>();
+  readonly #notes: readonly string[];
   #lastId = 0;
   #shutting: Promise<void> | undefined;
   #ended = false;
 
-  private constructor(options: LaneOptions, device: TunDevice, crypto: CryptoKind) {
+  private constructor(options: LaneOptions, device: TunDevice, crypto: CryptoKind, notes: readonly string[]) {
     this.#device = device;
+    this.#notes = notes;
     this.#onEvent = options.onEvent;
-    this.#bell = new Bell();
+    this.#bell = Bell.open();
+    const { queues, name } = device;
+    const offloads = enableOffloads(device.fd);
+    const answers = new SharedArrayBuffer(4 * queues.length);
+    const others = queues.slice(1).map(() => ({ channel: new MessageChannel(), bell: Bell.open() }));
+    this.#bells = others.map(({ bell }) => bell);
     const channel = new MessageChannel();
     this.#port = channel.port1;
-    this.#worker = new Worker(workerModule(), {
-      workerData: {
-        port: channel.port2,
-        tun: device.fd,
-        bell: this.#bell.fd,
-        crypto,
-        timestampFile: options.timestampFile,
-      },
-      transferList: [channel.port2],
-      // Flags that change how this process finds modules must not reach the built ones.
-      execArgv: [],
-      name: `sealane ${device.name}`,
-    });
+    const start = (lane: number, module: string, data: { readonly port: MessagePort }, ports: MessagePort[]): Worker =>
+      new Worker(workerModule(module), {
+        workerData: data,
+        transferList: [data.port, ...ports],
+        // Flags that change how this process finds modules must not reach the built ones.
+        execArgv: [],
+        name: `sealane ${name}${queues.length === 1 ? '' : ` ${lane}`}`,
+      });
+    const links = others.map(({ channel: { port1 }, bell }) => ({ port: port1, bell: bell.fd }));
+    const { timestampFile } = options;
+    const main: WorkerInput = {
+      port: channel.port2,
+      queues,
+      bell: this.#bell.fd,
+      crypto,
+      timestampFile,
+      offloads,
+      links,
+      answers,
+    };
+    this.#workers = [
+      start(
+        0,
+        'linux-worker',
+        main,
+        links.map(({ port }) => port),
+      ),
+      ...others.map(({ channel: { port2 }, bell }, i) => {
+        const data: DataLaneInput = {
+          lane: i + 1,
+          queues,
+          udpOffload: offloads.udp,
+          crypto,
+          port: port2,
+          bell: bell.fd,
+          answerBell: this.#bell.fd,
+          answers,
+        };
+        return start(i + 1, 'data-lane-worker', data, []);
+      }),
+    ];
     this.#port.on('message', (message: FromWorker) => this.#receive(message));
-    this.#worker.on('error', (error) => {
-      const failure = new Error('the packet thread failed', { cause: error });
-      this.#refuseAll(failure);
-      void this.#shut(failure);
-    });
-    this.#exit = new Promise((resolve) => this.#worker.once('exit', resolve));
-    this.#worker.on('exit', () => {
-      // What it said last may not have been delivered yet.
-      for (let last = nextMessage(this.#port); last !== undefined; last = nextMessage(this.#port)) this.#receive(last);
-      this.#ended = true;
-      this.#refuseAll(new DeviceClosedError('the tunnel is closed'));
-      void this.#shut(this.#shutting === undefined ? new Error('the packet thread ended') : undefined);
-    });
+    this.#exit = Promise.all(this.#workers.map((worker) => new Promise((resolve) => worker.once('exit', resolve))));
+    for (const [lane, worker] of this.#workers.entries()) this.#watch(worker, lane);
   }
 
   /** Opens the lane with its first configuration; on an error nothing stays open but the packet device. */
@@ -98,7 +127,7 @@ export class LinuxLane implements Lane {
     const crypto = cryptoKind(options.crypto.name);
     const obstacle = linuxLaneObstacle(options);
     if (!(device instanceof TunDevice) || crypto === undefined) throw new Error(obstacle ?? 'no Linux lane');
-    const lane = new LinuxLane(options, device, crypto);
+    const lane = new LinuxLane(options, device, crypto, settleQueues(device));
     try {
       await lane.#ask({ type: 'configure', update: { mtu: device.mtu, ...config } });
     } catch (error) {
@@ -112,8 +141,9 @@ export class LinuxLane implements Lane {
     await this.#ask({ type: 'configure', update });
   }
 
-  status(): Promise<LaneStatus> {
-    return this.#ask({ type: 'status' });
+  async status(): Promise<LaneStatus> {
+    const status = await this.#ask({ type: 'status' });
+    return { ...status, notes: [...this.#notes, ...status.notes] };
   }
 
   secrets(): Promise<DeviceSecrets> {
@@ -126,6 +156,27 @@ export class LinuxLane implements Lane {
 
   close(): Promise<void> {
     return this.#shut();
+  }
+
+  #watch(worker: Worker, lane: number): void {
+    const which = this.#workers.length === 1 ? 'the packet thread' : `packet thread ${lane}`;
+    worker.on('error', (error) => {
+      const failure = new Error(`${which} failed`, { cause: error });
+      this.#refuseAll(failure);
+      void this.#shut(failure);
+    });
+    worker.on('exit', (code) => {
+      // In good order, on lane 0's word.
+      if (lane !== 0 && code === 0) return;
+      if (lane === 0) {
+        // What it said last may not have been delivered yet.
+        for (let last = nextMessage(this.#port); last !== undefined; last = nextMessage(this.#port))
+          this.#receive(last);
+        this.#ended = true;
+        this.#refuseAll(new DeviceClosedError('the tunnel is closed'));
+      }
+      void this.#shut(this.#shutting === undefined ? new Error(`${which} ended`) : undefined);
+    });
   }
 
   #ask<const R extends Request>(request: R): Promise<Answers[R['type']]> {
@@ -187,29 +238,20 @@ export class LinuxLane implements Lane {
     this.#shutting ??= Promise.resolve();
     this.#ask({ type: 'close' }).catch(() => undefined);
     await Promise.race([this.#exit, setTimeout(LONGEST_STOP, undefined, { ref: false })]);
-    await this.#worker.terminate();
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
     this.#port.close();
-    this.#bell.close();
+    for (const bell of [this.#bell, ...this.#bells]) bell.close();
   }
 }
 
-/** An eventfd: rung here, polled by the packet thread. */
-class Bell {
-  readonly fd: number = foreign('int eventfd(unsigned int, int)')(0, EFD_NONBLOCK_CLOEXEC);
-  readonly #write: ForeignFunction = foreign('long write(int, uintptr_t, size_t)');
-  readonly #one = new Uint8Array(new BigUint64Array([1n]).buffer);
-
-  constructor() {
-    if (this.fd < 0) throw new Error(`no eventfd to be had: ${errnoName(errno())}`);
+/** As many queues as there can be lanes; says why when there are fewer than wanted. */
+function settleQueues(device: TunDevice): readonly string[] {
+  if (device.queues.length === 1) {
+    return device.wantedQueues === 1 ? [] : [`The interface ${device.name} takes one queue only: one lane serves.`];
   }
-
-  ring(): void {
-    this.#write(this.fd, addressOf(this.#one), 8);
-  }
-
-  close(): void {
-    closeDescriptor(this.fd);
-  }
+  if (canSteer()) return [];
+  device.keepOneQueue();
+  return ['This kernel cannot steer a group of sockets (older than 4.5): one lane serves.'];
 }
 
 function nextMessage(port: MessagePort): FromWorker | undefined {
@@ -222,7 +264,7 @@ function cryptoKind(name: string): CryptoKind | undefined {
 }
 
 /** Worker threads run the built module, also when this one runs from its source. */
-function workerModule(): URL {
+function workerModule(name: string): URL {
   const own = import.meta.url;
-  return own.endsWith('.ts') ? new URL('../../dist/lane/linux-worker.js', own) : new URL('./linux-worker.js', own);
+  return new URL(own.endsWith('.ts') ? `../../dist/lane/${name}.js` : `./${name}.js`, own);
 }

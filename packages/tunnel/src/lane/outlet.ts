@@ -2,31 +2,44 @@
 import { VERDICT, withoutSource, type Endpoint, type PacketBatch, type PeerHandle } from '@sealane/protocol';
 import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
 import type { Routes } from '../linux/routes.ts';
-import { errorNumbers, LinuxUdp } from '../linux/udp.ts';
+import { errorNumbers, LinuxUdp, type SharedSocket } from '../linux/udp.ts';
 import type { Faults } from './faults.ts';
+import { allSockets, closeSockets, openSockets, type LaneSockets, type Sockets } from './sockets.ts';
 
 /** UDP_MAX_SEGMENTS of the older kernels, and the largest payload of one datagram. */
 const MOST_SEGMENTS = 64;
 const LARGEST_PAYLOAD = 65_507;
-const PORT_ATTEMPTS = 32;
 /** Milliseconds to wait for room in the socket's buffer before a datagram is given up. */
 const LONGEST_BLOCK = 20;
 const POLLOUT = 4;
 const MOST_TARGETS = 4_096;
-
-interface Sockets {
-  readonly port: number;
-  readonly udp4: LinuxUdp | undefined;
-  readonly udp6: LinuxUdp | undefined;
-}
 
 export interface OutletChange {
   readonly port?: number;
   readonly mark?: number;
 }
 
+/** The lanes that have sockets of the same port: they are given them, and give them back before `handOver` returns. */
+export interface SocketGroup {
+  readonly lanes: number;
+  readonly handOver: (sockets: readonly LaneSockets[] | undefined) => void;
+}
+
+const ALONE: SocketGroup = { lanes: 1, handOver: () => {} };
+
+export interface OutletOptions {
+  /** The address of the packets' memory. */
+  readonly base: number;
+  readonly faults: Faults;
+  /** Gets what is found out later. */
+  readonly notes: string[];
+  readonly forgetSource: (peer: PeerHandle) => void;
+  readonly group?: SocketGroup;
+}
+
 export class Outlet {
   readonly #base: number;
+  readonly #group: SocketGroup;
   readonly #faults: Faults;
   readonly #notes: string[];
   readonly #forgetSource: (peer: PeerHandle) => void;
@@ -47,9 +60,9 @@ export class Outlet {
   readonly #entryAt: number = addressOf(new Uint8Array(this.#entry.buffer));
   readonly #poll: ForeignFunction = foreign('int poll(uintptr_t, unsigned long, int)');
 
-  /** `base` is the address of the packets' memory; `notes` gets what is found out later. */
-  constructor(base: number, faults: Faults, notes: string[], forgetSource: (peer: PeerHandle) => void) {
+  constructor({ base, faults, notes, forgetSource, group = ALONE }: OutletOptions) {
     this.#base = base;
+    this.#group = group;
     this.#faults = faults;
     this.#notes = notes;
     this.#forgetSource = forgetSource;
@@ -67,6 +80,11 @@ export class Outlet {
 
   get mark(): number {
     return this.#mark;
+  }
+
+  /** The mark that borrowed sockets have. */
+  set mark(mark: number) {
+    this.#mark = mark;
   }
 
   get udp4(): LinuxUdp | undefined {
@@ -102,10 +120,10 @@ export class Outlet {
     const unbound = this.#up && this.#sockets === undefined;
     const { port } = change;
     const rebind = port !== undefined && (port === 0 || port !== this.#wantedPort || unbound);
-    const fresh = rebind && this.#up ? openSockets(port, mark) : undefined;
+    const fresh = rebind && this.#up ? openSockets(port, mark, this.#group.lanes) : undefined;
     const kept = fresh === undefined ? this.#sockets : undefined;
     const remark = mark !== this.#mark;
-    if (remark) for (const socket of [kept?.udp4, kept?.udp6]) socket?.setMark(mark);
+    if (remark) for (const socket of allSockets(kept)) socket.setMark(mark);
     return {
       apply: () => {
         this.#mark = mark;
@@ -114,7 +132,7 @@ export class Outlet {
       },
       abandon: () => {
         closeSockets(fresh);
-        if (remark) for (const socket of [kept?.udp4, kept?.udp6]) socket?.setMark(this.#mark);
+        if (remark) for (const socket of allSockets(kept)) socket.setMark(this.#mark);
       },
     };
   }
@@ -123,20 +141,33 @@ export class Outlet {
   setUp(up: boolean): void {
     this.#up = up;
     if (!up) {
-      closeSockets(this.#sockets);
-      this.#sockets = undefined;
+      this.close();
       return;
     }
     try {
-      this.#adopt(openSockets(this.#wantedPort, this.#mark));
+      this.#adopt(openSockets(this.#wantedPort, this.#mark, this.#group.lanes));
     } catch (error) {
       this.#problem = error instanceof Error ? error : new Error(String(error));
     }
   }
 
   close(): void {
+    if (this.#sockets === undefined) return;
+    this.#group.handOver(undefined);
     closeSockets(this.#sockets);
     this.#sockets = undefined;
+  }
+
+  /** Uses sockets that another lane opened and will close; without any, gives those in use back. */
+  borrow(shared: LaneSockets | undefined): void {
+    for (const socket of allSockets(this.#sockets)) socket.release();
+    const use = (socket: SharedSocket | undefined): LinuxUdp | undefined =>
+      socket === undefined ? undefined : LinuxUdp.share(socket);
+    this.#single = new WeakSet();
+    this.#sockets =
+      shared === undefined
+        ? undefined
+        : { port: shared.port, udp4: use(shared.udp4), udp6: use(shared.udp6), others: [] };
   }
 
   /** Call when routes changed: a source stays pinned only while the way out is by the interface that it was spoken to on. */
@@ -281,6 +312,7 @@ export class Outlet {
   }
 
   #adopt(sockets: Sockets): void {
+    this.#group.handOver(sockets.others.map(describe));
     closeSockets(this.#sockets);
     this.#sockets = sockets;
     this.#wantedPort = sockets.port;
@@ -289,28 +321,20 @@ export class Outlet {
   }
 }
 
-/** Port 0 takes one that is free in both families. */
-function openSockets(port: number, mark: number): Sockets {
-  for (let attempt = 1; ; attempt++) {
-    const udp4 = LinuxUdp.open({ family: 'ipv4', port, mark });
-    try {
-      const udp6 = LinuxUdp.open({ family: 'ipv6', port: udp4?.port ?? port, mark });
-      const chosen = udp4?.port ?? udp6?.port;
-      if (chosen === undefined) throw new Error('this host has neither IPv4 nor IPv6: no UDP socket can be opened');
-      return { port: chosen, udp4, udp6 };
-    } catch (error) {
-      udp4?.close();
-      const taken = error instanceof Error && error.cause instanceof Error && error.cause.message === 'EADDRINUSE';
-      if (!(port === 0 && udp4 !== undefined && taken && attempt < PORT_ATTEMPTS)) throw error;
-    }
-  }
-}
-
-function closeSockets(sockets: Sockets | undefined): void {
-  sockets?.udp4?.close();
-  sockets?.udp6?.close();
-}
-
 function targetKey(address: Uint8Array, port: number): string {
   return `${address.join('.')} ${port}`;
+}
+
+function describe({ port, udp4, udp6 }: Omit<Sockets, 'others'>): LaneSockets {
+  const share = (socket: LinuxUdp | undefined): SharedSocket | undefined =>
+    socket === undefined
+      ? undefined
+      : {
+          fd: socket.fd,
+          family: socket.family,
+          port: socket.port,
+          canSegment: socket.canSegment,
+          canJoin: socket.canJoin,
+        };
+  return { port, udp4: share(udp4), udp6: share(udp6) };
 }

@@ -5,16 +5,17 @@
  *           -> datagrams and packets (data-path.ts)
  *           -> what is due: handshakes and timers, after the data
  */
-import { Device, keyId, type DeviceSecrets } from '@sealane/protocol';
+import { Device, keyId, wipe, type DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from '../crypto/select.ts';
 import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
 import { LinkNews, NEWS } from '../linux/link-news.ts';
 import { lowBuffer } from '../linux/low-memory.ts';
 import { Routes } from '../linux/routes.ts';
-import { enableOffloads, TunLink, type LinkState } from '../linux/tun.ts';
+import { TunLink, type LinkState } from '../linux/tun.ts';
 import type { LaneStatus, TunnelEvent, TunnelUpdate } from '../model.ts';
 import { TimestampFile } from '../timestamp-file.ts';
 import { randomSecret } from '../crypto/random.ts';
+import { DataLanes } from './data-lanes.ts';
 import { DataPath, packetMemory } from './data-path.ts';
 import type { WorkerInput } from './linux-messages.ts';
 import { Faults } from './faults.ts';
@@ -48,6 +49,7 @@ export class PacketLoop {
   readonly #core: Device;
   readonly #timestamps: TimestampFile | undefined;
   readonly #path: DataPath;
+  readonly #lanes: DataLanes | undefined;
   readonly #faults = new Faults();
   readonly #outlet: Outlet;
   readonly #notes: string[] = [];
@@ -75,7 +77,9 @@ export class PacketLoop {
   constructor(input: Omit<WorkerInput, 'port'>, handlers: LoopHandlers) {
     this.#bell = input.bell;
     this.#handlers = handlers;
-    this.#link = new TunLink(input.tun);
+    const [tun] = input.queues as readonly [number];
+    const lanes = input.queues.length;
+    this.#link = new TunLink(tun);
     const state = this.#link.probe();
     if (state === undefined) throw new Error('the interface was deleted');
     this.#state = { ...state, up: false };
@@ -86,24 +90,33 @@ export class PacketLoop {
       crypto: selectCrypto(input.crypto),
       random: randomSecret,
       ...(floor !== undefined && { timestampFloor: floor }),
+      lanes,
     });
-    const offloads = enableOffloads(input.tun);
+    const { offloads } = input;
     if (!offloads.tcp) this.#notes.push('This kernel hands over TCP packets one by one: throughput is lower.');
     else if (!offloads.udp) this.#notes.push('This kernel hands over UDP packets one by one (it is older than 6.2).');
     const memory = packetMemory();
-    this.#outlet = new Outlet(addressOf(memory.bytes), this.#faults, this.#notes, (peer) =>
-      this.#core.forgetSource(peer),
-    );
+    const others = lanes === 1 ? undefined : this.#joinLanes(input);
+    this.#lanes = others;
+    this.#outlet = new Outlet({
+      base: addressOf(memory.bytes),
+      faults: this.#faults,
+      notes: this.#notes,
+      forgetSource: (peer) => this.#core.forgetSource(peer),
+      ...(others !== undefined && { group: { lanes, handOver: (sockets) => others.handOver(sockets) } }),
+    });
     this.#entries.setInt32(0, input.bell, true);
-    this.#entries.setInt32(POLL_ENTRY, input.tun, true);
+    this.#entries.setInt32(POLL_ENTRY, tun, true);
     this.#entries.setInt32(4 * POLL_ENTRY, this.#news?.fd ?? -1, true);
     this.#path = new DataPath({
-      tun: input.tun,
+      tun,
+      queues: input.queues,
       core: this.#core,
       faults: this.#faults,
       memory,
       outlet: this.#outlet,
       udpOffload: offloads.udp,
+      onElsewhere: (datagram) => others?.relay(datagram),
     });
   }
 
@@ -140,15 +153,21 @@ export class PacketLoop {
       commit.abandon();
       throw error;
     }
-    commit.apply();
-    this.#beginUnsent();
     if (update.mtu !== undefined) this.#path.mtu = update.mtu;
+    this.#tellLanes();
+    commit.apply();
+    this.#describeSystem();
+    // From the answer to this on, nothing that it forbids leaves on any lane.
+    this.#lanes?.settle();
+    this.#beginUnsent();
     if (this.#lastProbe > -Infinity) return;
     this.#probe(performance.now());
     if (this.#outlet.problem !== undefined) throw this.#outlet.problem;
   }
 
   status(): LaneStatus {
+    this.#lanes?.settle();
+    const others = this.#lanes?.states ?? [];
     return {
       kind: 'linux',
       device: this.#core.status(performance.now()),
@@ -156,8 +175,9 @@ export class PacketLoop {
       fwmark: this.#outlet.mark,
       mtu: this.#state.mtu,
       up: this.#state.up,
-      notes: [...this.#notes, ...this.#outlet.notes()],
-      faults: this.#faults.snapshot(),
+      notes: [...new Set([this.#notes, this.#outlet.notes(), ...others.map(({ notes }) => notes)].flat())],
+      faults: sumCounts([this.#faults.snapshot(), ...others.map(({ faults }) => faults)]),
+      ...(this.#lanes !== undefined && { lanes: [this.#path.traffic, ...others.map(({ traffic }) => traffic)] }),
     };
   }
 
@@ -191,6 +211,7 @@ export class PacketLoop {
     const after = performance.now();
     if (this.#core.nextDeadline().at <= after) this.#tick(after);
     if (after >= this.#nextProbe) this.#probe(after);
+    this.#tellLanes();
     // A fault that lasts must not keep a core busy.
     if (moved === 0 && this.#faults.total !== before) this.#poll(this.#entriesAt, 1, FAULT_PAUSE);
   }
@@ -210,6 +231,7 @@ export class PacketLoop {
 
   #answerBell(): void {
     this.#read(this.#bell, this.#ringsAt, 8);
+    this.#lanes?.receive();
     this.#onBell();
   }
 
@@ -223,6 +245,8 @@ export class PacketLoop {
 
   #tick(now: number): void {
     const { datagrams, events } = this.#core.tick(now, Date.now());
+    // Before the peer can use a session, the lane that opens it has heard of it.
+    this.#tellLanes();
     try {
       this.#timestamps?.cover(this.#core.timestamp);
     } catch {
@@ -247,6 +271,7 @@ export class PacketLoop {
     this.#path.allowAnswers();
     this.#refusalsLeft = REFUSAL_RATE / 2;
     if (this.#routesChanged && this.#routes !== undefined) this.#outlet.checkSources(this.#routes);
+    if (this.#routesChanged) this.#lanes?.routesChanged();
     this.#routesChanged = false;
     const state = this.#link.probe();
     if (state === undefined) {
@@ -259,10 +284,30 @@ export class PacketLoop {
     if (state.mtu !== before.mtu) {
       this.#core.configure({ mtu: state.mtu }, now);
       this.#path.mtu = state.mtu;
+      this.#describeSystem();
     }
     if (state.up === before.up) return;
     this.#outlet.setUp(state.up);
     this.#beginUnsent();
+  }
+
+  #joinLanes(input: Pick<WorkerInput, 'links' | 'answers'>): DataLanes {
+    return new DataLanes(input.links, input.answers, {
+      onReport: (report) => {
+        const unsent = this.#core.account(report, performance.now());
+        for (const packet of unsent) this.#path.sealBytes(packet);
+        wipe(...unsent);
+      },
+      onDatagram: (datagram) => this.#path.openBytes(datagram),
+    });
+  }
+
+  #tellLanes(): void {
+    this.#lanes?.follow(this.#core.laneChanges());
+  }
+
+  #describeSystem(): void {
+    this.#lanes?.describeSystem(this.#state.mtu, this.#outlet.mark);
   }
 
   #beginUnsent(): void {
@@ -278,6 +323,7 @@ export class PacketLoop {
       this.#faults.add('timestamp-file-failed');
     }
     this.#core.close();
+    this.#lanes?.close();
     this.#outlet.close();
     this.#link.close();
     this.#news?.close();
@@ -289,4 +335,10 @@ export class PacketLoop {
 function checkInteger(name: string, value: number, most: number): void {
   if (!Number.isInteger(value) || value < 0 || value > most)
     throw new RangeError(`${name} must be 0 to ${most}, got ${value}`);
+}
+
+function sumCounts(all: readonly Readonly<Record<string, number>>[]): Readonly<Record<string, number>> {
+  const sums: Record<string, number> = {};
+  for (const counts of all) for (const [name, count] of Object.entries(counts)) sums[name] = (sums[name] ?? 0) + count;
+  return sums;
 }

@@ -93,9 +93,12 @@ export class StackLane implements Lane {
       random: randomSecret,
       ...(floor !== undefined && { timestampFloor: floor }),
     });
-    this.#outlet = new Outlet(this.#memory.address + MARGIN, this.#faults, this.#notes, (peer) =>
-      this.#core.forgetSource(peer),
-    );
+    this.#outlet = new Outlet({
+      base: this.#memory.address + MARGIN,
+      faults: this.#faults,
+      notes: this.#notes,
+      forgetSource: (peer) => this.#core.forgetSource(peer),
+    });
   }
 
   /** Opens the lane with its first configuration; on an error nothing stays open but the packet device. */

@@ -13,6 +13,7 @@ const SIOCSIFMTU = 0x8922;
 const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
+const IFF_MULTI_QUEUE = 0x0100;
 const IFF_UP = 1;
 const CLONE_NEWNET = 0x4000_0000;
 const AF_INET = 2;
@@ -36,25 +37,55 @@ export interface LinkState {
   readonly mtu: number;
 }
 
-/** Makes the interface and returns its descriptor, non-blocking. Throws an Error that says in one line what to do. */
-export function createTun(name: string): { readonly fd: number; readonly name: string } {
+export interface TunQueues {
+  /** Non-blocking descriptors, one a queue, at least one. */
+  readonly queues: readonly number[];
+  readonly name: string;
+}
+
+/**
+ * Makes the interface, with as many queues as asked for: the kernel gives each flow to one of them. An interface that existed before
+ * and takes only one queue gets only one. Throws an Error that says in one line what to do.
+ */
+export function createTun(name: string, queues = 1): TunQueues {
   if (!/^[^\s/]{1,15}$/u.test(name) || name === '.' || name === '..') {
     throw new RangeError(`name must be 1 to 15 characters without spaces and slashes, not '${name}'`);
   }
-  const fd = openTunFile(name);
+  const flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
+  if (queues === 1) return openQueues(name, 1, flags);
+  try {
+    return openQueues(name, queues, flags | IFF_MULTI_QUEUE);
+  } catch (error) {
+    if (!(error instanceof Error && error.cause instanceof Error && error.cause.message === 'EINVAL')) throw error;
+    return openQueues(name, 1, flags);
+  }
+}
+
+function openQueues(name: string, queues: number, flags: number): TunQueues {
+  const opened: number[] = [];
   const request = new Request();
   request.name = name;
-  request.view.setUint16(NAME_BYTES, IFF_TUN | IFF_NO_PI | IFF_VNET_HDR, true);
-  if (request.send(fd, TUNSETIFF) !== 0) {
-    const code = errnoName(errno());
-    closeSync(fd);
-    throw refusal(name, code);
+  request.view.setUint16(NAME_BYTES, flags, true);
+  try {
+    for (let i = 0; i < queues; i++) {
+      const fd = openTunFile(name);
+      opened.push(fd);
+      if (request.send(fd, TUNSETIFF) !== 0) throw refusal(name, errnoName(errno()));
+    }
+  } catch (error) {
+    for (const fd of opened) closeSync(fd);
+    throw error;
   }
-  return { fd, name: request.name };
+  return { queues: opened, name: request.name };
+}
+
+export interface Offloads {
+  readonly tcp: boolean;
+  readonly udp: boolean;
 }
 
 /** Asks for packets of many segments with unfinished checksums; says which kinds this kernel grants. */
-export function enableOffloads(fd: number): { readonly tcp: boolean; readonly udp: boolean } {
+export function enableOffloads(fd: number): Offloads {
   const tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
   if (ioctl()(fd, TUNSETOFFLOAD, tcp | TUN_F_USO4 | TUN_F_USO6) === 0) return { tcp: true, udp: true };
   return { tcp: ioctl()(fd, TUNSETOFFLOAD, tcp) === 0, udp: false };

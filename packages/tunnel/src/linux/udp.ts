@@ -5,6 +5,7 @@
 import type { Endpoint } from '@sealane/protocol';
 import { closeDescriptor, errno, errnoName, errnoOf, foreign, type ForeignFunction } from './foreign.ts';
 import { LowPool, type LowSlot } from './low-memory.ts';
+import { allowGroup } from './reuseport.ts';
 
 const AF_INET = 2;
 const AF_INET6 = 10;
@@ -62,6 +63,17 @@ export interface UdpOptions {
   readonly family: Family;
   readonly port: number;
   readonly mark: number;
+  /** Binds it as one more of the group that the port's first socket is in. */
+  readonly joinsGroup?: boolean;
+}
+
+/** An open socket as another thread may use it; whoever opened it closes it, after the other has released it. */
+export interface SharedSocket {
+  readonly fd: number;
+  readonly family: Family;
+  readonly port: number;
+  readonly canSegment: boolean;
+  readonly canJoin: boolean;
 }
 
 interface Functions {
@@ -96,7 +108,7 @@ export class LinuxUdp {
   readonly #lastSource = new Uint32Array(13);
   #lastTarget: Endpoint | undefined;
 
-  private constructor(fd: number, slot: LowSlot, options: UdpOptions) {
+  private constructor(fd: number, slot: LowSlot, options: UdpOptions | SharedSocket) {
     this.fd = fd;
     this.family = options.family;
     this.#slot = slot;
@@ -111,16 +123,18 @@ export class LinuxUdp {
       receive: foreign('long recvmsg(int, uintptr_t, int)'),
       setOption: foreign('int setsockopt(int, int, int, uintptr_t, unsigned int)'),
     };
-    const v4 = options.family === 'ipv4';
-    if (!v4) this.#set(SOL_IPV6, IPV6_V6ONLY, 1);
-    if (!this.#set(SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)) this.#set(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES);
-    if (!this.#set(SOL_SOCKET, SO_SNDBUFFORCE, BUFFER_BYTES)) this.#set(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES);
-    this.#set(v4 ? SOL_IP : SOL_IPV6, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1);
-    this.#set(v4 ? SOL_IP : SOL_IPV6, v4 ? IP_RECVTOS : IPV6_RECVTCLASS, 1);
-    this.canSegment = this.#set(SOL_UDP, UDP_SEGMENT, 0);
-    this.canJoin = this.#set(SOL_UDP, UDP_GRO, 1);
-    if (options.mark !== 0) this.setMark(options.mark);
-    this.port = this.#bind(options.port);
+    if ('fd' in options) {
+      this.canSegment = options.canSegment;
+      this.canJoin = options.canJoin;
+      this.port = options.port;
+    } else {
+      this.#setOptions();
+      this.canSegment = this.#set(SOL_UDP, UDP_SEGMENT, 0);
+      this.canJoin = this.#set(SOL_UDP, UDP_GRO, 1);
+      if (options.mark !== 0) this.setMark(options.mark);
+      if (options.joinsGroup === true) allowGroup(fd);
+      this.port = this.#bind(options.port);
+    }
     this.#layOut();
   }
 
@@ -142,6 +156,11 @@ export class LinuxUdp {
       if (error instanceof BindError && error.fault.code === 'EADDRNOTAVAIL') return undefined;
       throw error;
     }
+  }
+
+  /** A socket that another thread opened. */
+  static share(socket: SharedSocket): LinuxUdp {
+    return new LinuxUdp(socket.fd, pool.take(), socket);
   }
 
   /** Marks what is sent from now on. Throws when the system does not permit it. */
@@ -197,6 +216,20 @@ export class LinuxUdp {
   close(): void {
     closeDescriptor(this.fd);
     pool.give(this.#slot);
+  }
+
+  /** The end of using another thread's socket. */
+  release(): void {
+    pool.give(this.#slot);
+  }
+
+  #setOptions(): void {
+    const v4 = this.family === 'ipv4';
+    if (!v4) this.#set(SOL_IPV6, IPV6_V6ONLY, 1);
+    if (!this.#set(SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)) this.#set(SOL_SOCKET, SO_RCVBUF, BUFFER_BYTES);
+    if (!this.#set(SOL_SOCKET, SO_SNDBUFFORCE, BUFFER_BYTES)) this.#set(SOL_SOCKET, SO_SNDBUF, BUFFER_BYTES);
+    this.#set(v4 ? SOL_IP : SOL_IPV6, v4 ? IP_PKTINFO : IPV6_RECVPKTINFO, 1);
+    this.#set(v4 ? SOL_IP : SOL_IPV6, v4 ? IP_RECVTOS : IPV6_RECVTCLASS, 1);
   }
 
   #set(level: number, option: number, value: number): boolean {

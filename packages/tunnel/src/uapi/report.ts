@@ -7,7 +7,7 @@ import {
   type SessionStatus,
 } from '@sealane/protocol';
 import { formatEndpoint, formatPrefix } from '../ip-text.ts';
-import type { LaneKind, LaneStatus } from '../model.ts';
+import type { LaneKind, LaneStatus, LaneTraffic } from '../model.ts';
 
 export interface StatusReport {
   readonly name: string;
@@ -23,6 +23,7 @@ export interface StatusReport {
   readonly notes: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly drops: Readonly<Record<string, number>>;
+  readonly lanes?: readonly LaneTraffic[];
   readonly peers: readonly PeerReport[];
 }
 
@@ -59,6 +60,7 @@ export function reportStatus(status: LaneStatus & { readonly name: string }): St
     notes: status.notes,
     faults: status.faults,
     drops: device.drops,
+    ...(status.lanes !== undefined && { lanes: status.lanes }),
     peers: device.peers.map(reportPeer),
   };
 }
