@@ -204,6 +204,8 @@ export interface PairOptions {
   /** Outer addresses: family 4 or 6. */
   readonly outer?: 4 | 6;
   readonly mtu?: number;
+  /** Further arguments of ours. */
+  readonly flags?: readonly string[];
   /** The initiating side knows the other's endpoint; by default only `a` does. */
   readonly bothEndpoints?: boolean;
 }
@@ -233,34 +235,48 @@ export async function wireguardPair(
   const mtu = options.mtu === undefined ? {} : { mtu: options.mtu };
   const endpointOf = (v4: string, v6: string, port: number): string =>
     options.outer === 6 ? `[${v6}]:${port}` : `${v4}:${port}`;
-  const b = await WireguardDevice.start(lab, hostB, implementations[1], 'b', {
-    keys: bKeys,
-    port: 51002,
-    addresses: [`${INNER.b4}/24`, `${INNER.b6}/64`],
-    ...mtu,
-    peers: [
-      {
-        publicKey: aKeys.publicKey,
-        allowedIps: [`${INNER.a4}/32`, `${INNER.a6}/128`],
-        ...(options.bothEndpoints === true && { endpoint: endpointOf(OUTER.a4, OUTER.a6, 51001) }),
-        ...psk,
-      },
-    ],
-  });
-  const a = await WireguardDevice.start(lab, hostA, implementations[0], 'a', {
-    keys: aKeys,
-    port: 51001,
-    addresses: [`${INNER.a4}/24`, `${INNER.a6}/64`],
-    ...mtu,
-    peers: [
-      {
-        publicKey: bKeys.publicKey,
-        endpoint: endpointOf(OUTER.b4, OUTER.b6, 51002),
-        allowedIps: [`${INNER.b4}/32`, `${INNER.b6}/128`],
-        ...psk,
-      },
-    ],
-  });
+  const b = await WireguardDevice.start(
+    lab,
+    hostB,
+    implementations[1],
+    'b',
+    {
+      keys: bKeys,
+      port: 51002,
+      addresses: [`${INNER.b4}/24`, `${INNER.b6}/64`],
+      ...mtu,
+      peers: [
+        {
+          publicKey: aKeys.publicKey,
+          allowedIps: [`${INNER.a4}/32`, `${INNER.a6}/128`],
+          ...(options.bothEndpoints === true && { endpoint: endpointOf(OUTER.a4, OUTER.a6, 51001) }),
+          ...psk,
+        },
+      ],
+    },
+    options.flags,
+  );
+  const a = await WireguardDevice.start(
+    lab,
+    hostA,
+    implementations[0],
+    'a',
+    {
+      keys: aKeys,
+      port: 51001,
+      addresses: [`${INNER.a4}/24`, `${INNER.a6}/64`],
+      ...mtu,
+      peers: [
+        {
+          publicKey: bKeys.publicKey,
+          endpoint: endpointOf(OUTER.b4, OUTER.b6, 51002),
+          allowedIps: [`${INNER.b4}/32`, `${INNER.b6}/128`],
+          ...psk,
+        },
+      ],
+    },
+    options.flags,
+  );
   return { a, b, aKeys, bKeys };
 }
 
