@@ -12,7 +12,7 @@ const END = fileURLToPath(new URL('./tunnel-end.mjs', import.meta.url));
 const tag = process.pid.toString(36);
 /** @typedef {'a' | 'b'} Side */
 /** @typedef {import('node:child_process').ChildProcessWithoutNullStreams} Child */
-/** @typedef {{ kind: 'ours' | 'theirs', lane?: string, suite?: string, program?: string, checkout?: string }} End */
+/** @typedef {{ kind: 'ours' | 'theirs', lane?: string, lanes?: number, suite?: string, program?: string, checkout?: string }} End */
 /** @typedef {{ privateKey: string, publicKey: string }} Keys */
 /** @typedef {{ publicKey: string, allowedIps: string[], endpoint?: { address: string, port: number } }} BenchPeer */
 /** @typedef {{ child: Child, pid: number, ready: number }} Started */
@@ -96,7 +96,7 @@ export function closeHosts() {
 }
 
 /**
- * Starts both ends: `ends.a` and `ends.b` are { kind: 'ours', lane, suite, checkout } or { kind: 'theirs', program }; a begins.
+ * Starts both ends: `ends.a` and `ends.b` are { kind: 'ours', lane, lanes, suite, checkout } or { kind: 'theirs', program }; a begins.
  * Resolves to the pids and the milliseconds until each was ready.
  * @param {Record<Side, End>} ends
  * @param {Record<Side, Keys>} keys
@@ -159,13 +159,13 @@ export async function stopEnd({ child }) {
 }
 
 /** @type {(side: Side, end: End, keys: Keys, peers: BenchPeer[]) => Promise<Child>} */
-async function startOurs(side, { lane = 'linux', suite, checkout }, { privateKey }, peers) {
+async function startOurs(side, { lane = 'linux', lanes = 1, suite, checkout }, { privateKey }, peers) {
   const program = checkout === undefined ? END : join(checkout, 'test/bench/tunnel-end.mjs');
   const child = within(side, process.execPath, [program]);
   child.stderr.pipe(process.stderr, { end: false });
   const own = peers.map((peer) => ({ ...peer, ...(suite !== undefined && { cipherSuite: suite }) }));
   child.stdin.write(
-    `${JSON.stringify({ name: interfaceOf(side), mtu: 1420, lane, listenPort: PORTS[side], privateKey, peers: own })}\n`,
+    `${JSON.stringify({ name: interfaceOf(side), mtu: 1420, lane, lanes, listenPort: PORTS[side], privateKey, peers: own })}\n`,
   );
   const lines = createInterface({ input: child.stdout });
   const failed = once(child, 'exit').then(([code]) => {

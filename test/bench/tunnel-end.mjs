@@ -5,12 +5,12 @@ import { openTun, openTunnel, parseAddress, parsePrefix } from '@sealane/tunnel'
 
 const input = createInterface({ input: process.stdin });
 const [line] = await once(input, 'line');
-/** @type {{ name: string, mtu: number, lane: 'linux' | 'portable', listenPort: number, privateKey: string, peers: (import('./namespaces.mjs').BenchPeer & { cipherSuite?: 'chacha20poly1305' | 'aes256gcm' })[] }} */
-const { name, mtu, lane, listenPort, privateKey, peers } = JSON.parse(line);
+/** @type {{ name: string, mtu: number, lane: 'linux' | 'portable', lanes: number, listenPort: number, privateKey: string, peers: (import('./namespaces.mjs').BenchPeer & { cipherSuite?: 'chacha20poly1305' | 'aes256gcm' })[] }} */
+const { name, mtu, lane, lanes, listenPort, privateKey, peers } = JSON.parse(line);
 /** @param {string} text */
 const bytes = (text) => new Uint8Array(Buffer.from(text, 'base64'));
 const tunnel = await openTunnel({
-  device: openTun({ name, mtu }),
+  device: openTun({ name, mtu, queues: lanes }),
   lane,
   config: {
     privateKey: bytes(privateKey),
