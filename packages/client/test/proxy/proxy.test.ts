@@ -411,6 +411,23 @@ describe('the HTTP proxy', () => {
   });
 });
 
+describe('a path', () => {
+  it('may stand wherever a port may', async () => {
+    const far = await serveTcp((socket) => socket.pipe(socket));
+    const { port: web } = await serveHttp((request, response) => response.end(request.url));
+    const [socksPath, httpPath] = [join(folder, 'socks.sock'), join(folder, 'http.sock')];
+    await start({ socks5: [parseListen(socksPath, '--socks5')], http: [parseListen(httpPath, '--http')] });
+    const socks = net.connect({ path: socksPath, allowHalfOpen: true });
+    socks.write(Buffer.concat([HELLO, socksTo(far), Buffer.from('early')]));
+    socks.end(' and late');
+    expect((await received(socks)).subarray(-14).toString()).toBe('early and late');
+    const response = await new Promise<http.IncomingMessage>((resolve, reject) => {
+      http.get({ socketPath: httpPath, path: `http://127.0.0.1:${web}/page` }, resolve).once('error', reject);
+    });
+    expect(await text(response)).toBe('/page');
+  });
+});
+
 describe('forwards', () => {
   it('carry TCP from a port and from a path, both ways of half-close', async () => {
     const far = await serveTcp((socket) => {

@@ -1,0 +1,121 @@
+/**
+ * Whatever a client says to a SOCKS5 or HTTP port, it is closed within the time for a request, hears nothing but what the
+ * protocol has for it, and the next client is served.
+ */
+import { once } from 'node:events';
+import * as net from 'node:net';
+import { buffer } from 'node:stream/consumers';
+import { hostNetwork, type NetworkStack } from '@sealane/tunnel';
+import { afterEach, describe, expect, it } from 'vitest';
+import { mutate } from '../../../../test/fuzz/mutate.ts';
+import { generator } from '../../../../test/sim/random.ts';
+import { parseListen } from '../../src/proxy/address.ts';
+import { openProxy } from '../../src/proxy/open-proxy.ts';
+
+const CLIENTS = 1_000;
+const AT_ONCE = 100;
+const HANDSHAKE_MS = 300;
+const SEED = Number(process.env['SEALANE_SEED'] ?? 1);
+
+let closers: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const close of closers.toReversed()) await close();
+  closers = [];
+});
+
+/** Changed requests may name any address: only this computer's own are ever dialled. */
+const loopbackOnly: NetworkStack = {
+  ...hostNetwork,
+  connect: (options) => {
+    if (options.host === '127.0.0.1') return hostNetwork.connect(options);
+    const socket = new net.Socket();
+    process.nextTick(() => socket.destroy(Object.assign(new Error('refused'), { code: 'ECONNREFUSED' })));
+    return socket;
+  },
+  createSocket: () => {
+    throw new Error('no datagrams here');
+  },
+  resolve: () => Promise.reject(Object.assign(new Error('no name'), { code: 'ENOTFOUND' })),
+};
+
+async function echo(): Promise<number> {
+  const server = net.createServer((socket) => socket.on('error', () => undefined).pipe(socket)).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  closers.push(() => server.close());
+  return (server.address() as net.AddressInfo).port;
+}
+
+/** What the proxy says until it closes. */
+async function talk(port: number, bytes: Uint8Array, ends: boolean): Promise<Buffer> {
+  const socket = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => undefined);
+  socket.once('end', () => socket.end());
+  // A reset is an end, too.
+  const closed = new Promise((resolve) => socket.once('close', resolve));
+  socket.write(bytes);
+  if (ends) socket.end();
+  // What was a request after all is the client's to end; what is none has been closed long before.
+  const timer = setTimeout(() => socket.end(), 2 * HANDSHAKE_MS);
+  await closed;
+  clearTimeout(timer);
+  return Buffer.concat(chunks);
+}
+
+function requests(port: number): Readonly<Record<'socks5' | 'http', readonly Uint8Array[]>> {
+  const to = [port >> 8, port & 255];
+  const text = [
+    `CONNECT 127.0.0.1:${port} HTTP/1.1\r\nHost: x\r\n\r\nearly data`,
+    `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
+    `POST http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`,
+    `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n`,
+  ];
+  return {
+    socks5: [
+      Uint8Array.of(5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, ...to, 1, 2, 3),
+      Uint8Array.of(5, 2, 0, 2, 5, 1, 0, 3, 9, ...Buffer.from('localhost'), ...to),
+      Uint8Array.of(5, 1, 0, 5, 1, 0, 4, ...new Uint8Array(15), 1, ...to),
+      Uint8Array.of(5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0),
+      Uint8Array.of(5, 1, 2, 1, 1, 97, 1, 98),
+      Uint8Array.of(4, 1, ...to, 127, 0, 0, 1, 0),
+    ],
+    http: text.map((request) => Uint8Array.from(Buffer.from(request))),
+  };
+}
+
+describe.each(['socks5', 'http'] as const)('%s', (kind) => {
+  it(`closes on ${CLIENTS} changed requests, and serves the next`, { timeout: 120_000 }, async () => {
+    const far = await echo();
+    const plan = {
+      [kind]: [parseListen('0', `--${kind}`)],
+      limits: { handshakeMs: HANDSHAKE_MS, connectMs: HANDSHAKE_MS },
+    };
+    const proxy = await openProxy(plan, loopbackOnly);
+    closers.push(() => proxy.close());
+    const port = Number(/:(\d+)$/.exec(proxy.listening[0]!)![1]);
+    const random = generator(SEED);
+    const known = requests(far)[kind];
+    let answered = 0;
+    for (let i = 0; i < CLIENTS; i += AT_ONCE) {
+      const said = await Promise.all(
+        Array.from({ length: AT_ONCE }, () => {
+          const bytes = random.chance(0.2)
+            ? random.bytes(random.below(600))
+            : mutate(random, known[random.below(known.length)]!, known);
+          return talk(port, bytes, random.chance(0.7) || random.chance(0.5));
+        }),
+      );
+      for (const answer of said) {
+        if (answer.length === 0) continue;
+        answered++;
+        if (kind === 'http') expect(answer.toString('latin1')).toMatch(/^HTTP\/1\.1 [1-5]\d\d /);
+        else expect(answer[0] === 5 || answer[0] === 1, answer.toString('hex')).toBe(true);
+      }
+    }
+    expect(answered).toBeGreaterThan(CLIENTS / 10);
+    const client = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
+    client.end(known[0]!);
+    const last = await buffer(client);
+    expect(last.subarray(-3).toString('latin1')).toBe(kind === 'http' ? 'ata' : '\u0001\u0002\u0003');
+  });
+});
