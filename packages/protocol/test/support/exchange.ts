@@ -8,9 +8,6 @@ import { hmac } from '@noble/hashes/hmac.js';
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import { concat } from './bytes.ts';
 
-export const OFFER_LENGTH = 1_200;
-export const ANSWER_LENGTH = 1_104;
-
 const ascii = (text: string): Uint8Array => Uint8Array.from(text, (c) => c.codePointAt(0)!);
 
 export function message(type: 1 | 2, id: Uint8Array, body: Uint8Array): Uint8Array {
