@@ -6,6 +6,7 @@ import { type Host, Lab, missing } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'wg', 'nft');
+const FLAPS = 100;
 
 /** Counts, on the far end of the link, everything that is neither a datagram of the tunnel nor neighbour discovery. */
 async function countClear(host: Host): Promise<void> {
@@ -51,6 +52,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     await tryToLeave(a);
     const free = await clearPackets(b);
     expect(free).toBeGreaterThan(10);
+    await a.must('sysctl', ['-q', '-w', 'net.ipv6.conf.va.keep_addr_on_down=1']);
     const before = await systemOf(a);
 
     const name = lab.interfaceName('a');
@@ -66,6 +68,22 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     expect(await clearPackets(b)).toBe(free);
     await a.must('ip', ['route', 'delete', '203.0.113.0/24']);
     expect((await ping(a, '203.0.113.1', { count: 2 })).received).toBe(2);
+
+    // The tunnel's interface and the link go down and up, and programs never stop trying.
+    const trying = a.start('ping', ['-i', '0.01', '203.0.113.1']);
+    for (let flap = 0; flap < FLAPS; flap++) {
+      const flapping = flap % 2 === 0 ? 'va' : name;
+      await a.must('ip', ['link', 'set', 'down', 'dev', flapping]);
+      await a.must('ip', ['link', 'set', 'up', 'dev', flapping]);
+      // The kernel takes routes away with the link.
+      await a.run('ip', ['route', 'replace', 'default', 'via', '192.168.88.2']);
+      await a.run('ip', ['route', 'replace', '203.0.113.0/24', 'via', '192.168.88.2']);
+    }
+    await a.must('ip', ['route', 'delete', '203.0.113.0/24']);
+    await trying.stop('SIGINT');
+    expect(Number(/(\d+) packets transmitted/.exec(trying.stdout)?.[1])).toBeGreaterThan(FLAPS);
+    await tryToLeave(a);
+    expect(await clearPackets(b)).toBe(free);
 
     await there.stop();
     await tryToLeave(a);
