@@ -24,7 +24,7 @@ _sealane() {
     'device')
       words='--lane --lanes --help' ;;
     'up')
-      words='--name --detach --kill-switch --no-dns --resolve-every --log-format --log-level --lane --lanes --help'
+      words='--name --detach --kill-switch --user --no-dns --resolve-every --log-format --log-level --lane --lanes --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'sync')

@@ -18,6 +18,7 @@ complete -c sealane -n '__fish_seen_subcommand_from device' -l lanes -r -d 'thre
 complete -c sealane -n '__fish_seen_subcommand_from up' -l name -r -d 'name of the interface (default: the file name)'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l detach -d 'return once the tunnel is up and leave it running'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l kill-switch -d 'let nothing past the tunnel, not even when it is killed, until '\''sealane down'\'''
+complete -c sealane -n '__fish_seen_subcommand_from up' -l user -r -d 'once the tunnel is up, run as this user, with CAP_NET_ADMIN alone'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l no-dns -d 'leave the name servers as they are'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l resolve-every -r -d 'look endpoint names up again this often, 0 for never'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l log-format -x -a 'text json' -d 'how to say what happens'

@@ -17,7 +17,7 @@ _sealaned() {
     'init')
       words='--state --endpoint --pool --dns --mtu --help' ;;
     'run')
-      words='--state --userspace --interface --lane --lanes --listen --allow --deny --limit --peer-to-peer --no-nat --no-forwarding --json --log-format --log-level --help' ;;
+      words='--state --userspace --interface --lane --lanes --listen --allow --deny --limit --peer-to-peer --no-nat --no-forwarding --user --json --log-format --log-level --help' ;;
     'status')
       words='--state --json --help' ;;
     'peer')

@@ -21,6 +21,7 @@ complete -c sealaned -n '__fish_seen_subcommand_from run' -l limit -r -d 'what a
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l peer-to-peer -d 'peers reach each other too, with a TUN interface'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l no-nat -d 'with a TUN interface peers keep their addresses: your router must know the way to them'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l no-forwarding -d 'with a TUN interface leave forwarding, NAT and firewall to you'
+complete -c sealaned -n '__fish_seen_subcommand_from run' -l user -r -d 'once it serves, run as this user, whose the state folder has to be'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l json -d 'log lines as JSON'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l log-format -x -a 'text json' -d 'json is the same as --json'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l log-level -x -a 'error warn info' -d 'the least grave entries to write'

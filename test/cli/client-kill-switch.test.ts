@@ -112,7 +112,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     expect(await systemOf(a)).toBe(before);
     await tryToLeave(a);
     expect(await clearPackets(b)).toBeGreaterThan(free);
-  }, 120_000);
+  }, 240_000);
 
   it('keeps what is meant for a narrower tunnel in it, and nothing else', async () => {
     await using lab = await Lab.open();

@@ -126,6 +126,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .option('--name <ifname>', 'name of the interface (default: the file name)')
     .option('--detach', 'return once the tunnel is up and leave it running')
     .option('--kill-switch', "let nothing past the tunnel, not even when it is killed, until 'sealane down'")
+    .option('--user <name>', 'once the tunnel is up, run as this user, with CAP_NET_ADMIN alone')
     .option('--no-dns', 'leave the name servers as they are')
     .option(
       '--resolve-every <seconds>',
@@ -138,7 +139,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(laneOption())
     .addOption(lanesOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
-      if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config);
+      if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config, options.user);
       done(await (await import('./commands/up.ts')).up(config, options));
     });
   add(

@@ -11,6 +11,7 @@ import {
   serveControl,
   type Tunnel,
   type TunnelUpdate,
+  type UserIds,
 } from '@sealane/tunnel';
 import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from './errors.ts';
 import { textLog } from './output/log.ts';
@@ -29,6 +30,8 @@ export interface HostingOptions {
   /** Names the file of the newest handshake timestamp; the interface name by default. */
   readonly identity?: string;
   readonly log?: Log;
+  /** Who writes what outlives the run. */
+  readonly user?: UserIds & { readonly name: string };
   /** Reads the configuration again when the control socket is asked to. */
   readonly reload?: (file?: string) => Promise<void>;
 }
@@ -55,7 +58,7 @@ export async function hostTunnel(options: HostingOptions, stop: Stop, undo: Undo
   const { name, mtu, lane, lanes, config, log = textLog, reload } = options;
   const path = await freeControlPath(name);
   const device = await openInterface(name, mtu, lane === 'portable' ? 1 : (lanes ?? defaultLanes()));
-  const folder = await stateFolder();
+  const folder = await stateFolder(options.user);
   if (folder === undefined)
     log.entry('note', 'no state folder can be written: a clock that goes back may lock this key out');
   const tunnel = await openTunnel({

@@ -87,6 +87,7 @@ export function buildProgram(): Command {
     .option('--peer-to-peer', 'peers reach each other too, with a TUN interface', false)
     .option('--no-nat', 'with a TUN interface peers keep their addresses: your router must know the way to them')
     .option('--no-forwarding', 'with a TUN interface leave forwarding, NAT and firewall to you')
+    .option('--user <name>', 'once it serves, run as this user, whose the state folder has to be')
     .option('--json', 'log lines as JSON', false)
     .addOption(
       new Option('--log-format <format>', 'json is the same as --json').choices(['text', 'json']).default('text'),

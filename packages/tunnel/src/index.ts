@@ -33,10 +33,11 @@ export {
   parsePrefix,
 } from './ip-text.ts';
 export { defaultLanes } from './lane/default-lanes.ts';
-export { CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
+export { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
 export { notifyServiceManager } from './linux/notify.ts';
 export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';
+export { findUser, type UserIds } from './linux/user.ts';
 export { DeviceClosedError } from './model.ts';
 export type {
   Lane,

@@ -77,6 +77,8 @@ export interface Lane {
   secrets(): Promise<DeviceSecrets>;
   /** Begins a handshake with one peer, or with every peer that has an endpoint; resolves to how many were begun. */
   rekey(publicKey?: Uint8Array): Promise<number>;
+  /** Keeps capabilities on the threads of the lane while `change` makes the process another user's; none has its own when absent. */
+  holding?(keep: readonly number[], change: () => void): Promise<void>;
   close(): Promise<void>;
 }
 

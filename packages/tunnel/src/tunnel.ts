@@ -4,6 +4,7 @@ import { TunDevice } from './devices/tun.ts';
 import { LinuxLane, linuxLaneObstacle } from './lane/linux.ts';
 import { PortableLane } from './lane/portable.ts';
 import { StackLane, stackLaneObstacle } from './lane/stack.ts';
+import { becomeUser, holdCapabilities, takeCapabilities, type UserIds } from './linux/user.ts';
 import type { Lane, LaneKind, LaneOptions, LaneStatus, PacketDevice, TunnelEvent, TunnelUpdate } from './model.ts';
 import { errorMessage } from './os-error.ts';
 
@@ -94,6 +95,17 @@ export class Tunnel {
   /** Begins a handshake with one peer, or with every peer that has an endpoint; resolves to how many were begun. */
   rekey(publicKey?: Uint8Array): Promise<number> {
     return this.#lane.rekey(publicKey);
+  }
+
+  /** Makes the whole process an ordinary user's; what carries the tunnel keeps these capabilities. */
+  async becomeUser(user: UserIds, keep: readonly number[]): Promise<void> {
+    const change = (): void => {
+      holdCapabilities();
+      becomeUser(user);
+      takeCapabilities(keep);
+    };
+    if (this.#lane.holding === undefined) change();
+    else await this.#lane.holding(keep, change);
   }
 
   /** Calls `listener` for each event of this type; returns the function that stops it. A listener that throws only warns. */

@@ -1,8 +1,18 @@
 import { resolve } from 'node:path';
-import { confine, forbidCoreDumps, type LaneKind, type LogFormat, type LogLevel } from '@sealane/tunnel';
+import {
+  BECOMES_USER,
+  confine,
+  findUser,
+  forbidCoreDumps,
+  type LaneKind,
+  type LogFormat,
+  type LogLevel,
+  type TunnelConfig,
+  type UserIds,
+} from '@sealane/tunnel';
 import { readConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf, isPipe } from '../config-path.ts';
-import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
+import { badInput, CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
 import { killSwitchTable } from '../system/firewall.ts';
@@ -23,6 +33,8 @@ export interface UpOptions {
   readonly lanes?: number;
   readonly killSwitch?: boolean;
   readonly detach?: boolean;
+  /** Whose the process is to be once the tunnel is up. */
+  readonly user?: string;
   /** False with `--no-dns`. */
   readonly dns: boolean;
   /** Seconds; 0 is never. */
@@ -39,9 +51,13 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   await freeControlPath(name);
   const config = await readConfig(path);
   checkHooks(config.interface, path);
+  const user = options.user === undefined ? undefined : ordinaryUser(options.user, config, path);
   if (options.detach === true) return detach(name, argumentsOf(path, name, options));
   // Commands of the file do what they like, as they do with wg-quick.
-  if (!isPipe(path) && !hasHooks(config.interface)) confine(capabilitiesFor(config.interface.listenPort));
+  const capabilities = capabilitiesFor(config.interface.listenPort);
+  if (!isPipe(path) && !hasHooks(config.interface)) {
+    confine([...capabilities, ...(user === undefined ? [] : BECOMES_USER)]);
+  }
   forbidCoreDumps();
 
   const log = programLog(options.logFormat, options.logLevel);
@@ -73,6 +89,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
     ...(options.lanes !== undefined && { lanes: options.lanes }),
     killSwitch,
     dns: options.dns,
+    ...(user === undefined ? {} : { user: { ...user, name: options.user!, capabilities } }),
     resolveMs: options.resolveEvery * 1_000,
     log,
   };
@@ -96,6 +113,16 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   );
 }
 
+/** CliError when there is no such user, or when the end of the tunnel would take more than that user may do. */
+function ordinaryUser(name: string, { interface: own }: TunnelConfig, path: string): UserIds {
+  const user = findUser(name);
+  if (user === undefined || user.uid === 0) throw badInput(`--user ${name}: there is no ordinary user of this name`);
+  if (process.geteuid?.() !== 0) throw new CliError(EXIT.noPermission, '--user: only root can become another user');
+  if (hasHooks(own)) throw badInput(`${path}: its commands need root: leave --user out`);
+  if (own.saveConfig) throw badInput(`${path}: SaveConfig needs root: leave --user out`);
+  return user;
+}
+
 function argumentsOf(path: string, name: string, options: UpOptions): readonly string[] {
   return [
     'up',
@@ -107,6 +134,7 @@ function argumentsOf(path: string, name: string, options: UpOptions): readonly s
     `--log-format=${options.logFormat}`,
     `--log-level=${options.logLevel}`,
     ...(options.killSwitch === true ? ['--kill-switch'] : []),
+    ...(options.user === undefined ? [] : [`--user=${options.user}`]),
     ...(options.dns ? [] : ['--no-dns']),
   ];
 }

@@ -38,6 +38,7 @@ export interface JournalRecord {
 export class Journal {
   readonly #path: string;
   #record: JournalRecord;
+  #closed = false;
 
   constructor(name: string, config: string, endpoints: JournalRecord['endpoints']) {
     this.#path = journalPath(name);
@@ -62,12 +63,19 @@ export class Journal {
     this.#write({ ...this.#record, ...change });
   }
 
+  /** Leaves the file as it is from here on, for a process that will not be able to write it. */
+  close(): void {
+    this.#closed = true;
+  }
+
   remove(): void {
+    if (this.#closed) return;
     removeJournal(this.#record.name);
   }
 
   #write(record: JournalRecord): void {
     this.#record = record;
+    if (this.#closed) return;
     const temporary = `${this.#path}.tmp`;
     try {
       const file = openSync(temporary, 'w', 0o600);

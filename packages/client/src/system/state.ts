@@ -1,15 +1,17 @@
-import { mkdir } from 'node:fs/promises';
+import { chown, mkdir } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import type { UserIds } from '@sealane/tunnel';
 
 /**
  * The folder for what outlives a run (mode 0700): $STATE_DIRECTORY, as systemd sets it, /var/lib/sealane-client for
- * root, else the XDG state folder. Undefined when it cannot be made.
+ * root, else the XDG state folder; that of a user whom root becomes has its number behind it. Undefined when it cannot be made.
  */
-export async function stateFolder(): Promise<string | undefined> {
-  const folder = chooseFolder();
+export async function stateFolder(user?: UserIds & { readonly name: string }): Promise<string | undefined> {
+  const folder = user === undefined ? chooseFolder() : `${chooseFolder()}-${user.uid}`;
   try {
     await mkdir(folder, { recursive: true, mode: 0o700 });
+    if (user !== undefined) await chown(folder, user.uid, user.gid);
     return folder;
   } catch {
     return undefined;

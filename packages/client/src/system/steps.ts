@@ -1,5 +1,6 @@
 /** Undoing as data: what one process did, another can undo after it was killed. */
-import { writeFile } from 'node:fs/promises';
+import { writeFileSync } from 'node:fs';
+import { CliError } from '../errors.ts';
 import { unsetResolvconf } from './dns.ts';
 import { runHooks } from './hooks.ts';
 import { ip } from './ip.ts';
@@ -26,10 +27,14 @@ export type UndoStep =
 export async function undoStep(step: UndoStep): Promise<void> {
   switch (step.kind) {
     case 'rule':
-      await ip([`-${step.family}`, 'rule', 'delete', ...step.words]);
+      await ip([`-${step.family}`, 'rule', 'delete', ...step.words]).catch((error: unknown) => {
+        // A process that could not note it may have undone this one.
+        if (!(error instanceof CliError && error.message.includes('No such file or directory'))) throw error;
+      });
       break;
     case 'src-valid-mark':
-      await writeFile(SRC_VALID_MARK, step.value);
+      // On this thread: others may have fewer privileges.
+      writeFileSync(SRC_VALID_MARK, step.value);
       break;
     case 'resolvconf':
       await unsetResolvconf(step.record);

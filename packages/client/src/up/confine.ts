@@ -1,13 +1,13 @@
 /** A tunnel's process gives up what it does not need before it loads anything else: it starts anew for that. */
 import { readFileSync } from 'node:fs';
-import { CAPABILITY, confine } from '@sealane/tunnel';
+import { BECOMES_USER, CAPABILITY, confine } from '@sealane/tunnel';
 import { configPath, isPipe } from '../config-path.ts';
 
 const LAST_PRIVILEGED_PORT = 1_023;
 /** What only the parser can judge: commands, which keep all privileges, and a port that asks for one more. */
 const UNDECIDED = /(pre|post)(up|down)|listenport\s*=\s*0*[0-9]{1,4}\b/i;
 
-/** The capabilities of a tunnel whose file has no commands. */
+/** The capabilities of a tunnel that runs and whose file has no commands. */
 export function capabilitiesFor(listenPort: number | undefined): readonly number[] {
   const { netAdmin, netBindService } = CAPABILITY;
   return (listenPort ?? 0) > 0 && listenPort! <= LAST_PRIVILEGED_PORT ? [netBindService, netAdmin] : [netAdmin];
@@ -19,8 +19,8 @@ export function confineDevice(): void {
 }
 
 /** `sealane up`, when a glance at its file shows that it may; errors are left to those who read it properly. */
-export function confineAtOnce(given: string): void {
-  if (isPlain(configPath(given))) confine(capabilitiesFor(undefined));
+export function confineAtOnce(given: string, user: string | undefined): void {
+  if (isPlain(configPath(given))) confine([...capabilitiesFor(undefined), ...(user === undefined ? [] : BECOMES_USER)]);
 }
 
 function isPlain(path: string): boolean {

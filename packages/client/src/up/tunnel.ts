@@ -10,6 +10,7 @@ import {
   type Tunnel,
   type TunnelConfig,
   type TunnelUpdate,
+  type UserIds,
 } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
 import { badInput, CliError, EXIT } from '../errors.ts';
@@ -41,6 +42,8 @@ export interface UpSettings {
   readonly killSwitch: boolean;
   /** Sets the name servers of the file. */
   readonly dns: boolean;
+  /** Whose the process is to be once the tunnel is up, and what it keeps then. */
+  readonly user?: UserIds & { readonly name: string; readonly capabilities: readonly number[] };
   /** How often names are looked up again; 0 is never. */
   readonly resolveMs: number;
   readonly log: Log;
@@ -121,6 +124,11 @@ export class UpTunnel {
     this.#promiseHooks(hooks.PreDown, hooks.PostDown);
     await tunnel.rekey();
     this.#journal.update({ ready: true });
+    const { user } = this.#settings;
+    if (user !== undefined) {
+      this.#journal.close();
+      await tunnel.becomeUser(user, user.capabilities);
+    }
     this.#announce(tunnel, (await tunnel.status()).crypto);
     notifyServiceManager(`READY=1\nMAINPID=${process.pid}`);
   }
@@ -133,7 +141,7 @@ export class UpTunnel {
   }
 
   async #open(config: TunnelUpdate, lane: LaneKind | 'auto'): Promise<Tunnel> {
-    const { name, log, lanes } = this.#settings;
+    const { name, log, lanes, user } = this.#settings;
     const { layout } = this.#state;
     const identity = identityOf(this.#state.config);
     try {
@@ -147,6 +155,7 @@ export class UpTunnel {
           identity,
           log,
           reload: (file) => this.reload(file),
+          ...(user === undefined ? {} : { user }),
         },
         this.#stop,
         this.#undo,

@@ -1,17 +1,20 @@
 import { statSync } from 'node:fs';
 import {
+  BECOMES_USER,
   CAPABILITY,
   confine,
   createLog,
   defaultLanes,
+  findUser,
   forbidCoreDumps,
   type LaneKind,
   type Log,
   type LogFormat,
   type LogLevel,
   notifyServiceManager,
+  type UserIds,
 } from '@sealane/tunnel';
-import { errorLine, RefusedError } from '../errors.ts';
+import { errorLine, InputError, RefusedError } from '../errors.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
 import { stateFolder } from '../state/folder.ts';
 import type { GatewayLimits } from '../userspace/gateway.ts';
@@ -35,6 +38,8 @@ export interface RunOptions {
   readonly nat: boolean;
   /** False with `--no-forwarding`. */
   readonly forwarding: boolean;
+  /** Whose the process is to be once it serves. */
+  readonly user?: string;
   readonly json: boolean;
   readonly logFormat: LogFormat;
   readonly logLevel: LogLevel;
@@ -45,7 +50,8 @@ const DEFAULT_INTERFACE = 'sealane0';
 /** Runs the server in the foreground until SIGTERM, SIGINT or the end of its interface. */
 export async function run(options: RunOptions): Promise<void> {
   process.umask(0o077);
-  giveUpPrivileges(options);
+  const user = options.user === undefined ? undefined : ordinaryUser(options.user, options.state);
+  giveUpPrivileges(options, user !== undefined);
   // The server outlives whoever reads its log.
   process.stdout.on('error', () => undefined);
   const log = createLog({
@@ -64,6 +70,7 @@ export async function run(options: RunOptions): Promise<void> {
     deny: options.deny,
     limits: options.limit,
     ...(options.forwarding ? { forwarding: { peerToPeer: options.peerToPeer, nat: options.nat } } : {}),
+    ...(user === undefined ? {} : { user: { ...user, capabilities: capabilitiesFor(options) } }),
     ...(options.listen === undefined ? {} : { listenPort: options.listen }),
     log,
   });
@@ -91,10 +98,25 @@ export async function run(options: RunOptions): Promise<void> {
 }
 
 /** A server as root keeps what an interface and a port below 1024 take, and needs no right to other people's files. */
-function giveUpPrivileges({ state, userspace }: RunOptions): void {
+function giveUpPrivileges(options: RunOptions, becomesUser: boolean): void {
   forbidCoreDumps();
-  if (statSync(state, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) return;
-  confine(userspace ? [CAPABILITY.netBindService] : [CAPABILITY.netBindService, CAPABILITY.netAdmin]);
+  const { state } = options;
+  if (!becomesUser && statSync(state, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) return;
+  confine([...capabilitiesFor(options), ...(becomesUser ? BECOMES_USER : [])]);
+}
+
+function capabilitiesFor({ userspace }: RunOptions): readonly number[] {
+  return userspace ? [CAPABILITY.netBindService] : [CAPABILITY.netBindService, CAPABILITY.netAdmin];
+}
+
+/** @throws InputError when there is no such user or when the state is not that user's: it is written while the server runs. */
+function ordinaryUser(name: string, state: string): UserIds {
+  const user = findUser(name);
+  if (user === undefined || user.uid === 0)
+    throw new InputError(`--user ${name}: there is no ordinary user of this name`);
+  if (process.geteuid?.() !== 0) throw new RefusedError('--user: only root can become another user');
+  if (statSync(state, { throwIfNoEntry: false })?.uid === user.uid) return user;
+  throw new InputError(`${state} does not belong to ${name}: give it away with 'chown -R ${name} ${state}'`);
 }
 
 function sayReady(log: Log, facts: ServerFacts): void {

@@ -8,11 +8,12 @@ import {
   type PacketDevice,
   serveControl,
   type Tunnel,
+  type UserIds,
 } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { recallEndpoints, rememberEndpoints } from '../hosting/endpoints.ts';
 import { hostNetwork } from '../hosting/host.ts';
-import { requireFolder, type StateFolder } from '../state/folder.ts';
+import { giveAway, requireFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { lockRun } from '../state/lock.ts';
 import { endpointPort } from '../state/names.ts';
@@ -41,6 +42,8 @@ export interface ServerOptions {
   readonly limits?: Partial<GatewayLimits>;
   /** How a TUN interface is joined with the networks of this host; not at all when absent. */
   readonly forwarding?: { readonly peerToPeer: boolean; readonly nat: boolean };
+  /** Whose the process becomes, who owns the state folder, and what it keeps then. */
+  readonly user?: UserIds & { readonly capabilities: readonly number[] };
   readonly log: Log;
 }
 
@@ -134,6 +137,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     });
 
     const reload = (): Promise<void> => roster.reload();
+    const { user } = options;
+    if (user !== undefined) {
+      giveAway(folder, user);
+      await tunnel.becomeUser(user, user.capabilities);
+    }
     const control = await serveControl(readOnly(tunnel), folder.controlSocket, { reload });
     closers.push(() => control.close());
     // A change that was written before the socket was there could not be told.

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, readFileSync, statSync, type Stats } from 'node:fs';
+import { chmodSync, lchownSync, mkdirSync, readdirSync, readFileSync, statSync, type Stats } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join, resolve } from 'node:path';
 import { errorCode, InputError, RefusedError } from '../errors.ts';
@@ -66,6 +66,11 @@ export function createFolder(folder: StateFolder): void {
  */
 export function requireFolder(folder: StateFolder): void {
   checkMode(folder.path, 'directory', '0700');
+}
+
+/** Gives what is in the folder to its new owner. */
+export function giveAway(folder: StateFolder, { uid, gid }: { readonly uid: number; readonly gid: number }): void {
+  for (const name of readdirSync(folder.path)) lchownSync(join(folder.path, name), uid, gid);
 }
 
 /**

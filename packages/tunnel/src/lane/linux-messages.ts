@@ -25,6 +25,9 @@ export type Request =
   | { readonly type: 'status' }
   | { readonly type: 'secrets' }
   | { readonly type: 'rekey'; readonly publicKey: Uint8Array | undefined }
+  /** Capabilities, before and after the process becomes another user's. */
+  | { readonly type: 'hold' }
+  | { readonly type: 'take'; readonly keep: readonly number[] }
   | { readonly type: 'close' };
 
 export interface Answers {
@@ -32,6 +35,8 @@ export interface Answers {
   readonly status: LaneStatus;
   readonly secrets: DeviceSecrets;
   readonly rekey: number;
+  readonly hold: undefined;
+  readonly take: undefined;
   readonly close: undefined;
 }
 

@@ -10,6 +10,7 @@ import {
   type WorkerInput,
 } from './linux-messages.ts';
 import { releaseLowMemory } from '../linux/low-memory.ts';
+import { holdCapabilities, takeCapabilities } from '../linux/user.ts';
 import { PacketLoop } from './packet-loop.ts';
 
 if (parentPort === null) throw new Error('this module runs as a worker thread only');
@@ -45,6 +46,14 @@ function run(loop: PacketLoop): void {
     status: () => loop.status(),
     secrets: () => loop.secrets(),
     rekey: ({ publicKey }) => loop.rekey(publicKey),
+    hold: () => {
+      holdCapabilities();
+      return undefined;
+    },
+    take: ({ keep }) => {
+      takeCapabilities(keep);
+      return undefined;
+    },
     close: () => {
       loop.end();
       return undefined;

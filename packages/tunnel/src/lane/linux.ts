@@ -154,6 +154,12 @@ export class LinuxLane implements Lane {
     return this.#ask({ type: 'rekey', publicKey });
   }
 
+  async holding(keep: readonly number[], change: () => void): Promise<void> {
+    await this.#ask({ type: 'hold' });
+    change();
+    await this.#ask({ type: 'take', keep });
+  }
+
   close(): Promise<void> {
     return this.#shut();
   }

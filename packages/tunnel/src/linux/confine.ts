@@ -3,7 +3,15 @@ import { readFileSync } from 'node:fs';
 import { addressOf, errno, errnoName, foreign } from './foreign.ts';
 
 /** Bits of a capability set. */
-export const CAPABILITY = { netBindService: 10, netAdmin: 12 } as const;
+export const CAPABILITY = { chown: 0, dacOverride: 1, setgid: 6, setuid: 7, netBindService: 10, netAdmin: 12 } as const;
+
+/** What becoming another user takes, and setting up for it: gone afterwards. */
+export const BECOMES_USER: readonly number[] = [
+  CAPABILITY.chown,
+  CAPABILITY.dacOverride,
+  CAPABILITY.setgid,
+  CAPABILITY.setuid,
+];
 
 const PR_SET_DUMPABLE = 4;
 const PR_CAPBSET_DROP = 24;
@@ -28,8 +36,14 @@ export function confine(keep: readonly number[]): void {
     if (!keep.includes(bit)) prctl(PR_CAPBSET_DROP, bit, 0, 0, 0);
   }
   check('prctl', prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-  check('capset', foreign('int capset(uintptr_t, uintptr_t)')(addressOf(capabilityHeader()), addressOf(sets(keep))));
+  becomeCapable(keep, false);
   startAnew();
+}
+
+/** Gives the calling thread these capabilities, as far as they are permitted, and no others. */
+export function becomeCapable(keep: readonly number[], inheritable: boolean): void {
+  const capset = foreign('int capset(uintptr_t, uintptr_t)');
+  check('capset', capset(addressOf(capabilityHeader()), addressOf(sets(keep, inheritable))));
 }
 
 /** No core dump of this process, and no other process of its user may read its memory; what it starts is not affected by the latter. */
@@ -43,9 +57,9 @@ export function forbidCoreDumps(): void {
   }
 }
 
-/** What this process may use: the bits of its permitted set, and whether it can gain others. */
+/** What this thread may use: the bits of its permitted set, and whether it can gain others. */
 export function privileges(): { readonly permitted: bigint; readonly noNewPrivileges: boolean } {
-  const status = readFileSync('/proc/self/status', 'ascii');
+  const status = readFileSync('/proc/thread-self/status', 'ascii');
   return {
     permitted: BigInt(`0x${/^CapPrm:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? '0'}`),
     noNewPrivileges: /^NoNewPrivs:\s*1$/m.test(status),
@@ -63,11 +77,12 @@ function capabilityHeader(): Uint8Array {
 }
 
 /** Effective, permitted and inheritable, the low words first: no more than there is already. */
-function sets(keep: readonly number[]): Uint8Array {
+function sets(keep: readonly number[], inheritable: boolean): Uint8Array {
   const { permitted } = privileges();
   const wanted = keep.reduce((bits, bit) => bits | (1n << BigInt(bit)), 0n) & permitted;
   const [low, high] = [Number(wanted & 0xffff_ffffn), Number(wanted >> 32n)];
-  return new Uint8Array(new Uint32Array([low, low, 0, high, high, 0]).buffer);
+  const inherited = inheritable ? [low, high] : [0, 0];
+  return new Uint8Array(new Uint32Array([low, low, inherited[0]!, high, high, inherited[1]!]).buffer);
 }
 
 function startAnew(): never {

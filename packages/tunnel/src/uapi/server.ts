@@ -81,10 +81,13 @@ export async function serveControl(
   }
   let closing: Promise<void> | undefined;
   const close = async (): Promise<void> => {
-    await releasePath(path, inode);
-    server.close();
-    for (const socket of connections) socket.destroy();
-    await once(server, 'close');
+    try {
+      await releasePath(path, inode);
+    } finally {
+      server.close();
+      for (const socket of connections) socket.destroy();
+      await once(server, 'close');
+    }
   };
   const closeOnce = (): Promise<void> => (closing ??= close());
   return { path, close: closeOnce, [Symbol.asyncDispose]: closeOnce };

@@ -1,0 +1,121 @@
+/** `--user`: the process is an ordinary user's once it is set up, with few capabilities, and undoes what it did all the same. */
+import { chownSync, existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { clientFile, SERVER, systemOf, twoHosts, up } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { sealaned, SEALANED } from './server-support.ts';
+import { type Host, Lab, missing, until } from '../support/lab.ts';
+import { ping } from '../support/wireguard.ts';
+
+const reason = missing('ping', 'nft');
+const NOBODY = 65_534;
+const NET_ADMIN = '0000000000001000';
+const NET_ADMIN_AND_BIND = '0000000000001400';
+const NONE = '0000000000000000';
+
+/** The process in the host that runs this script. */
+async function processOf(host: Host, script: string): Promise<number> {
+  const pids = (await host.must('ip', ['netns', 'pids', host.name])).trim().split('\n');
+  const found = pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(script));
+  return Number(found);
+}
+
+/** Every thread is the user's, can gain nothing, and has these capabilities or none. */
+function expectFewPrivileges(pid: number, capabilities: string): void {
+  const sets = readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8');
+    const field = (name: string): string | undefined => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1];
+    expect(field('Uid')).toBe(Array<number>(4).fill(NOBODY).join('\t'));
+    expect(field('NoNewPrivs')).toBe('1');
+    for (const name of ['CapEff', 'CapInh', 'CapAmb']) expect([field('CapPrm'), NONE]).toContain(field(name));
+    return field('CapPrm');
+  });
+  expect(new Set(sets)).toEqual(new Set([capabilities, NONE]));
+  expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0/m);
+}
+
+describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespaces'})`, { timeout: 180_000 }, () => {
+  it('takes a client with a default route down to an ordinary user and back to nothing', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await up(lab, b, lab.interfaceName('b'), SERVER);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    // The state of a tunnel that becomes another user's lies in a folder of that user's own.
+    await using _state = {
+      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
+    };
+    const here = await up(lab, a, name, clientFile('0.0.0.0/0, ::/0'), '--user', 'nobody', '--kill-switch');
+    expectFewPrivileges(await processOf(a, SEALANE), NET_ADMIN);
+    expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
+    // New sockets are marked by the thread of packets, which needs its capability for that.
+    await a.must('wg', ['set', name, 'listen-port', '51999']);
+    await until('the new port to work', async () => (await ping(a, '10.88.0.1', { count: 1 })).received === 1);
+    expect(await here.stop(), here.stderr).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+
+    // Its name in the folder of sockets and its journal are root's to remove.
+    expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(true);
+    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    expect(down.code, down.stderr).toBe(0);
+    expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(false);
+    expect(readdirSync('/run/sealane-client').filter((file) => file.startsWith(`${name}.`))).toEqual([]);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('refuses files whose end needs root, and users that are none', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    for (const [user, extra, said] of [
+      ['nobody', 'PostDown = true', 'its commands need root: leave --user out'],
+      ['nobody', 'SaveConfig = true', 'SaveConfig needs root: leave --user out'],
+      ['root', '', '--user root: there is no ordinary user of this name'],
+      ['nobody; id', '', '--user nobody; id: there is no ordinary user of this name'],
+    ] as const) {
+      const file = await lab.file('wg0.conf', clientFile('10.88.0.0/24', extra));
+      const outcome = await host.run(process.execPath, [SEALANE, 'up', file, '--user', user]);
+      expect(outcome.stderr).toContain(said);
+      expect(outcome.code).toBe(2);
+    }
+    expect((await host.run('ip', ['link', 'show', 'wg0'])).code).not.toBe(0);
+  });
+
+  it('takes a server with forwarding down to the owner of its state, and leaves nothing', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    const folder = mkdtempSync(join(tmpdir(), 'sealane-user-'));
+    const state = join(folder, 'state');
+    const where = ['--state', state];
+    await sealaned(['init', '--endpoint', '192.168.88.2:51888', '--pool', '10.88.0.0/24', ...where]);
+    const config = join(lab.folder, `${lab.interfaceName('a')}.conf`);
+    await sealaned(['peer', 'add', 'client', '--out', config, ...where]);
+    const before = await systemOf(b);
+    const words = [SEALANED, 'run', '--interface', lab.interfaceName('b'), '--user', 'nobody', ...where];
+    const refused = await b.run(process.execPath, words);
+    expect(refused.stderr).toContain(`does not belong to nobody: give it away with 'chown -R nobody ${state}'`);
+    expect(refused.code).toBe(2);
+    for (const path of [state, ...readdirSync(state).map((file) => join(state, file))]) chownSync(path, NOBODY, NOBODY);
+    chownSync(folder, NOBODY, NOBODY);
+
+    const server = b.start(process.execPath, words);
+    await until(
+      'the server to be ready',
+      () => server.stdout.includes('ready:') || server.child.exitCode !== null,
+      45_000,
+    );
+    expect(server.stdout, server.stderr).toContain('ready:');
+    expectFewPrivileges(await processOf(b, SEALANED), NET_ADMIN_AND_BIND);
+    const here = a.start(process.execPath, [SEALANE, 'up', config], { STATE_DIRECTORY: lab.folder });
+    await until('the client to be up', () => here.stderr.includes(' is up: '), 45_000);
+    expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
+    await until('the endpoint to be noted', () => existsSync(join(state, 'endpoints.json')));
+    expect(await here.stop()).toBe(0);
+    expect(await server.stop(), server.stdout + server.stderr).toBe(0);
+    expect(await systemOf(b)).toBe(before);
+    expect(existsSync(join(state, 'control.sock'))).toBe(false);
+    await rm(folder, { recursive: true });
+  });
+});
