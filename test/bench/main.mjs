@@ -30,4 +30,8 @@ const rootless = spawnSync(process.execPath, [userspace], { stdio: 'inherit' });
 console.log('\nWhole tunnel, TUN to TUN, beside wireguard-go:');
 const tunnel = fileURLToPath(new URL('./tunnel.mjs', import.meta.url));
 const { status } = spawnSync(process.execPath, [tunnel, '--quick'], { stdio: 'inherit' });
-process.exitCode = (stacks.status ?? 1) || (rootless.status ?? 1) || (status ?? 1);
+
+console.log('\nVery many peers and allowed IPs, by the stock wg:');
+const manyPeers = fileURLToPath(new URL('./many-peers.mjs', import.meta.url));
+const many = process.getuid?.() === 0 ? spawnSync(process.execPath, [manyPeers], { stdio: 'inherit' }) : { status: 0 };
+process.exitCode = (stacks.status ?? 1) || (many.status ?? 1) || (rootless.status ?? 1) || (status ?? 1);

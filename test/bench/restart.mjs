@@ -66,9 +66,10 @@ async function kill(child, signal) {
   children.delete(child);
 }
 
+const SERVE = [process.execPath, SEALANED, 'run', '--state', state, '--interface', `slrs${tag}`, '--no-forwarding'];
+
 async function startServer() {
-  const words = [process.execPath, SEALANED, 'run', '--state', state, '--interface', `slrs${tag}`, '--no-forwarding'];
-  const server = start('b', words);
+  const server = start('b', SERVE);
   await said(server, 'ready:');
   return server;
 }
@@ -114,10 +115,7 @@ async function serverGap(prepare) {
   await kill(server, 'SIGKILL');
   const down = performance.now();
   prepare();
-  const again = start('b', [
-    ...[process.execPath, SEALANED, 'run', '--state', state],
-    ...['--interface', `slrs${tag}`, '--no-forwarding'],
-  ]);
+  const again = start('b', SERVE);
   const first = await pings.replyAfter(down);
   for (const child of [pings.child, client, again]) await kill(child, child === pings.child ? 'SIGKILL' : 'SIGTERM');
   return first - down;

@@ -1,0 +1,64 @@
+/** Shell metacharacters in every field of a file, through the whole command as root: nothing runs what they say. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { client, server } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { Lab, missing } from '../support/lab.ts';
+
+const reason = missing('bash');
+
+describe.skipIf(reason !== undefined)(`metacharacters (${reason ?? 'in a namespace'})`, { timeout: 240_000 }, () => {
+  it('reach no shell from any field, name or argument', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const marker = join(lab.folder, 'marker');
+    const form = `$(touch ${marker})\`touch ${marker}\`; touch ${marker} #`;
+    const valid = {
+      PrivateKey: client.privateText,
+      Address: '10.88.0.2/32',
+      DNS: '10.88.0.1',
+      MTU: '1400',
+      Table: 'off',
+      FwMark: '7',
+      ListenPort: '0',
+      SaveConfig: 'false',
+    };
+    const ofPeer = {
+      PublicKey: server.publicText,
+      PresharedKey: client.privateText,
+      AllowedIPs: '10.88.0.0/24',
+      Endpoint: '127.0.0.1:51888',
+      PersistentKeepalive: '25',
+    };
+    const section = (fields: Readonly<Record<string, string>>): string =>
+      Object.entries(fields)
+        .map(([key, value]) => `${key} = ${value}\n`)
+        .join('');
+    const texts = [
+      ...Object.entries(valid).map(([key, value]) => [{ ...valid, [key]: value + form }, ofPeer] as const),
+      ...Object.entries(ofPeer).map(([key, value]) => [valid, { ...ofPeer, [key]: value + form }] as const),
+    ];
+    for (const [i, [own, peer]] of texts.entries()) {
+      const file = await lab.file(`wg${i}.conf`, `[Interface]\n${section(own)}[Peer]\n${section(peer)}`);
+      const outcome = await host.run(process.execPath, [SEALANE, 'up', file]);
+      expect(outcome.code, `${section(own)}${section(peer)}`).not.toBe(0);
+    }
+    const plain = await lab.file('plain.conf', `[Interface]\n${section(valid)}[Peer]\n${section(ofPeer)}`);
+    for (const words of [
+      ['up', form],
+      ['up', plain, '--name', form],
+      ['up', plain, '--user', form],
+      ['down', form],
+      ['sync', form, plain],
+      ['device', form],
+    ]) {
+      expect((await host.run(process.execPath, [SEALANE, ...words])).code, words.join(' ')).not.toBe(0);
+    }
+    expect(existsSync(marker)).toBe(false);
+    // The marker does appear where a shell is meant: the test can fail.
+    const hooked = await lab.file('hook.conf', `[Interface]\n${section(valid)}PreUp = touch ${marker}; false\n`);
+    await host.run(process.execPath, [SEALANE, 'up', hooked, '--no-dns']);
+    expect(existsSync(marker)).toBe(true);
+  });
+});
