@@ -54,7 +54,7 @@ async function datagramsSent(host: Host): Promise<number> {
   return Number(values!.split(' ')[names!.split(' ').indexOf('OutDatagrams')]);
 }
 
-describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
+describe.concurrent.for(PAIRS)('%s begins, %s answers', (implementations) => {
   const reason = missingFor(implementations, 'ping', 'nft', 'iperf3');
 
   it('uses no counter twice in 24 flows both ways and through renewals', async ({ skip }) => {
@@ -78,7 +78,7 @@ describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
     await relay.stop();
     const counts = JSON.parse(relay.stdout.split('\n')[1]!) as { data: number; repeated: number; sessions: number };
     expect(counts.repeated).toBe(0);
-    expect(counts.data).toBeGreaterThan(5_000);
+    expect(counts.data).toBeGreaterThan(2_000);
     expect(counts.sessions).toBeGreaterThan(5);
   }, 120_000);
 
