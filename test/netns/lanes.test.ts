@@ -54,7 +54,7 @@ async function datagramsSent(host: Host): Promise<number> {
   return Number(values!.split(' ')[names!.split(' ').indexOf('OutDatagrams')]);
 }
 
-describe.concurrent.for(PAIRS)('%s begins, %s answers', (implementations) => {
+describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
   const reason = missingFor(implementations, 'ping', 'nft', 'iperf3');
 
   it('uses no counter twice in 24 flows both ways and through renewals', async ({ skip }) => {

@@ -133,11 +133,48 @@ describe.runIf(root)('openTun', () => {
     for (const mtu of [0, 67, 65_536, 1.5]) expect(() => openTun({ name: 'x', mtu })).toThrow(RangeError);
   });
 
+  it('has as many queues as asked for, all of which packets go to, or the first alone', async () => {
+    device = openTun({ name, queues: 3 });
+    run('link', 'set', name, 'netns', namespace);
+    expect(device.queues.length).toBe(3);
+    expect(device.queues[0]).toBe(device.fd);
+    expect(inside('-d', 'link', 'show', name)).toContain('numqueues 3 ');
+    device.keepOneQueue();
+    expect(device.queues).toEqual([device.fd]);
+    inside('link', 'set', name, 'up');
+    inside('addr', 'add', '10.93.0.1/24', 'dev', name);
+    // Every flow goes to the queue that is left.
+    const batch = new PacketBatch(new Uint8Array(65_536), 32);
+    let seen = 0;
+    const count = (): boolean => {
+      batch.clear();
+      device!.read(batch);
+      for (let i = 0; i < batch.count; i++) if (batch.buffer[batch.offsets[i]!]! >>> 4 === 4) seen += 1;
+      return seen >= 20;
+    };
+    const script = `const s = require('node:dgram').createSocket('udp4'); let n = 20;
+      for (let i = 0; i < 20; i++) s.send('x', 2000 + i, '10.93.0.2', () => --n === 0 && s.close());`;
+    execFileSync('ip', ['netns', 'exec', namespace, process.execPath, '-e', script]);
+    await until(count);
+    for (const queues of [0, 17, 1.5]) expect(() => openTun({ name: 'x', queues })).toThrow(RangeError);
+  });
+
+  it('has one queue where the interface existed and takes no more', () => {
+    run('tuntap', 'add', 'mode', 'tun', 'name', name);
+    try {
+      device = openTun({ name, queues: 4 });
+      expect(device.queues.length).toBe(1);
+      expect(device.wantedQueues).toBe(4);
+    } finally {
+      run('link', 'del', name);
+    }
+  });
+
   it('leaves no descriptor behind', async () => {
     const { readdirSync } = await import('node:fs');
     const count = (): number => readdirSync('/proc/self/fd').length;
     const once = async (): Promise<void> => {
-      const tun = openTun({ name: `${name}x` });
+      const tun = openTun({ name: `${name}x`, queues: 2 });
       started(tun);
       await tun.close();
     };

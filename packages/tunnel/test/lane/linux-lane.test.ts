@@ -59,8 +59,8 @@ describe.runIf(root)('the Linux lane', () => {
   });
 
   /** A TUN in its namespace, up and with addresses. */
-  function interfaceOf(side: Side, mtu = 1420): TunDevice {
-    const device = openTun({ name: nameOf(side), mtu });
+  function interfaceOf(side: Side, mtu = 1420, queues = 1): TunDevice {
+    const device = openTun({ name: nameOf(side), mtu, queues });
     const number = side === 'a' ? 1 : 2;
     ip('link', 'set', nameOf(side), 'netns', namespaceOf(side));
     ip('-n', namespaceOf(side), 'addr', 'add', `10.91.0.${number}/24`, 'dev', nameOf(side));
@@ -69,9 +69,9 @@ describe.runIf(root)('the Linux lane', () => {
     return device;
   }
 
-  async function open(side: Side, config: TunnelUpdate = {}, lane: LaneKind = 'linux'): Promise<Tunnel> {
+  async function open(side: Side, config: TunnelUpdate = {}, lane: LaneKind = 'linux', queues = 1): Promise<Tunnel> {
     const tunnel = await openTunnel({
-      device: interfaceOf(side),
+      device: interfaceOf(side, 1420, queues),
       lane,
       config: { privateKey: privateKeys[side], ...config },
     });
@@ -292,14 +292,24 @@ describe.runIf(root)('the Linux lane', () => {
     await expect(open('a', { listenPort: 70_000 })).rejects.toThrow(RangeError);
   });
 
-  it('leaves no descriptor and no interface behind', async () => {
+  it('runs a lane a queue and says so; the portable one keeps the first queue alone', async () => {
+    const tunnel = await open('a', {}, 'linux', 3);
+    const { lanes, notes } = await tunnel.status();
+    expect(lanes).toHaveLength(3);
+    expect(notes).toEqual([]);
+    const again = await openTunnel({ device: interfaceOf('b', 1420, 3), lane: 'portable' });
+    tunnels.b = again;
+    expect((await again.status()).lanes).toBeUndefined();
+  });
+
+  it.each([1, 3])('leaves no descriptor and no interface behind, with lanes: %i', async (queues) => {
     const { readdirSync } = await import('node:fs');
     const count = (): number => readdirSync('/proc/self/fd').length;
-    await open('a');
+    await open('a', {}, 'linux', queues);
     await tunnels.a!.close();
     const before = count();
     for (let i = 0; i < 3; i++) {
-      await open('a');
+      await open('a', {}, 'linux', queues);
       await tunnels.a!.close();
     }
     expect(count()).toBeLessThanOrEqual(before);
