@@ -145,11 +145,11 @@ describe('Keypairs', () => {
     ];
     pairs.begin(a);
     pairs.begin(b);
-    expect(pairs.confirm(a, 0)).toBe(false);
+    expect(pairs.confirm(a, 10_000)).toBe(false);
     expect([pairs.current, pairs.previous]).toEqual([b, a]);
     pairs.begin(c);
-    expect(pairs.confirm(c, 0)).toBe(true);
-    expect(pairs.confirm(b, 0)).toBe(false);
+    expect(pairs.confirm(c, 10_000)).toBe(true);
+    expect(pairs.confirm(b, 20_000)).toBe(false);
     expect([pairs.current, pairs.previous]).toEqual([c, b]);
   });
 
@@ -163,9 +163,9 @@ describe('Keypairs', () => {
     pairs.begin(later);
     // Until it is there for both, what the peer sends on is kept.
     if (!later.isInitiator) expect([pairs.current, pairs.previous, pairs.next]).toEqual([ours, theirs, later]);
-    pairs.confirm(later, 0);
+    pairs.confirm(later, 10_000);
     expect([pairs.current, pairs.previous]).toEqual([later, ours]);
-    pairs.confirm(ours, 0);
+    pairs.confirm(ours, 20_000);
     expect([pairs.current, pairs.previous]).toEqual([later, ours]);
   });
 
@@ -174,6 +174,7 @@ describe('Keypairs', () => {
     const pairs = new Keypairs(table);
     const all = [keypair(table, true), keypair(table, true), keypair(table, false)];
     for (const pair of all) pairs.begin(pair);
+    new Keypairs(indexes()).stopSending();
     pairs.stopSending();
     expect(all.map((pair) => pair.canSend(0))).toEqual([false, false, false]);
     expect(all.map((pair) => pair.canReceive(0))).toEqual([true, true, true]);
