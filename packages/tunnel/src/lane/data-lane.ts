@@ -3,7 +3,7 @@
  * decides nothing; what it is told comes by messages that a bell announces, and it reports what went by.
  */
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
-import { LaneReplica, wipe, type PacketBatch } from '@sealane/protocol';
+import { LaneReplica, wipe } from '@sealane/protocol';
 import { selectCrypto, type CryptoKind } from '../crypto/select.ts';
 import { Bell } from '../linux/bell.ts';
 import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
@@ -81,10 +81,7 @@ export class DataLane {
     this.#path = new DataPath({
       tun: queues[lane]!,
       queues,
-      core: {
-        seal: (batch: PacketBatch, now: number) => this.#replica.seal(batch, now + this.#clockOffset),
-        open: (batch: PacketBatch, now: number) => this.#replica.open(batch, now + this.#clockOffset),
-      },
+      core: this.#replica,
       faults: this.#faults,
       memory,
       outlet: this.#outlet,
@@ -121,9 +118,10 @@ export class DataLane {
         this.#hear();
       }
       if (!this.#running) return;
-      if (this.#events(2) !== 0) moved += this.#path.receive(this.#outlet.udp4);
-      if (this.#events(3) !== 0) moved += this.#path.receive(this.#outlet.udp6);
-      if (this.#events(1) !== 0) moved += this.#path.readInterface();
+      const now = this.#now();
+      if (this.#events(2) !== 0) moved += this.#path.receive(this.#outlet.udp4, now);
+      if (this.#events(3) !== 0) moved += this.#path.receive(this.#outlet.udp6, now);
+      if (this.#events(1) !== 0 || moved > 0) moved += this.#path.readInterface(now);
       // Lane 0 finds out by itself, and ends this.
       if (this.#path.gone) this.#entries.setInt32(POLL_ENTRY, -1, true);
     }

@@ -94,6 +94,7 @@ export class DataPath {
   #datagramsReceived = 0;
   #datagramsSent = 0;
   #handedOver = 0;
+  #now = 0;
 
   readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
   readonly #write: ForeignFunction = foreign('long write(int, uintptr_t, size_t)');
@@ -164,7 +165,8 @@ export class DataPath {
   // Outbound.
 
   /** Reads, seals and sends what waits, within bounds; returns the number of reads. */
-  readInterface(): number {
+  readInterface(now: number): number {
+    this.#now = now;
     const { EAGAIN, EINTR, EBADFD } = this.#errors;
     // The IP header behind the virtio header lies 4-aligned.
     const header = READ + 64 - VNET.length;
@@ -200,7 +202,7 @@ export class DataPath {
     if (looped > 0) this.#faults.add('routing-loop', undefined, looped);
     const { bytes } = this.#memory;
     for (let i = 0; i < batch.count; i++) this.#ecn[i] = ecnOf(bytes, batch.offsets[i]!);
-    this.#core.seal(batch, performance.now());
+    this.#core.seal(batch, this.#now);
     this.#datagramsSent += batch.count;
     for (let i = 0; i < batch.count;) {
       const verdict = batch.verdicts[i]!;
@@ -228,8 +230,9 @@ export class DataPath {
   // Inbound.
 
   /** Receives, opens and delivers what waits, within bounds; returns the number of calls that gave something. */
-  receive(socket: LinuxUdp | undefined): number {
+  receive(socket: LinuxUdp | undefined, now: number): number {
     if (socket === undefined) return 0;
+    this.#now = now;
     const { EAGAIN, EINTR } = this.#errors;
     const batch = this.#received;
     batch.clear();
@@ -257,7 +260,7 @@ export class DataPath {
 
   #open(batch: PacketBatch): void {
     if (batch.count === 0) return;
-    this.#core.open(batch, performance.now());
+    this.#core.open(batch, this.#now);
     this.#datagramsReceived += batch.count;
     for (let i = 0; i < batch.count; i++) {
       const verdict = batch.verdicts[i];

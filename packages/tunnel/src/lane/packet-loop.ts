@@ -56,6 +56,9 @@ export class PacketLoop {
   readonly #link: TunLink;
   #state: LinkState;
   #nextProbe = 0;
+  /** When a tick is due, and the time that counts from, as the last turn left them. */
+  #deadline = 0;
+  #turnedAt = 0;
   #lastProbe = -Infinity;
   #refusalsLeft = REFUSAL_RATE;
   #running = true;
@@ -192,16 +195,17 @@ export class PacketLoop {
   #turn(): void {
     const before = this.#faults.total;
     let moved = 0;
-    const now = performance.now();
-    const wait = Math.max(0, Math.min(this.#core.nextDeadline().at, this.#nextProbe) - now);
+    const wait = Math.max(0, Math.min(this.#deadline, this.#nextProbe) - this.#turnedAt);
     const ready = this.#wait(Math.ceil(Math.min(wait, PROBE_INTERVAL)));
     if (ready > 0) {
       if (this.#events(0) !== 0) this.#answerBell();
       if (!this.#running) return;
       if (this.#events(4) !== 0) this.#hearNews();
-      if (this.#events(2) !== 0) moved += this.#path.receive(this.#outlet.udp4);
-      if (this.#events(3) !== 0) moved += this.#path.receive(this.#outlet.udp6);
-      if (this.#events(1) !== 0) moved += this.#path.readInterface();
+      const now = performance.now();
+      if (this.#events(2) !== 0) moved += this.#path.receive(this.#outlet.udp4, now);
+      if (this.#events(3) !== 0) moved += this.#path.receive(this.#outlet.udp6, now);
+      // The host's own answers to what was delivered are there already: a poll less before they leave.
+      if (this.#events(1) !== 0 || moved > 0) moved += this.#path.readInterface(now);
       if (this.#path.gone) {
         this.#running = false;
         this.#handlers.onGone();
@@ -212,6 +216,8 @@ export class PacketLoop {
     if (this.#core.nextDeadline().at <= after) this.#tick(after);
     if (after >= this.#nextProbe) this.#probe(after);
     this.#tellLanes();
+    this.#deadline = this.#core.nextDeadline().at;
+    this.#turnedAt = after;
     // A fault that lasts must not keep a core busy.
     if (moved === 0 && this.#faults.total !== before) this.#poll(this.#entriesAt, 1, FAULT_PAUSE);
   }
