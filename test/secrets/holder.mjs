@@ -6,52 +6,9 @@ import { writeSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { Device, HEADROOM, PacketBatch, TAILROOM } from '@sealane/protocol';
 import { memoryPair, openTunnel, selectCrypto } from '@sealane/tunnel';
+import { tell, telling } from './telling.mjs';
 
-const MASK = 0xa5;
 const [, , mode, kind] = process.argv;
-
-function tell(what, bytes) {
-  let text = '';
-  for (const byte of bytes) text += (byte ^ MASK).toString(16).padStart(2, '0');
-  writeSync(1, `${JSON.stringify({ what, masked: text })}\n`);
-}
-
-/** Passes everything through and tells what is secret. */
-function telling(crypto) {
-  const tellingAead = (aead) => ({
-    ...aead,
-    sealer(key) {
-      tell('session', key);
-      return aead.sealer(key);
-    },
-    opener(key) {
-      tell('session', key);
-      return aead.opener(key);
-    },
-  });
-  const aeads = {
-    chacha20poly1305: tellingAead(crypto.aead('chacha20poly1305')),
-    aes256gcm: tellingAead(crypto.aead('aes256gcm')),
-  };
-  return {
-    ...crypto,
-    publicKey(privateKey) {
-      tell('ephemeral', privateKey);
-      return crypto.publicKey(privateKey);
-    },
-    dh(privateKey, publicKey) {
-      const shared = crypto.dh(privateKey, publicKey);
-      tell('shared', shared);
-      return shared;
-    },
-    hmac(key, ...inputs) {
-      const output = crypto.hmac(key, ...inputs);
-      tell('chaining', output);
-      return output;
-    },
-    aead: (suite) => aeads[suite],
-  };
-}
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const step = async (name) => {

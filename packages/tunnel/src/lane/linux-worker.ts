@@ -38,7 +38,7 @@ function run(loop: PacketLoop): void {
       try {
         loop.configure(update);
       } finally {
-        // The message's copy: the device has its own.
+        // Moved here with the message: the device has its own.
         wipe(update.privateKey, ...(update.peers ?? []).map(({ presharedKey }) => presharedKey));
       }
       return undefined;
@@ -67,8 +67,8 @@ function run(loop: PacketLoop): void {
       const { id, request } = received.message;
       try {
         const value = answers[request.type](request as never);
-        post({ type: 'answer', id, value });
-        if (request.type === 'secrets') wipeSecrets(value as DeviceSecrets);
+        const secrets = request.type === 'secrets' ? buffersOf(value as DeviceSecrets) : [];
+        port.postMessage({ type: 'answer', id, value } satisfies FromWorker, secrets);
       } catch (error) {
         post({ type: 'refusal', id, error: packError(error) });
       }
@@ -77,7 +77,8 @@ function run(loop: PacketLoop): void {
   loop.run(answerRequests);
 }
 
-/** The message has its own copy. */
-function wipeSecrets({ privateKey, presharedKeys }: DeviceSecrets): void {
-  wipe(privateKey, ...presharedKeys.map(({ presharedKey }) => presharedKey));
+/** The memory of the secrets, which moves with the message: what is cloned leaves a copy in memory that nobody wipes. */
+function buffersOf({ privateKey, presharedKeys }: DeviceSecrets): ArrayBuffer[] {
+  const secrets = [...(privateKey === undefined ? [] : [privateKey]), ...presharedKeys.map((one) => one.presharedKey)];
+  return secrets.map(({ buffer }) => buffer as ArrayBuffer);
 }

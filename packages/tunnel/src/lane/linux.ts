@@ -4,7 +4,7 @@
  */
 import { setTimeout } from 'node:timers/promises';
 import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from 'node:worker_threads';
-import type { DeviceSecrets } from '@sealane/protocol';
+import { copySecret, type DeviceSecrets } from '@sealane/protocol';
 import { CRYPTO_KINDS, type CryptoKind } from '../crypto/select.ts';
 import { TunDevice } from '../devices/tun.ts';
 import { Bell } from '../linux/bell.ts';
@@ -191,8 +191,9 @@ export class LinuxLane implements Lane {
     }
     const id = ++this.#lastId;
     const answer = new Promise<Answer>((resolve, reject) => this.#waiting.set(id, { resolve, reject }));
-    const message: ToWorker = { id, request };
-    this.#port.postMessage(message, []);
+    const [own, secrets] = movable(request);
+    const message: ToWorker = { id, request: own };
+    this.#port.postMessage(message, secrets);
     this.#bell.ring();
     return answer as Promise<Answers[R['type']]>;
   }
@@ -258,6 +259,27 @@ function settleQueues(device: TunDevice): readonly string[] {
   if (canSteer()) return [];
   device.keepOneQueue();
   return ['This kernel cannot steer a group of sockets (older than 4.5): one lane serves.'];
+}
+
+/** The request with its secrets in memory that moves to the other thread: what is cloned leaves a copy in memory that nobody wipes. */
+function movable(request: Request): readonly [Request, ArrayBuffer[]] {
+  if (request.type !== 'configure') return [request, []];
+  const { update } = request;
+  const moved: ArrayBuffer[] = [];
+  const move = (secret: Uint8Array): Uint8Array => {
+    const copy = copySecret(secret);
+    moved.push(copy.buffer as ArrayBuffer);
+    return copy;
+  };
+  const peers = update.peers?.map((peer) =>
+    peer.presharedKey === undefined ? peer : { ...peer, presharedKey: move(peer.presharedKey) },
+  );
+  const own: TunnelUpdate = {
+    ...update,
+    ...(update.privateKey !== undefined && { privateKey: move(update.privateKey) }),
+    ...(peers !== undefined && { peers }),
+  };
+  return [{ type: 'configure', update: own }, moved];
 }
 
 function nextMessage(port: MessagePort): FromWorker | undefined {
