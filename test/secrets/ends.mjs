@@ -26,7 +26,8 @@ const publicKey = plain.publicKey(privateKey);
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 say({ publicKey: Buffer.from(publicKey).toString('hex') });
 const peerKey = new Uint8Array(Buffer.from(JSON.parse((await lines.next()).value).publicKey, 'hex'));
-if (isThread) {
+// Not where it is searched for.
+if (!isThread) {
   const shared = plain.dh(privateKey, peerKey);
   tell('static shared', shared);
   shared.fill(0);
