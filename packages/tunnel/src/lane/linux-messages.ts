@@ -3,8 +3,9 @@ import type { MessagePort } from 'node:worker_threads';
 import type { DeviceSecrets } from '@sealane/protocol';
 import type { CryptoKind } from '../crypto/select.ts';
 import type { Offloads } from '../linux/tun.ts';
-import type { LaneStatus, TunnelEvent, TunnelUpdate } from '../model.ts';
+import type { LaneStatus, TunnelEvent } from '../model.ts';
 import type { LaneLink } from './data-lanes.ts';
+import type { PackedUpdate } from './packed-update.ts';
 
 export interface WorkerInput {
   readonly port: MessagePort;
@@ -21,7 +22,7 @@ export interface WorkerInput {
 }
 
 export type Request =
-  | { readonly type: 'configure'; readonly update: TunnelUpdate }
+  | { readonly type: 'configure'; readonly update: PackedUpdate }
   | { readonly type: 'status' }
   | { readonly type: 'secrets' }
   | { readonly type: 'rekey'; readonly publicKey: Uint8Array | undefined }

@@ -12,6 +12,7 @@ import {
 import { releaseLowMemory } from '../linux/low-memory.ts';
 import { holdCapabilities, takeCapabilities } from '../linux/user.ts';
 import { PacketLoop } from './packet-loop.ts';
+import { unpackUpdate } from './packed-update.ts';
 
 if (parentPort === null) throw new Error('this module runs as a worker thread only');
 
@@ -34,7 +35,8 @@ releaseLowMemory();
 
 function run(loop: PacketLoop): void {
   const answers: { readonly [T in Request['type']]: (request: Extract<Request, { readonly type: T }>) => Answer } = {
-    configure: ({ update }) => {
+    configure: ({ update: packed }) => {
+      const update = unpackUpdate(packed);
       try {
         loop.configure(update);
       } finally {

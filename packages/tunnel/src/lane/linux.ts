@@ -30,6 +30,7 @@ import {
   type ToWorker,
   type WorkerInput,
 } from './linux-messages.ts';
+import { packUpdate, type PackedUpdate } from './packed-update.ts';
 
 /** Milliseconds. */
 const LONGEST_STOP = 2_000;
@@ -129,7 +130,7 @@ export class LinuxLane implements Lane {
     if (!(device instanceof TunDevice) || crypto === undefined) throw new Error(obstacle ?? 'no Linux lane');
     const lane = new LinuxLane(options, device, crypto, settleQueues(device));
     try {
-      await lane.#ask({ type: 'configure', update: { mtu: device.mtu, ...config } });
+      await lane.#ask({ type: 'configure', update: packUpdate({ mtu: device.mtu, ...config }) });
     } catch (error) {
       await lane.#stop();
       throw error;
@@ -138,7 +139,7 @@ export class LinuxLane implements Lane {
   }
 
   async configure(update: TunnelUpdate): Promise<void> {
-    await this.#ask({ type: 'configure', update });
+    await this.#ask({ type: 'configure', update: packUpdate(update) });
   }
 
   async status(): Promise<LaneStatus> {
@@ -274,7 +275,7 @@ function movable(request: Request): readonly [Request, ArrayBuffer[]] {
   const peers = update.peers?.map((peer) =>
     peer.presharedKey === undefined ? peer : { ...peer, presharedKey: move(peer.presharedKey) },
   );
-  const own: TunnelUpdate = {
+  const own: PackedUpdate = {
     ...update,
     ...(update.privateKey !== undefined && { privateKey: move(update.privateKey) }),
     ...(peers !== undefined && { peers }),
