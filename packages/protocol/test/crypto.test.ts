@@ -1,4 +1,5 @@
 /** The noble reference against Wycheproof, the BLAKE2 authors' answers and wireguard-go's KDF values. */
+import { gcm } from '@noble/ciphers/aes.js';
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { blake2s } from '@noble/hashes/blake2.js';
 import { describe, expect, it } from 'vitest';
@@ -162,6 +163,40 @@ describe('ChaCha20-Poly1305', () => {
     sealer.seal(buffer, 0, 4, 5, 6);
     expect(crypto.aead(suite).opener(new Uint8Array(32).fill(7)).open(buffer.slice(), 0, 20, 5, 6)).toBe(true);
     expect(opener.open(buffer, 0, 20, 5, 6)).toBe(true);
+  });
+});
+
+describe('AES-256-GCM', () => {
+  const cases = vectors<Suite<AeadCase>>('wycheproof/aes_gcm_test.json').testGroups.flatMap((group) => group.tests);
+
+  it('gives every Wycheproof answer', () => {
+    expect(cases.length).toBe(66);
+    for (const c of cases) {
+      const sealed = unhex(c.ct + c.tag);
+      const open = (): Uint8Array => gcm(unhex(c.key), unhex(c.iv), unhex(c.aad)).decrypt(sealed);
+      if (c.result === 'valid') {
+        expect(hex(open()), `case ${c.tcId}`).toBe(c.msg);
+        expect(gcm(unhex(c.key), unhex(c.iv), unhex(c.aad)).encrypt(unhex(c.msg))).toEqual(sealed);
+      } else {
+        expect(open, `case ${c.tcId} ${c.comment}`).toThrow();
+      }
+    }
+  });
+
+  it('puts 64-bit counters into the nonce in big endian, exactly', () => {
+    const key = new Uint8Array(32).map((_, i) => i);
+    for (const counter of [0n, 1n, 2n ** 32n - 1n, 2n ** 32n, 2n ** 53n + 1n, 2n ** 64n - 2n ** 13n - 2n]) {
+      const nonce = new Uint8Array(12);
+      new DataView(nonce.buffer).setBigUint64(4, counter);
+      const expected = gcm(key, nonce).encrypt(Uint8Array.of(1, 2, 3));
+      const buffer = new Uint8Array(19);
+      buffer.set([1, 2, 3]);
+      crypto
+        .aead('aes256gcm')
+        .sealer(key)
+        .seal(buffer, 0, 3, Number(counter & 0xffffffffn), Number(counter >> 32n));
+      expect(hex(buffer), `counter ${counter}`).toBe(hex(expected));
+    }
   });
 });
 

@@ -1,8 +1,10 @@
-/** Every fast implementation against the reference, Wycheproof and the BLAKE2 authors' answers. */
+/** Every fast implementation against the reference, other Noise implementations, Wycheproof and the BLAKE2 authors' answers. */
+import { createCipheriv, createDecipheriv } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { CIPHER_SUITES, nobleCrypto, type Crypto } from '@sealane/protocol';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { expectReproduced, noiseVectors } from '../../protocol/test/support/noise-vectors.ts';
 import { bindEvp, evpPacketCipher } from '../src/crypto/native-evp.ts';
 import { nativeCrypto } from '../src/crypto/native.ts';
 import { nodeCrypto } from '../src/crypto/node.ts';
@@ -17,6 +19,16 @@ interface DhCase {
   readonly public: string;
   readonly private: string;
   readonly shared: string;
+}
+interface AeadCase {
+  readonly tcId: number;
+  readonly key: string;
+  readonly iv: string;
+  readonly aad: string;
+  readonly msg: string;
+  readonly ct: string;
+  readonly tag: string;
+  readonly result: 'valid' | 'invalid';
 }
 
 const readVectors = <T>(file: string): T =>
@@ -33,6 +45,10 @@ function evpOnly(): Crypto {
     name: 'native, EVP only',
     aead: (suite) => ({ ...native.aead(suite), ...evpPacketCipher(evp[suite]) }),
   };
+}
+
+function gcmCases(): readonly AeadCase[] {
+  return readVectors<Wycheproof<AeadCase>>('wycheproof/aes_gcm_test.json').testGroups.flatMap(({ tests }) => tests);
 }
 
 const bytes = (length: number): fc.Arbitrary<Uint8Array> => fc.uint8Array({ minLength: length, maxLength: length });
@@ -130,6 +146,24 @@ describe.each([nativeCrypto(), evpOnly(), nodeCrypto].map((crypto) => ({ name: c
       );
     });
 
+    it.each(noiseVectors)('reproduces $source $name (vector $number)', ({ vector }) => {
+      expectReproduced(crypto, vector);
+    });
+
+    it('gives the Wycheproof answer of AES-256-GCM whose nonce is a counter', () => {
+      const [c, ...others] = gcmCases().filter(({ iv }) => iv.startsWith('00000000'));
+      expect([c!.iv, c!.aad, c!.result, others.length]).toEqual(['00'.repeat(12), '', 'valid', 0]);
+      const aead = crypto.aead('aes256gcm');
+      const [key, text] = [unhex(c!.key), unhex(c!.msg)];
+      expect(hex(aead.seal(key, 0, text, new Uint8Array()))).toBe(c!.ct + c!.tag);
+      const packet = new Uint8Array(text.length + 16);
+      packet.set(text);
+      aead.sealer(key).seal(packet, 0, text.length, 0, 0);
+      expect(hex(packet)).toBe(c!.ct + c!.tag);
+      expect(aead.opener(key).open(packet, 0, packet.length, 0, 0)).toBe(true);
+      expect(hex(packet.subarray(0, text.length))).toBe(c!.msg);
+    });
+
     it('gives every Wycheproof answer of X25519 and refuses all-zero results', () => {
       const suite = readVectors<Wycheproof<DhCase>>('wycheproof/x25519_test.json');
       const cases = suite.testGroups.flatMap((group) => group.tests);
@@ -184,6 +218,23 @@ describe.each([nativeCrypto(), evpOnly(), nodeCrypto].map((crypto) => ({ name: c
     });
   },
 );
+
+describe('the AES-256-GCM of the node binary, which node and native use', () => {
+  it('gives every Wycheproof answer', () => {
+    const cases = gcmCases();
+    expect(cases.length).toBe(66);
+    for (const c of cases) {
+      const cipher = createCipheriv('aes-256-gcm', unhex(c.key), unhex(c.iv)).setAAD(unhex(c.aad));
+      const sealed = cipher.update(c.msg, 'hex', 'hex') + cipher.final('hex') + cipher.getAuthTag().toString('hex');
+      expect(sealed === c.ct + c.tag, `case ${c.tcId}`).toBe(c.result === 'valid');
+      const decipher = createDecipheriv('aes-256-gcm', unhex(c.key), unhex(c.iv)).setAAD(unhex(c.aad));
+      decipher.setAuthTag(unhex(c.tag));
+      const text = decipher.update(c.ct, 'hex', 'hex');
+      if (c.result === 'valid') expect(text + decipher.final('hex'), `case ${c.tcId}`).toBe(c.msg);
+      else expect(() => decipher.final(), `case ${c.tcId}`).toThrow();
+    }
+  });
+});
 
 describe('selectCrypto', () => {
   it('prefers native and obeys a wish for another', () => {
