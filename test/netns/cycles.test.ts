@@ -16,7 +16,7 @@ const TUNNEL_CYCLES = fileURLToPath(new URL('../support/tunnel-cycles.mjs', impo
 const CYCLES = Number(process.env['SEALANE_CYCLES'] ?? 6);
 const KILLS = Math.max(2, Math.round(CYCLES / 10));
 const PATIENCE = 120_000 + CYCLES * 30_000;
-/** A long run may be stopped for minutes while somebody measures. */
+/** A long run shares its machine with others. */
 const LONGEST_START = CYCLES > 100 ? 900_000 : 45_000;
 
 const reason = missing('ping', 'nft');

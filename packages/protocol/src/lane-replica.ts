@@ -169,7 +169,11 @@ export class LaneReplica {
     const peer = this.#peers.get(id);
     const session = new SharedSession(memory);
     const keys = session.takeKeys();
-    if (peer === undefined || keys === undefined) return;
+    if (keys === undefined) return;
+    if (peer === undefined) {
+      wipe(keys.send, keys.receive);
+      return;
+    }
     const aead = crypto.aead(suite);
     const keypair = new SharedKeypair({
       session,

@@ -246,9 +246,13 @@ export class LinuxLane implements Lane {
     this.#shutting ??= Promise.resolve();
     this.#ask({ type: 'close' }).catch(() => undefined);
     await Promise.race([this.#exit, setTimeout(LONGEST_STOP, undefined, { ref: false })]);
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    const bells = [this.#bell, ...this.#bells];
+    const ended = this.#workers.map((worker) => worker.terminate());
+    // A thread that waits in a system call ends when it returns from it.
+    for (const bell of bells) bell.ring();
+    await Promise.all(ended);
     this.#port.close();
-    for (const bell of [this.#bell, ...this.#bells]) bell.close();
+    for (const bell of bells) bell.close();
   }
 }
 
