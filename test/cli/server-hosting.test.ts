@@ -150,6 +150,37 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     TIMEOUT,
   );
 
+  it.each([
+    { on: 'net.ipv4.ip_forward', open: '192.168.67.2', shut: 'fd67::2' },
+    { on: 'net.ipv6.conf.all.forwarding', open: 'fd67::2', shut: '192.168.67.2' },
+  ])(
+    'forwards for nobody else what the host did not forward before, with $on on',
+    async ({ on, open, shut }) => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server, bob, outside } = network;
+      await server.must('ip', ['address', 'add', 'fd67::1/64', 'dev', 'vb', 'nodad']);
+      await bob.must('ip', ['address', 'add', 'fd67::2/64', 'dev', 'wa', 'nodad']);
+      for (const [host, to, via] of [
+        [bob, '203.0.113.0/24', '192.168.67.1'],
+        [bob, 'fd55::/64', 'fd67::1'],
+        [outside, '192.168.67.0/30', '203.0.113.1'],
+        [outside, 'fd67::/64', 'fd55::1'],
+      ] as const) {
+        await host.must('ip', ['route', 'add', to, 'via', via]);
+      }
+      await server.must('sysctl', ['-qw', `${on}=1`]);
+      expect(await reaches(outside, open)).toBe(true);
+      expect(await reaches(outside, shut)).toBe(false);
+      const running = await network.run();
+      expect(await reaches(outside, open)).toBe(true);
+      expect(await reaches(outside, shut)).toBe(false);
+      expect(await running.stop()).toBe(0);
+      expect(await reaches(outside, open)).toBe(true);
+    },
+    TIMEOUT,
+  );
+
   it(
     'lets peers reach each other when told to, leaves a strict firewall as it is, and undoes what a killed one left',
     async () => {

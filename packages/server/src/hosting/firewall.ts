@@ -8,6 +8,7 @@ import type { Prefix } from '@sealane/protocol';
 import { formatPrefix } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { Policy, type Rule } from '../userspace/policy.ts';
+import type { Family } from './forwarding.ts';
 
 export interface FirewallOptions {
   readonly interfaceName: string;
@@ -19,8 +20,8 @@ export interface FirewallOptions {
   readonly peerToPeer: boolean;
   /** Peers go out under the server's address; without it they keep their own and may be reached from outside. */
   readonly nat: boolean;
-  /** Forwarding was off before: what has nothing to do with the peers stays unforwarded. */
-  readonly onlyPeers: boolean;
+  /** Families whose forwarding was off before: what has nothing to do with the peers stays unforwarded. */
+  readonly onlyPeers: readonly Family[];
 }
 
 export function tableName(interfaceName: string): string {
@@ -37,7 +38,7 @@ export function firewallScript(options: FirewallOptions): string {
     `iifname ${own} jump from-peers`,
     `oifname ${own} ct state established,related accept`,
     ...(nat ? [`oifname ${own} counter drop`] : [`oifname ${own} accept`]),
-    ...(onlyPeers ? ['counter drop'] : []),
+    ...onlyPeers.map((name) => `meta nfproto ${name} counter drop`),
   ];
   const fromPeers = [
     'ct state established,related accept',

@@ -41,7 +41,7 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
   const families: readonly Family[] = [
     ...new Set(networks.map(({ address }) => (address.length === 4 ? 'ipv4' : 'ipv6'))),
   ];
-  const onlyPeers = families.every((family) => !isForwarding(family));
+  const onlyPeers = families.filter((family) => !isForwarding(family));
   const undo = (): Promise<void> => undoRecord(recordFile);
   let settings: Settings = [];
   try {
