@@ -1,8 +1,10 @@
 /** `sealane up --kill-switch`: what leaves host a on the outer link is counted there, by nftables and by port. */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clientFile, SERVER, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
-import { type Host, Lab, missing } from '../support/lab.ts';
+import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'wg', 'nft');
@@ -113,6 +115,34 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     await tryToLeave(a);
     expect(await clearPackets(b)).toBeGreaterThan(free);
   }, 240_000);
+
+  it.each(['SIGKILL', 'SIGTERM'] as const)(
+    'is taken away later when it could not be at first, after %s',
+    async (signal) => {
+      await using lab = await Lab.open();
+      const { a } = await twoHosts(lab);
+      const before = await systemOf(a);
+      const programs = join(lab.folder, 'programs');
+      await a.must('bash', ['-c', 'mkdir "$0" && ln -s "$(command -v ip)" "$(command -v nft)" "$0"', programs]);
+      const name = lab.interfaceName('a');
+      const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24'));
+      const sealane = [`PATH=${programs}`, `STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE];
+      const here = a.start('env', [...sealane, 'up', file, '--kill-switch']);
+      await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
+      await rm(join(programs, 'nft'));
+      await here.stop(signal);
+      for (let attempt = 0; attempt < 2; attempt++) {
+        const failed = await a.run('env', [...sealane, 'down', name]);
+        expect(failed.stderr).toMatch(/cannot undo nftables table .*: cannot run the program nft: it is missing/);
+        expect(failed.code).toBe(1);
+      }
+      expect((await a.run(process.execPath, [SEALANE, 'down', name])).code).toBe(0);
+      expect(await systemOf(a)).toBe(before);
+      expect((await a.run(process.execPath, [SEALANE, 'down', name])).stderr).toContain(
+        `no tunnel ${name} is running here`,
+      );
+    },
+  );
 
   it('keeps what is meant for a narrower tunnel in it, and nothing else', async () => {
     await using lab = await Lab.open();

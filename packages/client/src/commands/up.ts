@@ -67,8 +67,10 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const isKillSwitch = (step: UndoStep): boolean => step.kind === 'table' && step.table === killSwitchTable(name);
   const standing = killSwitch && left !== undefined && left.steps.some(isKillSwitch);
   const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
+  let still: readonly UndoStep[] = [];
   if (left !== undefined) {
-    const { undone, failed } = await undoLeftovers(left, (step) => standing && isKillSwitch(step));
+    const { undone, failed, left: kept } = await undoLeftovers(left, (step) => standing && isKillSwitch(step));
+    still = kept;
     if (undone.length > 0) log.entry('cleaned', `undid what process ${left.pid} left of ${name}: ${undone.join(', ')}`);
     for (const what of failed) log.entry('undo-failed', `cannot undo ${what}`);
   }
@@ -81,7 +83,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const stop = new Stop({ onHangup });
   const journal = new Journal(name, path, remember(resolved));
   const undo = new UndoStack(journal);
-  if (standing) undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
+  for (const step of still.toReversed()) undo.pushLast(step);
   const settings = {
     name,
     path,

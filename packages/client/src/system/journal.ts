@@ -36,12 +36,10 @@ export interface JournalRecord {
 
 /** The journal of a running tunnel: a file of mode 0600, replaced as a whole with each change. */
 export class Journal {
-  readonly #path: string;
   #record: JournalRecord;
   #closed = false;
 
   constructor(name: string, config: string, endpoints: JournalRecord['endpoints']) {
-    this.#path = journalPath(name);
     this.#record = {
       version: VERSION,
       name,
@@ -76,21 +74,7 @@ export class Journal {
   #write(record: JournalRecord): void {
     this.#record = record;
     if (this.#closed) return;
-    const temporary = `${this.#path}.tmp`;
-    try {
-      const file = openSync(temporary, 'w', 0o600);
-      try {
-        writeFileSync(file, JSON.stringify(record));
-        fsyncSync(file);
-      } finally {
-        closeSync(file);
-      }
-      renameSync(temporary, this.#path);
-    } catch (cause) {
-      throw new CliError(EXIT.failure, `${this.#path} cannot be written: ${errorCode(cause) ?? String(cause)}`, {
-        cause,
-      });
-    }
+    writeJournal(record);
   }
 }
 
@@ -116,6 +100,26 @@ export function readJournal(name: string): JournalRecord | undefined {
     if (error instanceof CliError) throw error;
   }
   throw new CliError(EXIT.failure, `${path} is not what 'sealane up' writes: look at it and remove it`);
+}
+
+/** Replaces a journal as a whole; throws when the file cannot be written. */
+export function writeJournal(record: JournalRecord): void {
+  const path = journalPath(record.name);
+  const temporary = `${path}.tmp`;
+  try {
+    const file = openSync(temporary, 'w', 0o600);
+    try {
+      writeFileSync(file, JSON.stringify(record));
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
+    renameSync(temporary, path);
+  } catch (cause) {
+    throw new CliError(EXIT.failure, `${path} cannot be written: ${errorCode(cause) ?? String(cause)}`, {
+      cause,
+    });
+  }
 }
 
 export function removeJournal(name: string): void {

@@ -48,6 +48,11 @@ export async function undoStep(step: UndoStep): Promise<void> {
   }
 }
 
+/** True for what is tried again when it failed; commands are run once, as wg-quick does. */
+export function canRepeat(step: UndoStep): boolean {
+  return step.kind !== 'commands';
+}
+
 export function describeStep(step: UndoStep): string {
   switch (step.kind) {
     case 'rule':

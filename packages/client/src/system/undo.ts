@@ -1,5 +1,5 @@
 import type { Journal } from './journal.ts';
-import { describeStep, undoStep, type UndoStep } from './steps.ts';
+import { canRepeat, describeStep, undoStep, type UndoStep } from './steps.ts';
 
 interface Entry {
   readonly what: string;
@@ -47,9 +47,10 @@ export class UndoStack {
     this.#save();
   }
 
-  /** Undoes every step but those to `keep`, also when one fails; resolves to what failed. */
+  /** Undoes every step but those to `keep`, also when one fails; resolves to what failed, which the journal keeps. */
   async run(keep: (step: UndoStep) => boolean = () => false): Promise<readonly UndoFailure[]> {
     const failures: UndoFailure[] = [];
+    const failed: Entry[] = [];
     const kept = this.#entries.filter(({ step }) => step !== undefined && keep(step));
     this.#entries = this.#entries.filter((entry) => !kept.includes(entry));
     for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
@@ -57,10 +58,11 @@ export class UndoStack {
         await entry.undo();
       } catch (error) {
         failures.push({ what: entry.what, error });
+        if (entry.step !== undefined && canRepeat(entry.step)) failed.unshift(entry);
       }
     }
-    this.#entries = kept;
-    if (kept.length > 0) this.#save();
+    this.#entries = [...kept, ...failed];
+    if (this.#entries.length > 0) this.#save();
     else this.#journal?.remove();
     return failures;
   }
