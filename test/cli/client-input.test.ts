@@ -1,4 +1,4 @@
-import { chmod, mkdir, symlink } from 'node:fs/promises';
+import { chmod, chown, mkdir, symlink } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -74,6 +74,18 @@ describe('a configuration with', () => {
     await chmod(path, mode);
     const message = new RegExp(`slbad0\\.conf: may be ${what} by other users; run 'chmod 600 `);
     for (const command of ['up', 'ping']) expectRefused(await sealane([command, path]), 2, message);
+  });
+
+  it.runIf(process.geteuid?.() === 0)('another owner is refused for that, also when root may not read it', async () => {
+    const path = await folder.write('slbad0.conf', GOOD);
+    await chown(path, 4_242, 4_242);
+    for (const command of ['up', 'ping']) {
+      expectRefused(
+        await sealane([command, path]),
+        2,
+        /slbad0\.conf: belongs to another user \(uid 4242\); copy it, or/,
+      );
+    }
   });
 
   it('no file behind it is refused', async () => {

@@ -31,7 +31,11 @@ export async function readConfigFile(path: string, options: ReadConfigOptions = 
   if (path === '-') return decode(path, await readBounded(path, process.stdin as AsyncIterable<Uint8Array>));
   let handle: FileHandle | undefined;
   try {
-    if (options.anyPermissions !== true) await checkPath(path);
+    if (options.anyPermissions !== true) {
+      await checkPath(path);
+      // Before it is opened: root without its capabilities may not open what it has to refuse.
+      checkFile(path, await stat(path));
+    }
     handle = await open(path, 'r');
     const stats = await handle.stat();
     if (!stats.isFile() && !stats.isFIFO()) refuse(path, 'is not a file');
