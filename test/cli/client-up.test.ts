@@ -84,6 +84,35 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     expect(await there.stop()).toBe(0);
   });
 
+  it.each(['linux', 'portable'])('does not come up without its port in the %s lane', async (lane) => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const other = a.start(process.execPath, [
+      '-e',
+      "require('node:dgram').createSocket('udp4').bind(51999, () => console.log('bound'))",
+    ]);
+    await until('the port to be taken', () => other.stdout.includes('bound'));
+    const name = lab.interfaceName('a');
+    const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24', 'ListenPort = 51999'));
+    for (const how of [[], ['--detach']]) {
+      const { code, stderr } = await a.run('env', [
+        `STATE_DIRECTORY=${lab.folder}`,
+        process.execPath,
+        SEALANE,
+        'up',
+        file,
+        '--lane',
+        lane,
+        ...how,
+      ]);
+      expect(stderr).toMatch(/^sealane: UDP port 51999 \(IPv4\) is in use[^\n]*$/m);
+      expect(stderr).not.toContain(' is up');
+      expect(code).toBe(1);
+      expect(await systemOf(a)).toBe(before);
+    }
+  });
+
   it('undoes what it did when a step fails', async () => {
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);

@@ -53,6 +53,8 @@ export interface LaneStatus {
   readonly fwmark: number;
   readonly mtu: number;
   readonly up: boolean;
+  /** Why no socket is open although the link is up. */
+  readonly socketProblem?: string;
   /** What this system lacks or what fell back, one sentence each; said once at start too. */
   readonly notes: readonly string[];
   /** Faults of the system side, by name (for example 'send-failed', 'device-write-failed'). */

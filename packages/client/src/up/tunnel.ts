@@ -249,10 +249,16 @@ export class UpTunnel {
   }
 }
 
-/** A lane notices that its interface came up a moment later; a handshake before that would be lost. */
+/**
+ * A lane notices that its interface came up a moment later; a handshake before that would be lost. Then it opens its
+ * sockets, and only that shows whether it may have its port.
+ */
 async function untilLinkIsSeen(tunnel: Tunnel, stop: Stop): Promise<void> {
   const deadline = performance.now() + LINK_TIMEOUT;
-  while (!(await tunnel.status()).up) {
+  for (;;) {
+    const { up, socketProblem } = await tunnel.status();
+    if (socketProblem !== undefined) throw new CliError(EXIT.failure, socketProblem);
+    if (up) return;
     if (performance.now() > deadline) throw new CliError(EXIT.failure, `the interface ${tunnel.name} does not come up`);
     await stop.sleep(LINK_INTERVAL);
     stop.check();

@@ -140,6 +140,7 @@ export class Outlet {
   /** A downed interface is silent: its sockets are closed. */
   setUp(up: boolean): void {
     this.#up = up;
+    this.#problem = undefined;
     if (!up) {
       this.close();
       return;

@@ -171,6 +171,7 @@ export class PacketLoop {
   status(): LaneStatus {
     this.#lanes?.settle();
     const others = this.#lanes?.states ?? [];
+    const { problem } = this.#outlet;
     return {
       kind: 'linux',
       device: this.#core.status(performance.now()),
@@ -178,6 +179,7 @@ export class PacketLoop {
       fwmark: this.#outlet.mark,
       mtu: this.#state.mtu,
       up: this.#state.up,
+      ...(problem !== undefined && { socketProblem: problem.message }),
       notes: [...new Set([this.#notes, this.#outlet.notes(), ...others.map(({ notes }) => notes)].flat())],
       faults: sumCounts([this.#faults.snapshot(), ...others.map(({ faults }) => faults)]),
       ...(this.#lanes !== undefined && { lanes: [this.#path.traffic, ...others.map(({ traffic }) => traffic)] }),

@@ -128,7 +128,9 @@ export class PortableLane implements Lane {
       listenPort: this.#port,
       fwmark: 0,
       mtu: this.#mtu,
-      up: this.#up,
+      // Not while sockets open: whoever sees the link up knows whether there is one.
+      up: this.#up && (this.#sockets !== undefined || this.#socketProblem !== undefined),
+      ...(this.#socketProblem !== undefined && { socketProblem: this.#socketProblem.message }),
       notes: [
         ...this.#notes,
         ...(this.#sockets?.notes ?? []),
@@ -284,6 +286,7 @@ export class PortableLane implements Lane {
         this.#core.configure({ mtu }, performance.now());
       }
       if (up === this.#up) return;
+      this.#socketProblem = undefined;
       this.#up = up;
       if (!up) {
         const sockets = this.#sockets;
