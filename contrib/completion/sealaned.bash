@@ -10,6 +10,7 @@ _sealaned() {
   case $prev in
     --log-format) COMPREPLY=($(compgen -W 'text json' -- "$cur")); return ;;
     --log-level) COMPREPLY=($(compgen -W 'error warn info' -- "$cur")); return ;;
+    --cipher) COMPREPLY=($(compgen -W 'chacha20poly1305 aes256gcm' -- "$cur")); return ;;
   esac
   case $command in
     '')
@@ -23,7 +24,7 @@ _sealaned() {
     'peer')
       words='add list show remove --help' ;;
     'peer add')
-      words='--state --out --public-key --no-psk --allowed-ips --post-quantum --keepalive --help' ;;
+      words='--state --out --public-key --no-psk --allowed-ips --post-quantum --cipher --keepalive --help' ;;
     'peer list')
       words='--state --json --help' ;;
     'peer show')

@@ -37,6 +37,7 @@ complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subco
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from add' -l no-psk -d 'without a preshared key'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from add' -l allowed-ips -r -d 'what the client sends through the tunnel, if not just the pool'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from add' -l post-quantum -d 'hedge its sessions against a later quantum computer, when its client is Sealane too'
+complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from add' -l cipher -x -a 'chacha20poly1305 aes256gcm' -d 'what seals its packets; aes256gcm only when its client is Sealane too'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from add' -l keepalive -r -d 'how often an idle client sends something, 0 for never'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from list' -l state -r -d 'the folder that holds the server'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from list' -l json -d 'as JSON'

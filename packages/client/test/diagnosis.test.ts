@@ -10,6 +10,7 @@ function drops(some: Partial<Record<DropReason, number>> = {}): Record<DropReaso
 const SILENCE: HandshakeEvidence = {
   endpoint: parseEndpoint('192.0.2.1:51820')!,
   publicKey: 'OWN=',
+  cipher: 'chacha20poly1305',
   waitedMs: 10_000,
   cookieReceived: false,
   drops: drops(),
@@ -42,8 +43,15 @@ describe('explainHandshake', () => {
   it('names everything that silence may mean, our public key among it', () => {
     const { failure, hints } = explainHandshake(SILENCE);
     expect(failure).toBe('no-answer');
-    expect(hints).toHaveLength(3);
-    expect(hints.join('\n')).toMatch(/PublicKey[^]*OWN=[^]*firewall/);
+    expect(hints).toHaveLength(4);
+    expect(hints.join('\n')).toMatch(/PublicKey[^]*OWN=[^]*Cipher = aes256gcm[^]*firewall/);
+  });
+
+  it.each([false, true])('suspects its own AES-256-GCM, which no other peer knows (cookie %s)', (cookieReceived) => {
+    const { hints } = explainHandshake({ ...SILENCE, cipher: 'aes256gcm', cookieReceived });
+    expect(hints[1]).toBe(
+      "'Cipher = aes256gcm' has to stand at the server too, and no WireGuard peer but Sealane knows it",
+    );
   });
 
   it('does not doubt the key of a server that sent a cookie', () => {

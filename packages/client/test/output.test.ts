@@ -8,6 +8,7 @@ import {
 } from '@sealane/tunnel';
 import { describe, expect, it } from 'vitest';
 import { CliError, errorCode, errorLine, EXIT } from '../src/errors.ts';
+import { eventLine } from '../src/output/events.ts';
 import { RateHistory } from '../src/output/rates.ts';
 import { formatStatus } from '../src/output/status.ts';
 import { styleFor } from '../src/output/terminal.ts';
@@ -130,6 +131,13 @@ describe('formatStatus', () => {
     );
   });
 
+  it('says that a peer with another cipher is not WireGuard-compatible', () => {
+    const peers = report.peers.map((peer) => ({ ...peer, cipherSuite: 'aes256gcm' as const }));
+    expect(formatStatus({ ...report, peers }, plain, 1_063_000)).toContain(
+      '    with          preshared key, keepalive every 25 s, aes256gcm (not WireGuard-compatible), rekey every 1 min',
+    );
+  });
+
   it('says whether a session is hedged against a later quantum computer and, if not, why', () => {
     const [peer] = report.peers;
     const line = (
@@ -190,5 +198,16 @@ describe('formatStatus', () => {
     ]) {
       expect(text).toContain(part);
     }
+  });
+});
+
+describe('eventLine', () => {
+  it('says what to do about a handshake with another cipher', () => {
+    const endpoint = { address: Uint8Array.of(127, 0, 0, 9), port: 4_000, scopeId: 0 };
+    const refused = { type: 'handshake-refused', publicKey: new Uint8Array(32), endpoint } as const;
+    expect(eventLine({ ...refused, reason: 'cipher-mismatch' })).toBe(
+      "a handshake was refused: cipher-mismatch; write the same 'Cipher' in [Peer] at both ends",
+    );
+    expect(eventLine({ ...refused, reason: 'unknown-peer' })).toBe('a handshake was refused: unknown-peer');
   });
 });

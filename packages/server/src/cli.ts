@@ -1,3 +1,4 @@
+import { CIPHER_SUITES } from '@sealane/protocol';
 import { LOG_LEVELS } from '@sealane/tunnel';
 import { Command, CommanderError, Option } from 'commander';
 import { init, type InitOptions } from './commands/init.ts';
@@ -145,12 +146,18 @@ function addPeerCommands(root: Command): void {
       'hedge its sessions against a later quantum computer, when its client is Sealane too',
       false,
     )
+    .addOption(
+      new Option('--cipher <suite>', 'what seals its packets; aes256gcm only when its client is Sealane too')
+        .choices(CIPHER_SUITES)
+        .default('chacha20poly1305'),
+    )
     .option('--keepalive <seconds>', 'how often an idle client sends something, 0 for never', parse.keepaliveOption, 0)
     .addHelpText(
       'after',
       examples(
         'sealaned peer add alice --out alice.conf',
         'sealaned peer add bob --post-quantum --out bob.conf',
+        'sealaned peer add carol --cipher aes256gcm --out carol.conf',
         'sealaned peer add phone --allowed-ips 0.0.0.0/0,::/0 --keepalive 25',
         'sealaned peer add bob --public-key "$(cat bob.pub)" --out bob.conf',
       ),

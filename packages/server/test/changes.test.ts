@@ -31,6 +31,13 @@ describe('peerChanges', () => {
     expect(peerChanges([peer(1)], [without])[0]!.presharedKey).toEqual(new Uint8Array(32));
   });
 
+  it('gives a peer its cipher, and the default back', () => {
+    const other = peer(1, { cipher: 'aes256gcm' });
+    expect(peerChanges([peer(1)], [other])[0]!.cipherSuite).toBe('aes256gcm');
+    expect(peerChanges([other], [peer(1)])[0]!.cipherSuite).toBe('chacha20poly1305');
+    expect(peerChanges([other], [other])).toEqual([]);
+  });
+
   it('leaves a peer alone that only got another name', () => {
     expect(peerChanges([peer(1)], [peer(1, { name: 'renamed' })])).toEqual([]);
   });

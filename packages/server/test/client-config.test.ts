@@ -18,6 +18,7 @@ const CONFIG: ClientConfig = {
   endpoint: 'vpn.example.org:51820',
   keepalive: 25,
   postQuantum: true,
+  cipher: 'aes256gcm',
 };
 
 describe('the configuration of a client', () => {
@@ -37,6 +38,7 @@ describe('the configuration of a client', () => {
       'AllowedIPs = 10.7.0.0/24, fd07::/64',
       'Endpoint = vpn.example.org:51820',
       'PersistentKeepalive = 25',
+      '#@ Cipher = aes256gcm',
       '#@ PostQuantum = yes',
       '',
     ]);
@@ -46,13 +48,14 @@ describe('the configuration of a client', () => {
     const parsed = parseConfig(formatClientConfig(CONFIG), 'alice.conf');
     expect(formatKey(parsed.peers[0]!.publicKey)).toBe(CONFIG.serverPublicKey);
     expect(parsed.peers[0]!.postQuantum).toBe(3_600);
+    expect(parsed.peers[0]!.cipher).toBe('aes256gcm');
     expect(parsed.peers[0]!.allowedIps?.map(formatPrefix)).toEqual(CONFIG.allowedIps);
   });
 
   it('leaves out what is not set', () => {
     const { presharedKey: _, ...rest } = CONFIG;
-    const text = formatClientConfig({ ...rest, dns: [], keepalive: 0, postQuantum: false });
-    expect(text).not.toMatch(/PresharedKey|DNS|PersistentKeepalive|PostQuantum/);
+    const text = formatClientConfig({ ...rest, dns: [], keepalive: 0, postQuantum: false, cipher: 'chacha20poly1305' });
+    expect(text).not.toMatch(/PresharedKey|DNS|PersistentKeepalive|PostQuantum|Cipher/);
   });
 
   it('has a line to fill in when only the peer knows its key, and is no valid file before', () => {

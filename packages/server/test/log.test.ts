@@ -38,6 +38,12 @@ describe('the log', () => {
     ]);
   });
 
+  it('says what to do about a handshake with another cipher', () => {
+    const { lines, log } = recorder(false);
+    refuse(log, 'cipher-mismatch', 1);
+    expect(lines.join()).toContain("it uses another cipher than its peer entry: both ends need the same 'Cipher'");
+  });
+
   it('writes JSON with the same facts', () => {
     const { lines, log } = recorder(true);
     const event = {

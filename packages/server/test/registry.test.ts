@@ -74,6 +74,7 @@ describe('parseRegistry', () => {
     ['peers[0].publicKey: expected a base64 key of 32 bytes', ['peers', 0, 'publicKey'], 'AAAA'],
     ['peers[1].publicKey: the same key as peers[0].publicKey', ['peers', 1, 'publicKey'], key(1)],
     ['peers[0].presharedKey: expected a base64 key of 32 bytes', ['peers', 0, 'presharedKey'], `${key(9)}=`],
+    ['peers[1].cipher: expected chacha20poly1305 or aes256gcm', ['peers', 1, 'cipher'], 'rot13'],
     ['peers[0].addresses: expected at least one address', ['peers', 0, 'addresses'], []],
     ['peers[0].addresses[1]: expected an IPv4 or IPv6 address', ['peers', 0, 'addresses', 1], 'fd07:0::2'],
     ['peers[1].addresses[0]: the same address as peers[0].addresses[0]', ['peers', 1, 'addresses', 0], '10.7.0.2'],

@@ -1,6 +1,8 @@
 import { formatKey } from '@sealane/protocol';
 import { formatEndpoint, formatMilliseconds, type Log, type TunnelEvent } from '@sealane/tunnel';
 
+const CIPHER_MISMATCH = "cipher-mismatch; write the same 'Cipher' in [Peer] at both ends";
+
 /** One line for an event that a person watching wants to know; undefined for the others. */
 export function eventLine(event: TunnelEvent): string | undefined {
   switch (event.type) {
@@ -13,7 +15,7 @@ export function eventLine(event: TunnelEvent): string | undefined {
     case 'unanswered':
       return `${short(event.publicKey)} did not answer ${event.initiations} handshakes; waiting for new traffic`;
     case 'handshake-refused':
-      return `a handshake was refused: ${event.reason}`;
+      return `a handshake was refused: ${event.reason === 'cipher-mismatch' ? CIPHER_MISMATCH : event.reason}`;
     case 'expired':
     case 'cookie-received':
     case 'closed':

@@ -100,7 +100,7 @@ function extras(peer: PeerReport): readonly string[] {
   const parts = [
     ...(peer.hasPresharedKey ? ['preshared key'] : []),
     ...(peer.persistentKeepalive > 0 ? [`keepalive every ${peer.persistentKeepalive} s`] : []),
-    ...(peer.cipherSuite === 'chacha20poly1305' ? [] : [peer.cipherSuite]),
+    ...(peer.cipherSuite === 'chacha20poly1305' ? [] : [`${peer.cipherSuite} (not WireGuard-compatible)`]),
     ...(peer.rekeyInterval < 120_000 ? [`rekey every ${formatDuration(peer.rekeyInterval)}`] : []),
   ];
   return parts.length === 0 ? [] : [parts.join(', ')];

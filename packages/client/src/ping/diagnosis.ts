@@ -1,5 +1,5 @@
 import { formatDuration, formatEndpoint } from '@sealane/tunnel';
-import type { DropReason, Endpoint } from '@sealane/protocol';
+import type { CipherSuite, DropReason, Endpoint } from '@sealane/protocol';
 import { EXIT, type ExitCode } from '../errors.ts';
 import type { Refusal } from './reachability.ts';
 
@@ -25,6 +25,8 @@ export interface HandshakeEvidence {
   readonly endpoint: Endpoint;
   /** Our public key in base64. */
   readonly publicKey: string;
+  /** What this configuration has for the peer. */
+  readonly cipher: CipherSuite;
   readonly waitedMs: number;
   readonly refusal?: Refusal;
   readonly cookieReceived: boolean;
@@ -120,14 +122,22 @@ function clockHints({ now, configTime }: HandshakeEvidence): readonly string[] {
   return [`this computer's clock (${clock}) is earlier than the configuration file: a server ignores a clock set back`];
 }
 
-function silenceHints({ cookieReceived, publicKey }: HandshakeEvidence, where: string): readonly string[] {
+function silenceHints({ cookieReceived, publicKey, cipher }: HandshakeEvidence, where: string): readonly string[] {
   const unknown = `the server may not know our key ${publicKey}, or a clock that was set back makes it ignore us`;
+  // A server ignores handshakes of the other suite; a peer that is not Sealane knows one only.
+  const causes =
+    cipher === 'chacha20poly1305'
+      ? [unknown, "the server may have 'Cipher = aes256gcm' for us: both ends need the same Cipher in [Peer]"]
+      : [`'Cipher = ${cipher}' has to stand at the server too, and no WireGuard peer but Sealane knows it`, unknown];
   if (cookieReceived) {
-    return ['the server lives and its PublicKey is right: it is under load and asked for a proof of address', unknown];
+    return [
+      'the server lives and its PublicKey is right: it is under load and asked for a proof of address',
+      ...causes,
+    ];
   }
   return [
     `PublicKey in [Peer] may not be the key of ${where}`,
-    unknown,
+    ...causes,
     'a firewall or NAT may drop UDP to that port (nothing was refused, so it is not simply closed)',
   ];
 }

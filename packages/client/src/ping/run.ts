@@ -171,6 +171,7 @@ class Run {
     return explainHandshake({
       endpoint,
       publicKey: device.publicKey === undefined ? '' : formatKey(device.publicKey),
+      cipher: target.peer.cipher ?? 'chacha20poly1305',
       waitedMs: performance.now() - began,
       ...(refusal === undefined ? {} : { refusal }),
       cookieReceived,

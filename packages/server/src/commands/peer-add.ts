@@ -1,5 +1,13 @@
 import { randomBytes } from 'node:crypto';
-import { formatKey, generatePrivateKey, MAX_PEERS, nobleCrypto, parseKey, wipe } from '@sealane/protocol';
+import {
+  type CipherSuite,
+  formatKey,
+  generatePrivateKey,
+  MAX_PEERS,
+  nobleCrypto,
+  parseKey,
+  wipe,
+} from '@sealane/protocol';
 import { formatAddress, parseAddress } from '@sealane/tunnel';
 import { renderUnicodeCompact } from 'uqr';
 import { InputError, RefusedError } from '../errors.ts';
@@ -23,6 +31,7 @@ export interface PeerAddOptions {
   readonly allowedIps?: readonly string[];
   readonly keepalive: number;
   readonly postQuantum: boolean;
+  readonly cipher: CipherSuite;
 }
 
 interface AddedPeer {
@@ -74,10 +83,12 @@ function add(folder: StateFolder, name: string, options: PeerAddOptions): AddedP
       endpoint,
       keepalive: options.keepalive,
       postQuantum: options.postQuantum,
+      cipher: options.cipher,
     });
     const added = new Date().toISOString();
     const hedge = options.postQuantum ? { postQuantum: true } : {};
-    const peer = { name, publicKey: key, ...psk, ...hedge, addresses, added };
+    const cipher = options.cipher === 'chacha20poly1305' ? {} : { cipher: options.cipher };
+    const peer = { name, publicKey: key, ...psk, ...hedge, ...cipher, addresses, added };
     const next = { ...registry, peers: [...registry.peers, peer] };
     commit(folder, next, config, options.out);
     return { config, addresses };

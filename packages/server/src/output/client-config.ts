@@ -1,3 +1,5 @@
+import type { CipherSuite } from '@sealane/protocol';
+
 /** What a peer needs to reach the server, as a wg-quick file. */
 export interface ClientConfig {
   readonly name: string;
@@ -16,6 +18,7 @@ export interface ClientConfig {
   readonly keepalive: number;
   /** The server takes part in the post-quantum exchange with this peer. */
   readonly postQuantum: boolean;
+  readonly cipher: CipherSuite;
 }
 
 /** Stands where a private key belongs that only the peer knows; no program takes it for a key. */
@@ -38,6 +41,7 @@ export function formatClientConfig(config: ClientConfig): string {
     `AllowedIPs = ${config.allowedIps.join(', ')}`,
     `Endpoint = ${config.endpoint}`,
     ...(config.keepalive > 0 ? [`PersistentKeepalive = ${config.keepalive}`] : []),
+    ...(config.cipher === 'chacha20poly1305' ? [] : [`#@ Cipher = ${config.cipher}`]),
     ...(config.postQuantum ? ['#@ PostQuantum = yes'] : []),
   ];
   return `${lines.join('\n')}\n`;

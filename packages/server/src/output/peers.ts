@@ -1,3 +1,4 @@
+import type { CipherSuite } from '@sealane/protocol';
 import { formatBytes, formatDuration, type PeerReport, type StatusReport } from '@sealane/tunnel';
 import type { RegistryPeer } from '../state/registry.ts';
 import { table } from './print.ts';
@@ -10,6 +11,7 @@ export interface PeerView {
   readonly addresses: readonly string[];
   readonly presharedKey: boolean;
   readonly postQuantum: boolean;
+  readonly cipher: CipherSuite;
   readonly added: string;
   /** Absent when no server runs. */
   readonly live?: Omit<PeerReport, 'publicKey'>;
@@ -25,20 +27,29 @@ export function peerViews(peers: readonly RegistryPeer[], live: StatusReport | u
       addresses: peer.addresses,
       presharedKey: peer.presharedKey !== undefined,
       postQuantum: peer.postQuantum === true,
+      cipher: peer.cipher ?? 'chacha20poly1305',
       added: peer.added,
       ...(now === undefined ? {} : { live: now }),
     };
   });
 }
 
-/** All peers as a table; the last columns only while a server runs. */
+/** All peers as a table; the last columns only while a server runs, CIPHER only when one has another than WireGuard's. */
 export function peerTable(peers: readonly PeerView[], now: number, style: Style): string {
   if (peers.length === 0) return "no peers: 'sealaned peer add NAME' adds one";
   const running = peers.some((peer) => peer.live !== undefined);
-  const head = ['NAME', 'ADDRESS', ...(running ? ['ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT'] : ['PUBLIC KEY'])];
+  const mixed = peers.some(({ cipher }) => cipher !== 'chacha20poly1305');
+  const cipherColumn = (text: string): string[] => (mixed ? [text] : []);
+  const head = [
+    'NAME',
+    'ADDRESS',
+    ...cipherColumn('CIPHER'),
+    ...(running ? ['ENDPOINT', 'HANDSHAKE', 'RECEIVED', 'SENT'] : ['PUBLIC KEY']),
+  ];
   const rows = peers.map((peer) => [
     peer.name,
     peer.addresses.join(' '),
+    ...cipherColumn(peer.cipher),
     ...(running ? liveCells(peer.live, now) : [peer.publicKey]),
   ]);
   const [first, ...rest] = table([head, ...rows]).split('\n');
@@ -57,6 +68,7 @@ export function peerCard(peer: PeerView, now: number, style: Style): string {
     ['address', peer.addresses.join(', ')],
     ['preshared key', peer.presharedKey ? 'yes' : 'no'],
     ['post-quantum', peer.postQuantum ? hedgeText(live) : 'off'],
+    ['cipher', peer.cipher === 'chacha20poly1305' ? peer.cipher : `${peer.cipher}: not WireGuard-compatible`],
     ['added', peer.added],
     ...(live === undefined
       ? [['live data', 'none: no server runs']]

@@ -22,6 +22,7 @@ function peerUpdate(peer: RegistryPeer): PeerUpdate {
   return {
     publicKey: parseKey(peer.publicKey)!,
     presharedKey: peer.presharedKey === undefined ? new Uint8Array(KEY_LENGTH) : parseKey(peer.presharedKey)!,
+    cipherSuite: peer.cipher ?? 'chacha20poly1305',
     postQuantum: peer.postQuantum === true ? POST_QUANTUM_INTERVAL : 0,
     replaceAllowedIps: true,
     allowedIps: peer.addresses.map((address) => parsePrefix(address)!),
@@ -33,6 +34,7 @@ function serves(old: RegistryPeer | undefined, peer: RegistryPeer): boolean {
     old !== undefined &&
     old.presharedKey === peer.presharedKey &&
     old.postQuantum === peer.postQuantum &&
+    old.cipher === peer.cipher &&
     old.addresses.length === peer.addresses.length &&
     old.addresses.every((address, i) => address === peer.addresses[i])
   );

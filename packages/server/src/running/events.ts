@@ -9,6 +9,7 @@ const CAUSES: Partial<Record<DropReason, string>> = {
   'handshake-queue-full': 'too many handshakes at once',
   'unknown-peer': 'its key is none of the peers',
   'handshake-failed': 'wrong key or wrong preshared key',
+  'cipher-mismatch': "it uses another cipher than its peer entry: both ends need the same 'Cipher'",
   'stale-timestamp': "its timestamp is not newer than the last one: a replay, or the peer's clock was set back",
   'initiation-flood': 'too soon after the one before',
 };

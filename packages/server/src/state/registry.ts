@@ -1,4 +1,4 @@
-import { MAX_PEERS, parseKey } from '@sealane/protocol';
+import { CIPHER_SUITES, type CipherSuite, MAX_PEERS, parseKey } from '@sealane/protocol';
 import { formatAddress, parseAddress } from '@sealane/tunnel';
 import * as v from 'valibot';
 import { InputError } from '../errors.ts';
@@ -32,6 +32,8 @@ export interface RegistryPeer {
   readonly presharedKey?: string;
   /** Takes part in the post-quantum exchange. */
   readonly postQuantum?: boolean;
+  /** What its sessions are sealed with; ChaCha20-Poly1305 when absent. */
+  readonly cipher?: CipherSuite;
   /** The peer's addresses in the tunnel, one of each block of the pool at most. */
   readonly addresses: readonly string[];
   /** When it was added (RFC 3339). */
@@ -56,6 +58,7 @@ const PeerSchema = v.strictObject({
   publicKey: Key,
   presharedKey: v.exactOptional(Key),
   postQuantum: v.exactOptional(v.boolean()),
+  cipher: v.exactOptional(v.picklist(CIPHER_SUITES, `expected ${CIPHER_SUITES.join(' or ')}`)),
   addresses: v.pipe(v.array(Address), v.minLength(1, 'expected at least one address')),
   added: v.pipe(v.string(), v.isoTimestamp('expected a time like 2026-01-31T12:00:00.000Z')),
 });
@@ -154,7 +157,9 @@ function fieldOf(issue: v.BaseIssue<unknown>): string {
 function problemOf(issue: v.BaseIssue<unknown>): string {
   if (issue.kind === 'schema' && issue.type === 'strict_object' && issue.expected === 'never') return 'unknown field';
   if (issue.kind === 'schema' && issue.received === 'undefined') return 'missing';
-  if (issue.kind === 'schema' && issue.type !== 'literal') return `expected ${issue.expected ?? 'another value'}`;
+  if (issue.kind === 'schema' && issue.type !== 'literal' && issue.type !== 'picklist') {
+    return `expected ${issue.expected ?? 'another value'}`;
+  }
   if (issue.type === 'min_value' || issue.type === 'max_value') {
     return `expected a value ${(issue.expected ?? '').replace('>=', 'from ').replace('<=', 'up to ')}`;
   }
