@@ -2,6 +2,7 @@ import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
 import * as net from 'node:net';
 import { randomBytes } from 'node:crypto';
+import { text } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type IpAddress, parseAddress as parseIpAddress } from '@sealane/netstack';
 import { PacketBatch } from '@sealane/protocol';
@@ -155,6 +156,12 @@ describe('the gateway', () => {
       await expect(openConnection(peer, { host, port })).rejects.toMatchObject({ code: 'EACCES' });
     }
     await expect(openConnection(peer, { host: SERVER, port })).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+
+    // All of loopback is opened here, where the peers' own network lies, too: that stays closed.
+    const wide = world({ allow: rules('127.0.0.0/8') });
+    await expect(openConnection(wide.peer, { host: '127.77.0.9', port })).rejects.toMatchObject({ code: 'EACCES' });
+    const socket = await openConnection(wide.peer, { host: '127.0.0.1', port });
+    expect(await text(socket)).toBe('secret');
   });
 
   it('answers echo requests to the server alone', async () => {

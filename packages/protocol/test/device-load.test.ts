@@ -283,6 +283,25 @@ describe('the cookie secret', () => {
   });
 });
 
+describe('a tick', () => {
+  it('judges four handshakes and leaves the others for the next, so that data comes first', () => {
+    const device = new Device({ crypto: quick, random: (length) => random.bytes(length) });
+    device.configure({ privateKey: random.bytes(32) }, 0);
+    const publicKey = device.status(0).publicKey!;
+    const batch = new PacketBatch(new Uint8Array(148 * 20), 20);
+    for (let i = 0; i < 20; i++) {
+      batch.buffer.set(junkInitiation(publicKey, random), 148 * i);
+      batch.push(148 * i, 148, outer(i));
+    }
+    device.open(batch, 0);
+    for (let judged = 0; judged <= 20; judged += 4) {
+      expect(device.status(0).drops['handshake-failed']).toBe(judged);
+      expect(device.nextDeadline().at <= 0).toBe(judged < 20);
+      device.tick(0, 0);
+    }
+  });
+});
+
 describe('cookie replies', () => {
   it('that are forged, late, replayed or for another are ignored', () => {
     const world = new World({ seed: 20, crypto: quick });
