@@ -138,6 +138,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(new Option('--log-level <level>', 'the least grave of it to say').choices(LOG_LEVELS).default('info'))
     .addOption(laneOption())
     .addOption(lanesOption())
+    .addHelpText('after', FILE_KEYS)
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
       if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config, options.user);
       done(await (await import('./commands/up.ts')).up(config, options));
@@ -153,6 +154,16 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
       done(await (await import('./commands/sync.ts')).sync(name, config)),
     );
 }
+
+/** The whole reference is docs/configuration.md. */
+const FILE_KEYS = `
+Keys beside those of wg-quick, read behind '#@ ' too, where wg sees a comment:
+  RekeyInterval = 60         [Interface] or [Peer]: renew sessions earlier, 10 to 120 seconds
+  Endpoint = a:51820,b:1     [Peer], behind '#@ ': further endpoints, tried when the one in use is silent
+  Cipher = aes256gcm         [Peer], the same at both ends: not WireGuard-compatible
+  PostQuantum = yes          [Peer], at both ends: yes, no or seconds, 10 to 86400
+  Name = office              [Peer]: what messages call it
+  Gateway = 10.7.0.1         [Peer]: its own addresses in the tunnel`;
 
 type Add = (name: string, description: string, ...examples: readonly string[]) => Command;
 
