@@ -14,10 +14,15 @@ export function dnsProgram(): DnsProgram | undefined {
 
 /**
  * Makes the system ask these servers; `exclusively` when all traffic goes through the tunnel. CliError when nothing here
- * can do it: a tunnel without its name servers would ask those outside. Resolves to the record that `unsetResolvconf`
- * takes back, if one is needed.
+ * can do it: a tunnel without its name servers would ask those outside. `note` is told of the record that
+ * `unsetResolvconf` takes back, if one is needed, before it is set.
  */
-export async function setDns(name: string, dns: DnsConfig, exclusively: boolean): Promise<string | undefined> {
+export async function setDns(
+  name: string,
+  dns: DnsConfig,
+  exclusively: boolean,
+  note: (record: string) => void,
+): Promise<void> {
   const program = dnsProgram();
   if (program === undefined) {
     const remedy = 'install openresolv or systemd-resolved, or leave it out with --no-dns';
@@ -29,15 +34,16 @@ export async function setDns(name: string, dns: DnsConfig, exclusively: boolean)
     await must('resolvectl', ['dns', name, ...servers]);
     const domains = [...dns.search, ...(exclusively ? ['~.'] : [])];
     if (domains.length > 0) await must('resolvectl', ['domain', name, ...domains]);
-    return undefined;
+    return;
   }
   const record = interfacePrefix() + name;
   const lines = servers.map((server) => `nameserver ${server}\n`).join('');
   const search = dns.search.length === 0 ? '' : `search ${dns.search.join(' ')}\n`;
+  note(record);
   await must('resolvconf', ['-a', record, '-m', '0', '-x'], lines + search);
-  return record;
 }
 
+/** Takes a record back, if it is there. */
 export async function unsetResolvconf(record: string): Promise<void> {
   await must('resolvconf', ['-d', record, '-f']);
 }

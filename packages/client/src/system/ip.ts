@@ -12,12 +12,12 @@ export async function ip(command: IpCommand): Promise<string> {
   return stdout;
 }
 
-/** Runs commands in one process, up to the first that fails; the CliError names that one. */
-export async function ipBatch(commands: readonly IpCommand[]): Promise<void> {
+/** Runs commands in one process, up to the first that fails; the CliError names that one. `options` are ip's own. */
+export async function ipBatch(commands: readonly IpCommand[], ...options: readonly string[]): Promise<void> {
   if (commands.length === 0) return;
   const { status, stderr } = await runProgram(
     'ip',
-    ['-batch', '-'],
+    [...options, '-batch', '-'],
     commands.map((words) => `${words.join(' ')}\n`).join(''),
   );
   if (status === 0) return;

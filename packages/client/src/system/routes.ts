@@ -6,7 +6,7 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
-import { ip, type IpCommand } from './ip.ts';
+import { ip, ipBatch, type IpCommand } from './ip.ts';
 import { SRC_VALID_MARK } from './steps.ts';
 import type { UndoStack } from './undo.ts';
 
@@ -66,18 +66,27 @@ export async function addDefaultRoutes(
   undo: UndoStack,
 ): Promise<void> {
   for (const family of families) {
-    await addRule(family, ['not', 'fwmark', String(mark), 'table', String(table)], undo);
-    await addRule(family, ['table', 'main', 'suppress_prefixlength', '0'], undo);
+    await addRules(
+      family,
+      [
+        ['not', 'fwmark', String(mark), 'table', String(table)],
+        ['table', 'main', 'suppress_prefixlength', '0'],
+      ],
+      undo,
+    );
     const all = family === 4 ? '0.0.0.0/0' : '::/0';
     await ip([`-${family}`, 'route', 'add', all, 'dev', name, 'table', String(table)]);
     if (family === 4) await validateMarkedSources(undo);
   }
 }
 
-/** Each tunnel has its own rules, even if they read the same. */
-async function addRule(family: Family, words: readonly string[], undo: UndoStack): Promise<void> {
-  await ip([`-${family}`, 'rule', 'add', ...words]);
-  undo.pushStep({ kind: 'rule', family, words });
+/** Each tunnel has its own rules, even if the later ones read the same. They come at once: the first speaks for all. */
+async function addRules(family: Family, rules: readonly (readonly string[])[], undo: UndoStack): Promise<void> {
+  undo.pushStep({ kind: 'rules', family, rules });
+  await ipBatch(
+    rules.map((words) => ['rule', 'add', ...words]),
+    `-${family}`,
+  );
 }
 
 async function validateMarkedSources(undo: UndoStack): Promise<void> {

@@ -11,8 +11,8 @@ export const SRC_VALID_MARK = '/proc/sys/net/ipv4/conf/all/src_valid_mark';
 
 /** How to undo one thing that outlives the process. */
 export type UndoStep =
-  /** A policy rule as ip(8) is told it. */
-  | { readonly kind: 'rule'; readonly family: 4 | 6; readonly words: readonly string[] }
+  /** Policy rules as ip(8) is told them. The first is this tunnel's alone: without it none of them was set. */
+  | { readonly kind: 'rules'; readonly family: 4 | 6; readonly rules: readonly (readonly string[])[] }
   /** The value that net.ipv4.conf.all.src_valid_mark had. */
   | { readonly kind: 'src-valid-mark'; readonly value: string }
   | { readonly kind: 'resolvconf'; readonly record: string }
@@ -24,13 +24,12 @@ export type UndoStep =
       readonly commands: readonly string[];
     };
 
+/** Undoes a step that was done, or that was only noted: it is noted before it is done. */
 export async function undoStep(step: UndoStep): Promise<void> {
   switch (step.kind) {
-    case 'rule':
-      await ip([`-${step.family}`, 'rule', 'delete', ...step.words]).catch((error: unknown) => {
-        // A process that could not note it may have undone this one.
-        if (!(error instanceof CliError && error.message.includes('No such file or directory'))) throw error;
-      });
+    case 'rules':
+      // Others may have equal ones: those stay when ours are not there.
+      for (const words of step.rules) if (!(await deleteRule(step.family, words))) break;
       break;
     case 'src-valid-mark':
       // On this thread: others may have fewer privileges.
@@ -55,8 +54,8 @@ export function canRepeat(step: UndoStep): boolean {
 
 export function describeStep(step: UndoStep): string {
   switch (step.kind) {
-    case 'rule':
-      return `IPv${step.family} rule ${step.words.join(' ')}`;
+    case 'rules':
+      return step.rules.map((words) => `IPv${step.family} rule ${words.join(' ')}`).join(', ');
     case 'src-valid-mark':
       return 'net.ipv4.conf.all.src_valid_mark';
     case 'resolvconf':
@@ -67,4 +66,15 @@ export function describeStep(step: UndoStep): string {
       break;
   }
   return step.hook;
+}
+
+/** Resolves to whether there was one. */
+async function deleteRule(family: 4 | 6, words: readonly string[]): Promise<boolean> {
+  try {
+    await ip([`-${family}`, 'rule', 'delete', ...words]);
+    return true;
+  } catch (error) {
+    if (error instanceof CliError && error.message.includes('No such file or directory')) return false;
+    throw error;
+  }
 }

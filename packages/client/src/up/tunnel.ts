@@ -172,8 +172,9 @@ export class UpTunnel {
 
   async #setDns({ interface: { dns } }: TunnelConfig, layout: Layout): Promise<void> {
     if (!this.#settings.dns || dns.servers.length + dns.search.length === 0) return;
-    const record = await setDns(this.#settings.name, dns, isFullTunnel(layout));
-    if (record !== undefined) this.#undo.pushStep({ kind: 'resolvconf', record });
+    await setDns(this.#settings.name, dns, isFullTunnel(layout), (record) => {
+      this.#undo.pushStep({ kind: 'resolvconf', record });
+    });
   }
 
   async #guard(): Promise<void> {

@@ -16,27 +16,26 @@ export function isForwarding(family: Family): boolean {
 }
 
 /**
- * Turns forwarding on; resolves to what undoes it, which is nothing when it was on. Writing the one switch sets all
- * interfaces, so each is noted; a host that took its routes from advertisements goes on doing so (accept_ra = 2).
+ * What `enableForwarding` is about to change, as it is now: nothing when forwarding is on. Writing the one switch sets
+ * all interfaces, so each is noted.
  */
-export function enableForwarding(family: Family): Settings {
+export function forwardingSettings(family: Family): Settings {
   if (isForwarding(family)) return [];
-  const interfaces = readdirSync(join(ROOT, family, 'conf')).filter((name) => name !== 'all');
-  const before: (readonly [string, string])[] = [[ALL[family], '0']];
-  const note = (path: string): string => {
-    const value = read(path);
-    before.push([path, value]);
-    return value;
-  };
-  for (const name of interfaces) note(`${family}/conf/${name}/forwarding`);
+  const names = interfaces(family);
+  const paths = [
+    ...names.map((name) => `${family}/conf/${name}/forwarding`),
+    ...(family === 'ipv6' ? names.map(acceptRa) : []),
+  ];
+  return [[ALL[family], '0'], ...paths.map((path) => [path, read(path)] as const)];
+}
+
+/** Turns forwarding on; a host that took its routes from advertisements goes on doing so (accept_ra = 2). */
+export function enableForwarding(family: Family): void {
+  if (isForwarding(family)) return;
   if (family === 'ipv6') {
-    for (const name of interfaces) {
-      const path = `ipv6/conf/${name}/accept_ra`;
-      if (note(path) === '1') write(path, '2');
-    }
+    for (const path of interfaces(family).map(acceptRa)) if (read(path) === '1') write(path, '2');
   }
   write(ALL[family], '1');
-  return before;
 }
 
 /** Writes settings back; those of interfaces that are gone are gone with them. */
@@ -44,6 +43,14 @@ export function restore(settings: Settings): void {
   for (const [path, value] of settings) {
     if (read(path) !== value && read(path) !== '') write(path, value);
   }
+}
+
+function interfaces(family: Family): readonly string[] {
+  return readdirSync(join(ROOT, family, 'conf')).filter((name) => name !== 'all');
+}
+
+function acceptRa(name: string): string {
+  return `ipv6/conf/${name}/accept_ra`;
 }
 
 function read(path: string): string {

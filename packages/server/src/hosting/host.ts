@@ -5,7 +5,14 @@ import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { removeFile, replaceFile } from '../state/file.ts';
 import type { Rule } from '../userspace/policy.ts';
 import { droppingChains, firewallScript, nft, removalScript } from './firewall.ts';
-import { enableForwarding, isForwarding, restore, type Family, type Settings } from './forwarding.ts';
+import {
+  enableForwarding,
+  forwardingSettings,
+  isForwarding,
+  restore,
+  type Family,
+  type Settings,
+} from './forwarding.ts';
 
 export interface HostOptions {
   readonly interfaceName: string;
@@ -49,8 +56,9 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
     // The firewall comes first: nothing is forwarded that it has not seen.
     await nft(firewallScript({ ...options, onlyPeers }));
     for (const family of families) {
-      settings = [...settings, ...enableForwarding(family)];
+      settings = [...settings, ...forwardingSettings(family)];
       writeRecord(recordFile, { place: place(), interfaceName, settings });
+      enableForwarding(family);
     }
     const foreign = await droppingChains();
     const notes = foreign.map(

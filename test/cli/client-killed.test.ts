@@ -1,0 +1,85 @@
+/** What `sealane up` leaves when it is killed in the middle of a step, and that `sealane down` knows of it. */
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { clientFile, systemOf, twoHosts } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { Lab, missing, until } from '../support/lab.ts';
+
+const reason = missing('nft', 'bash');
+
+/** Does its work, says so and then hangs while the file `slow` is there. */
+const HANG = ': > done; while [ -e slow ]; do sleep 0.05; done';
+
+/** A resolvconf(8) of one record that forgives what is not there only with -f. */
+const RESOLVCONF = `#!/bin/sh
+cd "$FOLDER" || exit 1
+case "$1" in
+-a) cat > record; ${HANG} ;;
+-d) rm $3 record ;;
+esac
+`;
+
+/** Hangs once it has added a policy rule. */
+const ip = (real: string): string => `#!/bin/sh
+cd "$FOLDER" || exit 1
+before=$(${real} rule)
+${real} "$@"
+status=$?
+[ "$before" = "$(${real} rule)" ] || { ${HANG}; }
+exit $status
+`;
+
+describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reason ?? 'in a namespace'})`, () => {
+  it.for(['resolvconf', 'ip'] as const)('leaves nothing that down does not undo: %s', async (program) => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const bin = join(lab.folder, 'bin');
+    await mkdir(bin);
+    await writeFile(join(bin, 'resolvconf'), RESOLVCONF, { mode: 0o755 });
+    const real = (await a.must('bash', ['-c', 'command -v ip'])).trim();
+    if (program === 'ip') await writeFile(join(bin, 'ip'), ip(real), { mode: 0o755 });
+    const env = [`STATE_DIRECTORY=${lab.folder}`, `FOLDER=${lab.folder}`, `PATH=${bin}:${process.env['PATH']}`];
+    const command = [...env, process.execPath, SEALANE];
+    const dns = program === 'resolvconf' ? 'DNS = 10.88.0.1' : '';
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0', dns));
+    await writeFile(join(lab.folder, 'slow'), '');
+
+    const running = a.start('env', [...command, 'up', file]);
+    await until(`${program} to hang`, () => {
+      if (running.child.exitCode !== null) throw new Error(running.stderr);
+      return existsSync(join(lab.folder, 'done'));
+    });
+    await running.stop('SIGKILL');
+    if (program === 'resolvconf') expect(readFileSync(join(lab.folder, 'record'), 'utf8')).toContain('10.88.0.1');
+    else expect(await a.must('ip', ['rule'])).toContain('suppress_prefixlength 0');
+
+    await rm(join(lab.folder, 'slow'));
+    const down = await a.run('env', [...command, 'down', name]);
+    expect(down.stderr).toContain(`${name} had been killed; undone: `);
+    expect(down.code).toBe(0);
+    expect(existsSync(join(lab.folder, 'record'))).toBe(false);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('leaves the rules of others alone when it had none of its own yet', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    const bin = join(lab.folder, 'bin');
+    await mkdir(bin);
+    const real = (await a.must('bash', ['-c', 'command -v ip'])).trim();
+    const refusing = `#!/bin/sh\ncase "$*" in *-4*-batch*) echo refused >&2; exit 1 ;; esac\nexec ${real} "$@"\n`;
+    await writeFile(join(bin, 'ip'), refusing, { mode: 0o755 });
+    await a.must('ip', ['rule', 'add', 'table', 'main', 'suppress_prefixlength', '0']);
+    const before = await systemOf(a);
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
+    const path = `PATH=${bin}:${process.env['PATH']}`;
+    const outcome = await a.run('env', [`STATE_DIRECTORY=${lab.folder}`, path, process.execPath, SEALANE, 'up', file]);
+    expect(outcome.stderr).toMatch(/^sealane: 'ip rule add not fwmark .*' failed: refused\n$/);
+    expect(await systemOf(a)).toBe(before);
+  });
+});
