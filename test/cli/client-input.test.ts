@@ -114,6 +114,8 @@ describe('arguments', () => {
     [['device', '..'], /is no interface name/],
     [['device', 'wg0', '--lane', 'fast'], /--lane <lane>.*portable, linux/],
     [['device', 'wg0', '--lanes', '0'], /--lanes <n>.*from 1 to 16/],
+    [['device', 'wg0', '--lane', 'portable', '--lanes', '4'], /'--lanes 4' cannot be used with.*'--lane portable'/],
+    [['up', 'x', '--lane', 'portable', '--lanes', '2'], /'--lanes 2' cannot be used with.*'--lane portable'/],
     [['status', 'a b'], /is no interface name/],
     [['rekey', 'slbad0', 'nonsense'], /PEER is no public key/],
     [['rekey', 'slbad0', '--timeout', '0'], /--timeout <seconds>/],

@@ -317,6 +317,11 @@ describe('wrong input', () => {
     [/--interface.*at most 15/, ['run', '--interface', 'a-name-that-is-too-long']],
     [/--interface.*at most 15/, ['run', '--interface', '../x']],
     [/'--userspace' cannot be used with option '--interface/, ['run', '--userspace', '--interface', 'sl0']],
+    [/'--userspace' cannot be used with option '--lanes <n>'/, ['run', '--userspace', '--lanes', '2']],
+    [/'--userspace' cannot be used with option '--peer-to-peer'/, ['run', '--userspace', '--peer-to-peer']],
+    [/'--userspace' cannot be used with option '--no-nat'/, ['run', '--userspace', '--no-nat']],
+    [/'--userspace' cannot be used with option '--no-forwarding'/, ['run', '--userspace', '--no-forwarding']],
+    [/'--lane portable' cannot be used with option '--lanes 4'/, ['run', '--lane', 'portable', '--lanes', '4']],
     [/missing required argument 'name'/, ['peer', 'add']],
     [/the name '.*' is not one: expected letters/, ['peer', 'add', '../alice']],
     [/the name '.*' is not one: expected letters/, ['peer', 'add', '']],
@@ -328,6 +333,11 @@ describe('wrong input', () => {
       ['peer', 'add', 'alice', '--allowed-ips', '10.0.0.0/40'],
     ],
   ];
+
+  it('says its version like the client', async () => {
+    expect(await sealaned(['--version'])).toMatchObject({ code: 0, stderr: '' });
+    expect((await sealaned(['-V'])).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
+  });
 
   const nowhere = join(tmpdir(), 'sealaned-that-never-is');
 

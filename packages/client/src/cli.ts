@@ -68,6 +68,7 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .addOption(laneOption())
     .addOption(lanesOption())
     .action(async (name: string, options: { lane: LaneKind | 'auto'; lanes?: number }) => {
+      checkLanes(options);
       (await import('./up/confine.ts')).confineDevice();
       done(await (await import('./commands/device.ts')).device(name, options));
     });
@@ -140,6 +141,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(lanesOption())
     .addHelpText('after', FILE_KEYS)
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
+      checkLanes(options);
       if (options.detach !== true) (await import('./up/confine.ts')).confineAtOnce(config, options.user);
       done(await (await import('./commands/up.ts')).up(config, options));
     });
@@ -275,6 +277,12 @@ function errorStyle(text: string): string {
 /** Whoever read our output has gone: there is nobody left to tell. */
 function endOnClosedPipe(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(EXIT.failure);
+}
+
+/** The portable lane has one thread. */
+function checkLanes({ lane, lanes = 1 }: { readonly lane: LaneKind | 'auto'; readonly lanes?: number }): void {
+  if (lane !== 'portable' || lanes === 1) return;
+  throw new CliError(EXIT.badInput, `option '--lanes ${lanes}' cannot be used with option '--lane portable'`);
 }
 
 function readVersion(): string {

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { CIPHER_SUITES } from '@sealane/protocol';
 import { LOG_LEVELS } from '@sealane/tunnel';
 import { Command, CommanderError, Option } from 'commander';
@@ -44,6 +45,7 @@ function complain(text: string, error: unknown): void {
 export function buildProgram(): Command {
   const root = new Command('sealaned')
     .description('The Sealane VPN server, compatible with WireGuard peers.')
+    .version(readVersion())
     .exitOverride()
     .configureOutput({ outputError: () => undefined })
     .showHelpAfterError(false)
@@ -107,9 +109,7 @@ export function buildProgram(): Command {
       ),
     )
     .action(async (options: RunOptions, self: Command) => {
-      if (options.userspace && options.interface !== undefined) {
-        self.error("error: option '--userspace' cannot be used with option '--interface <name>'");
-      }
+      checkTogether(options, self);
       // What only a running server needs is not loaded for the short commands.
       const { run } = await import('./commands/run.ts');
       await run(options);
@@ -122,6 +122,23 @@ export function buildProgram(): Command {
 
   addPeerCommands(root);
   return root;
+}
+
+/** What needs a TUN interface or several threads is refused where there are none, not passed over. */
+function checkTogether(options: RunOptions, self: Command): void {
+  const { userspace, lane, lanes = 1 } = options;
+  const refused = userspace
+    ? [
+        options.interface !== undefined && '--interface <name>',
+        options.lanes !== undefined && '--lanes <n>',
+        options.peerToPeer && '--peer-to-peer',
+        !options.nat && '--no-nat',
+        !options.forwarding && '--no-forwarding',
+      ].find((option) => option !== false)
+    : lane === 'portable' && lanes > 1 && `--lanes ${lanes}`;
+  if (typeof refused !== 'string') return;
+  const other = userspace ? '--userspace' : '--lane portable';
+  self.error(`error: option '${other}' cannot be used with option '${refused}'`);
 }
 
 function addPeerCommands(root: Command): void {
@@ -192,4 +209,9 @@ function command(parent: Command, name: string, description: string): Command {
 
 function examples(...lines: readonly string[]): string {
   return `\nExamples:\n${lines.map((line) => `  ${line}`).join('\n')}`;
+}
+
+function readVersion(): string {
+  const manifest = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+  return manifest.version;
 }
