@@ -52,4 +52,43 @@ describe.for(NAMES)('name servers of a tunnel, with %s', (name) => {
       await resolver.stop();
     },
   );
+
+  it('follow the file of a running tunnel', { timeout: 120_000 }, async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const resolver = await Resolver.start(a, name);
+    const before = await resolver.resolvConf();
+    const link = lab.interfaceName('a');
+    const path = await lab.file(`${link}.conf`, clientFile('10.88.0.0/24', 'DNS = 10.88.0.1, corp.example'));
+    const [program, args] = resolver.beside(process.execPath, SEALANE, 'up', path);
+    const running = a.start(program, args, { STATE_DIRECTORY: lab.folder });
+    await until(
+      'the tunnel to be up',
+      () => {
+        if (running.child.exitCode !== null) throw new Error(running.stderr);
+        return running.stderr.includes(' is up: ');
+      },
+      45_000,
+    );
+    const follow = async (dns: string): Promise<string> => {
+      await lab.file(`${link}.conf`, clientFile('10.88.0.0/24', dns));
+      const [again, words] = resolver.beside(process.execPath, SEALANE, 'sync', link, path);
+      const { code, stderr } = await a.run(again, words);
+      expect(stderr + running.stderr).not.toContain('not reloaded');
+      expect(code).toBe(0);
+      return resolver.knows(link);
+    };
+    expect(await resolver.knows(link)).toContain(
+      name === 'openresolv' ? 'search corp.example' : 'DNS Domain: corp.example',
+    );
+
+    const withoutSearch = await follow('DNS = 10.88.0.9');
+    expect(withoutSearch).toContain('10.88.0.9');
+    expect(withoutSearch).not.toMatch(/10\.88\.0\.1\b|corp\.example/);
+    expect(await follow('')).not.toContain('10.88.0.9');
+    await until('the name servers to be as they were', async () => (await resolver.resolvConf()) === before);
+    expect(await running.stop()).toBe(0);
+    await resolver.stop();
+  });
 });

@@ -7,6 +7,7 @@ import { interfacePath } from '../hosting.ts';
 import { readJournal } from '../system/journal.ts';
 import { reach } from './control.ts';
 
+const EINVAL = 22;
 const EOPNOTSUPP = 95;
 
 /**
@@ -27,7 +28,8 @@ export async function sync(name: string, given: string): Promise<ExitCode> {
     if (refused === undefined || refused.errno === 0) throw error;
     if (refused.errno !== EOPNOTSUPP) {
       const where = readJournal(name) === undefined ? 'its log' : `the log of 'sealane up ${name}'`;
-      throw new CliError(EXIT.failure, `${name} did not take ${path} over: ${where} says why`, { cause: error });
+      const code = refused.errno === EINVAL ? EXIT.badInput : EXIT.failure;
+      throw new CliError(code, `${name} did not take ${path} over: ${where} says why`, { cause: error });
     }
   }
   await reach(name, () => requestConfigure(socket, update));

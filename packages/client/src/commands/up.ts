@@ -12,7 +12,7 @@ import {
 } from '@sealane/tunnel';
 import { readConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf, isPipe } from '../config-path.ts';
-import { badInput, CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
+import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
 import { killSwitchTable } from '../system/firewall.ts';
@@ -77,8 +77,9 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
 
   let tunnel: UpTunnel | undefined;
   const onHangup = (): void => {
-    const reloaded = tunnel?.reload() ?? Promise.reject(new CliError(EXIT.failure, `${name} is not up yet`));
-    reloaded.catch((error: unknown) => log.entry('reload-failed', `not reloaded: ${errorLine(error)}`));
+    if (tunnel === undefined) log.entry('reload-failed', `not reloaded: ${name} is not up yet`);
+    // It is the log that says why not.
+    else tunnel.reload().catch(() => undefined);
   };
   const stop = new Stop({ onHangup });
   const journal = new Journal(name, path, remember(resolved));

@@ -30,10 +30,9 @@ export async function setDns(
   }
   const servers = dns.servers.map(formatAddress);
   if (program === 'resolvectl') {
-    // systemd-resolved forgets a link's settings with the link.
-    await must('resolvectl', ['dns', name, ...servers]);
-    const domains = [...dns.search, ...(exclusively ? ['~.'] : [])];
-    if (domains.length > 0) await must('resolvectl', ['domain', name, ...domains]);
+    // systemd-resolved forgets a link's settings with the link. An empty word stands for an empty list.
+    await must('resolvectl', ['dns', name, ...orNone(servers)]);
+    await must('resolvectl', ['domain', name, ...orNone([...dns.search, ...(exclusively ? ['~.'] : [])])]);
     return;
   }
   const record = interfacePrefix() + name;
@@ -43,9 +42,18 @@ export async function setDns(
   await must('resolvconf', ['-a', record, '-m', '0', '-x'], lines + search);
 }
 
+/** Makes systemd-resolved forget the settings of a link that stays; does nothing where it does not run. */
+export async function forgetLink(name: string): Promise<void> {
+  if (dnsProgram() === 'resolvectl') await must('resolvectl', ['revert', name]);
+}
+
 /** Takes a record back, if it is there. */
 export async function unsetResolvconf(record: string): Promise<void> {
   await must('resolvconf', ['-d', record, '-f']);
+}
+
+function orNone(words: readonly string[]): readonly string[] {
+  return words.length === 0 ? [''] : words;
 }
 
 /** Debian's resolvconf sorts records by prefixes of their names: wg-quick takes the first that stands for tunnels. */

@@ -1,5 +1,4 @@
 /** A tunnel as `sealane up` runs it: what it does to the system, in order, and how it follows its file. */
-import { formatKey } from '@sealane/protocol';
 import {
   formatPrefix,
   type LaneKind,
@@ -13,21 +12,22 @@ import {
   type UserIds,
 } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
-import { badInput, CliError, EXIT } from '../errors.ts';
+import { badInput, CliError, errorLine, EXIT } from '../errors.ts';
 import { hostTunnel } from '../hosting.ts';
 import { identityOf } from '../identity.ts';
 import { logTunnelEvent } from '../output/events.ts';
 import { addressCommands } from '../system/address.ts';
-import { setDns } from '../system/dns.ts';
+import { forgetLink, setDns } from '../system/dns.ts';
 import { guardScript, guardTable, killSwitchScript, killSwitchTable } from '../system/firewall.ts';
 import { hooksOf, runHooks } from '../system/hooks.ts';
-import { type IpCommand, ipBatch } from '../system/ip.ts';
+import { ipAllOrNone, ipBatch } from '../system/ip.ts';
 import type { Journal } from '../system/journal.ts';
 import { nft } from '../system/nft.ts';
 import { hasProgram } from '../system/program.ts';
 import { addDefaultRoutes } from '../system/routes.ts';
 import type { Stop } from '../system/stop.ts';
 import type { UndoStack } from '../system/undo.ts';
+import { checkChange, checkLayout, ipChanges, type State, withoutOldEndpoints } from './change.ts';
 import { remember } from './endpoint-memory.ts';
 import { EndpointKeeper } from './endpoints.ts';
 import { allowedIpsOf, isFullTunnel, planLayout, type Layout } from './layout.ts';
@@ -47,13 +47,6 @@ export interface UpSettings {
   /** How often names are looked up again; 0 is never. */
   readonly resolveMs: number;
   readonly log: Log;
-}
-
-interface State {
-  readonly path: string;
-  readonly config: TunnelConfig;
-  readonly resolved: ResolvedEndpoints;
-  readonly layout: Layout;
 }
 
 const LINK_TIMEOUT = 10_000;
@@ -133,10 +126,12 @@ export class UpTunnel {
     notifyServiceManager(`READY=1\nMAINPID=${process.pid}`);
   }
 
-  /** Reads the file again, or another one, and applies what is different; nothing when it is not valid. */
+  /** Reads the file again, or another one, and applies what is different; nothing, and the log says why, when it cannot. */
   reload(file?: string): Promise<void> {
     const turn = this.#turn.then(() => this.#apply(file ?? this.#state.path));
-    this.#turn = turn.catch(() => undefined);
+    this.#turn = turn.catch((error: unknown) => {
+      this.#settings.log.entry('reload-failed', `not reloaded: ${errorLine(error)}`);
+    });
     return turn;
   }
 
@@ -154,7 +149,7 @@ export class UpTunnel {
           config,
           identity,
           log,
-          reload: (file) => this.reload(file),
+          reload: (file) => this.reload(file).catch(refuse),
           ...(user === undefined ? {} : { user }),
         },
         this.#stop,
@@ -212,24 +207,50 @@ export class UpTunnel {
     const layout = { ...planned, mark: before.layout.mark };
     checkLayout(before.layout, layout, path);
 
-    await tunnel.configure({ ...withoutOldEndpoints(update, before.config, config), fwmark: layout.mark });
-    this.#state = { path, config, resolved, layout };
-    await ipBatch(changeCommands(name, before, this.#state));
-    if (killSwitch) await nft(killSwitchScript(name, allowedIpsOf(config), layout.mark));
-    if (isFullTunnel(layout)) await this.#guardAgain(before.config);
-    if (JSON.stringify(before.config.interface.dns) !== JSON.stringify(config.interface.dns)) {
-      await this.#undo.undoKind('resolvconf');
-      await this.#setDns(config, layout);
-    }
+    const after = { path, config, resolved, layout };
+    await this.#change(tunnel, before, after, update);
+    this.#state = after;
     this.#keeper?.replace(config, resolved);
     this.#journal.update({ config: path, endpoints: remember(resolved) });
     log.entry('reloaded', `${name} follows ${path}`, { name, config: path });
   }
 
-  async #guardAgain(before: TunnelConfig): Promise<void> {
-    const { addresses } = this.#state.config.interface;
-    if (before.interface.addresses.map(formatPrefix).join() === addresses.map(formatPrefix).join()) return;
-    if (hasProgram('nft')) await nft(guardScript(this.#settings.name, addresses, this.#state.layout.mark));
+  /** From one state to another; when a part of it fails, all of it is taken back. */
+  async #change(tunnel: Tunnel, before: State, after: State, update: TunnelUpdate): Promise<void> {
+    const { name, log } = this.#settings;
+    const back: (() => Promise<unknown>)[] = [];
+    const configure = (to: State, from: State, wanted: TunnelUpdate): Promise<void> =>
+      tunnel.configure({ ...withoutOldEndpoints(wanted, from.config, to.config), fwmark: to.layout.mark });
+    try {
+      await ipAllOrNone(ipChanges(name, before, after));
+      back.push(() => ipAllOrNone(ipChanges(name, after, before)));
+      await configure(after, before, update);
+      back.push(() => configure(before, after, toUpdate(before.config, before.resolved)));
+      back.push(() => this.#filter(before));
+      await this.#filter(after);
+      back.push(() => this.#followDns(after, before));
+      await this.#followDns(before, after);
+    } catch (error) {
+      for (const undo of back.toReversed()) {
+        await undo().catch((why: unknown) => log.entry('undo-failed', `cannot go back: ${errorLine(why)}`));
+      }
+      throw error;
+    }
+  }
+
+  async #filter({ config, layout }: State): Promise<void> {
+    const { name, killSwitch } = this.#settings;
+    if (killSwitch) await nft(killSwitchScript(name, allowedIpsOf(config), layout.mark));
+    if (!isFullTunnel(layout) || !hasProgram('nft')) return;
+    await nft(guardScript(name, config.interface.addresses, layout.mark));
+  }
+
+  async #followDns(before: State, after: State): Promise<void> {
+    const [was, is] = [before.config.interface.dns, after.config.interface.dns];
+    if (!this.#settings.dns || JSON.stringify(was) === JSON.stringify(is)) return;
+    await this.#undo.undoKind('resolvconf');
+    if (is.servers.length + is.search.length === 0) await forgetLink(this.#settings.name);
+    await this.#setDns(after.config, after.layout);
   }
 
   #announce(tunnel: Tunnel, crypto: string): void {
@@ -266,51 +287,8 @@ async function untilLinkIsSeen(tunnel: Tunnel, stop: Stop): Promise<void> {
   }
 }
 
-/** What is part of how the tunnel came up cannot change under it. */
-function checkChange(before: TunnelConfig, after: TunnelConfig, path: string): void {
-  const fixed = ({ interface: own }: TunnelConfig): Readonly<Record<string, string>> => ({
-    Table: String(own.table),
-    FwMark: String(own.fwmark ?? 0),
-    ...Object.fromEntries(Object.entries(hooksOf(own)).map(([hook, commands]) => [hook, commands.join('\n')])),
-  });
-  const [was, is] = [fixed(before), fixed(after)];
-  const changed = Object.keys(was).find((key) => was[key] !== is[key]);
-  if (changed !== undefined) throw needsRestart(path, `${changed} cannot change`);
-}
-
-function checkLayout(before: Layout, after: Layout, path: string): void {
-  if (before.routes.defaults.join() === after.routes.defaults.join()) return;
-  throw needsRestart(path, 'AllowedIPs: a default route cannot come or go');
-}
-
-function needsRestart(path: string, what: string): CliError {
-  return badInput(`${path}: ${what} while the tunnel is up: take it down and up again`);
-}
-
-/** Setting the endpoint again would take a peer away from where it answers. */
-function withoutOldEndpoints(update: TunnelUpdate, before: TunnelConfig, after: TunnelConfig): TunnelUpdate {
-  const texts = (config: TunnelConfig): ReadonlyMap<string, string> =>
-    new Map(config.peers.map((peer) => [formatKey(peer.publicKey), peer.endpoints.join()]));
-  const [was, is] = [texts(before), texts(after)];
-  const peers = (update.peers ?? []).map((peer) => {
-    const key = formatKey(peer.publicKey);
-    if (was.get(key) !== is.get(key)) return peer;
-    const { endpoint: _same, ...rest } = peer;
-    return rest;
-  });
-  return { ...update, peers };
-}
-
-function changeCommands(name: string, before: State, after: State): readonly IpCommand[] {
-  const addresses = ({ config }: State): readonly string[] => config.interface.addresses.map(formatPrefix);
-  const routes = ({ layout }: State): readonly string[] => layout.routes.commands.map((words) => words.join(' '));
-  const only = (of: readonly string[], others: readonly string[]): readonly string[] =>
-    of.filter((text) => !others.includes(text));
-  return [
-    ...only(routes(before), routes(after)).map((text) => text.replace('route add', 'route delete').split(' ')),
-    ...only(addresses(after), addresses(before)).map((text) => ['address', 'add', text, 'dev', name]),
-    ...only(addresses(before), addresses(after)).map((text) => ['address', 'delete', text, 'dev', name]),
-    ...(before.layout.mtu === after.layout.mtu ? [] : [['link', 'set', 'mtu', String(after.layout.mtu), 'dev', name]]),
-    ...only(routes(after), routes(before)).map((text) => text.split(' ')),
-  ];
+/** A control socket answers with a number: EINVAL for what is wrong with the file. */
+function refuse(error: unknown): never {
+  if (!(error instanceof CliError) || error.exitCode !== EXIT.badInput) throw error;
+  throw new RangeError(error.message, { cause: error });
 }

@@ -1,0 +1,56 @@
+/** What `sealane sync` does to a running tunnel when the system or the tunnel refuses a part of it. */
+import { writeFile } from 'node:fs/promises';
+import { describe, expect, it } from 'vitest';
+import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
+import { sealane } from './client-support.ts';
+import { Lab, missing } from '../support/lab.ts';
+
+const reason = missing('wg');
+
+describe.skipIf(reason !== undefined)(`sealane sync (${reason ?? 'between two namespaces'})`, () => {
+  it('applies all or nothing, says why, and applies what is missing the next time', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    const running = await up(lab, a, name, clientFile('10.88.0.0/24, 10.95.0.0/16'));
+    await a.must('ip', ['route', 'add', '10.97.0.0/16', 'dev', 'va']);
+    const stateNow = async (): Promise<string> => `${await systemOf(a)}${await a.must('wg', ['show', name, 'dump'])}`;
+    const before = await stateNow();
+    const wanted = clientFile('10.88.0.0/24, 10.96.0.0/16, 10.97.0.0/16')
+      .replace('10.88.0.2/32', '10.88.0.2/32, 10.88.7.2/32')
+      .replace('MTU = 1400', 'MTU = 1380');
+    const file = await lab.file('wanted.conf', wanted);
+
+    const refused = await sealane(['sync', name, file]);
+    expect(refused.stderr).toContain(`${name} did not take ${file} over: its log says why`);
+    expect(refused.code).toBe(1);
+    expect(running.stderr).toContain(`not reloaded: 'ip route add 10.97.0.0/16 dev ${name}' failed: File exists`);
+    expect(await stateNow()).toBe(before);
+
+    await a.must('ip', ['route', 'delete', '10.97.0.0/16', 'dev', 'va']);
+    expect(await sealane(['sync', name, file])).toMatchObject({ code: 0, stderr: '' });
+    const routes = await a.must('ip', ['route']);
+    for (const route of ['10.96.0.0/16', '10.97.0.0/16']) expect(routes).toContain(`${route} dev ${name}`);
+    expect(routes).not.toContain('10.95.0.0/16');
+    expect(await a.must('ip', ['address', 'show', name])).toMatch(/mtu 1380[^]*inet 10\.88\.7\.2\/32/);
+    expect(await a.must('wg', ['show', name, 'allowed-ips'])).toContain('10.96.0.0/16 10.97.0.0/16');
+    expect(await running.stop()).toBe(0);
+  });
+
+  it('tells a file that cannot be followed from a system that refuses', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    const text = clientFile('10.88.0.0/24');
+    const running = await up(lab, a, name, text);
+    const before = await systemOf(a);
+    const file = await lab.file('table.conf', text);
+    await writeFile(file, text.replace('[Peer]', 'Table = off\n[Peer]'));
+    const { code, stderr } = await sealane(['sync', name, file]);
+    expect(stderr).toContain(`${name} did not take ${file} over: its log says why`);
+    expect(code).toBe(2);
+    expect(running.stderr).toContain(`not reloaded: ${file}: Table cannot change while the tunnel is up`);
+    expect(await systemOf(a)).toBe(before);
+    expect(await running.stop()).toBe(0);
+  });
+});
