@@ -14,7 +14,7 @@ _sealaned() {
   esac
   case $command in
     '')
-      words='init run status peer --help' ;;
+      words='init run status peer --version --help' ;;
     'init')
       words='--state --endpoint --pool --dns --mtu --help' ;;
     'run')

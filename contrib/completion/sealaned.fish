@@ -4,6 +4,7 @@ complete -c sealaned -n 'not __fish_seen_subcommand_from init run status peer' -
 complete -c sealaned -n 'not __fish_seen_subcommand_from init run status peer' -a run -d 'run the server in the foreground; SIGTERM and SIGINT end it, SIGHUP reads the peers again'
 complete -c sealaned -n 'not __fish_seen_subcommand_from init run status peer' -a status -d 'say whether the server runs, and how it does'
 complete -c sealaned -n 'not __fish_seen_subcommand_from init run status peer' -a peer -d 'add, list, show and remove peers; a running server follows at once'
+complete -c sealaned -n 'not __fish_seen_subcommand_from init run status peer' -s V -l version -d 'output the version number'
 complete -c sealaned -n '__fish_seen_subcommand_from init' -l state -r -d 'the folder that holds the server'
 complete -c sealaned -n '__fish_seen_subcommand_from init' -l endpoint -r -d 'where clients reach this server'
 complete -c sealaned -n '__fish_seen_subcommand_from init' -l pool -r -d 'the peers'\'' addresses; the first is the server'\''s own'
