@@ -22,9 +22,8 @@ export function describe(command, path = []) {
 }
 
 function describeOption(option) {
-  const value = option.defaultValue;
-  const shown =
-    value === undefined || value === false || value === true || (Array.isArray(value) && value.length === 0);
+  const value = option.defaultValueDescription ?? option.defaultValue;
+  const isPlain = value === undefined || value === false || value === true || value === 'none';
   return {
     flags: option.flags,
     short: option.short,
@@ -32,7 +31,7 @@ function describeOption(option) {
     takesValue: option.required || option.optional,
     choices: option.argChoices ?? [],
     description: option.description,
-    default: shown || PERSONAL.test(String(value)) ? undefined : String(value),
+    default: isPlain || PERSONAL.test(String(value)) ? undefined : String(value),
   };
 }
 

@@ -203,15 +203,14 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
     'sealane proxy wg0.conf --socks5 0.0.0.0:1080 --auth users.txt',
   )
     .argument('<config>', 'wg-quick style file, or the name of one')
-    .option('--socks5 <[addr:]port|path>', 'SOCKS5 with CONNECT and UDP ASSOCIATE', collect, [])
-    .option('--http <[addr:]port|path>', 'HTTP proxy with CONNECT and plain requests', collect, [])
-    .option(
-      '-L, --local <listen:host:port[/udp]>',
-      'forward a port or path of this computer into the tunnel',
-      collect,
-      [],
+    .addOption(listOption('--socks5 <[addr:]port|path>', 'SOCKS5 with CONNECT and UDP ASSOCIATE'))
+    .addOption(listOption('--http <[addr:]port|path>', 'HTTP proxy with CONNECT and plain requests'))
+    .addOption(
+      listOption('-L, --local <listen:host:port[/udp]>', 'forward a port or path of this computer into the tunnel'),
     )
-    .option('-R, --remote <port:host:port[/udp]>', 'forward a port of our tunnel address to this computer', collect, [])
+    .addOption(
+      listOption('-R, --remote <port:host:port[/udp]>', 'forward a port of our tunnel address to this computer'),
+    )
     .option('--stdio <host:port>', "join standard input and output with a connection, for ssh's ProxyCommand")
     .option(
       '--auth <file>',
@@ -228,6 +227,11 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
 
 function collect(text: string, before: readonly string[]): readonly string[] {
   return [...before, text];
+}
+
+/** May be given several times. */
+function listOption(flags: string, description: string): Option {
+  return new Option(flags, `${description}; may be repeated`).argParser(collect).default([], 'none');
 }
 
 function laneOption(): Option {

@@ -21,6 +21,8 @@ Exit codes:
 
 /** Runs one command; resolves to the exit code of the process. */
 export async function main(argv: readonly string[]): Promise<number> {
+  // Whoever reads the help may leave; what must be read checks its own writes.
+  process.stdout.on('error', () => undefined);
   try {
     await buildProgram().parseAsync(argv, { from: 'user' });
     return 0;
@@ -62,7 +64,11 @@ export function buildProgram(): Command {
   command(root, 'init', 'make the keys and the address pool of a new server')
     .requiredOption('--endpoint <host:port>', 'where clients reach this server', parse.endpointOption)
     .requiredOption('--pool <cidr[,cidr6]>', "the peers' addresses; the first is the server's own", parse.poolOption)
-    .option('--dns <list>', 'name servers and search domains for the clients', parse.dnsOption, [])
+    .addOption(
+      new Option('--dns <list>', 'name servers and search domains for the clients')
+        .argParser(parse.dnsOption)
+        .default([], 'none'),
+    )
     .option('--mtu <bytes>', 'largest packet inside the tunnel', parse.mtuOption, 1_420)
     .addHelpText(
       'after',
@@ -79,13 +85,23 @@ export function buildProgram(): Command {
     .option('--lane <kind>', 'how packets are moved: portable, linux or auto', parse.laneOption, 'auto' as const)
     .option('--lanes <n>', 'threads that carry packets (default: half of the cores, 1 to 4)', parse.lanesOption)
     .option('--listen <port>', "UDP port, the endpoint's if not given; 0 takes any free one", parse.portOption)
-    .option('--allow <cidr[:ports]>', 'peers reach nothing but what is allowed; may be repeated', parse.ruleOption, [])
-    .option('--deny <cidr[:ports]>', 'peers do not reach this; the narrower rule decides', parse.ruleOption, [])
-    .option(
-      '--limit <what=value>',
-      'what a peer may hold in userspace: connections=2048, half-open=256, flows=1024, memory=32M; may be repeated',
-      parse.limitOption,
-      {},
+    .addOption(
+      new Option(
+        '--allow <cidr[:ports]>',
+        'peers reach this and nothing else, unless it only opens what is protected; may be repeated',
+      )
+        .argParser(parse.ruleOption)
+        .default([], "all but loopback, link-local and the other peers' addresses"),
+    )
+    .addOption(
+      new Option('--deny <cidr[:ports]>', 'peers do not reach this; the narrower rule decides')
+        .argParser(parse.ruleOption)
+        .default([], 'nothing more'),
+    )
+    .addOption(
+      new Option('--limit <what=value>', 'what a peer may hold in userspace; may be repeated')
+        .argParser(parse.limitOption)
+        .default({}, 'connections=2048, half-open=256, flows=1024, memory=32M'),
     )
     .option('--peer-to-peer', 'peers reach each other too, with a TUN interface', false)
     .option('--no-nat', 'with a TUN interface peers keep their addresses: your router must know the way to them')
