@@ -59,7 +59,7 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     const watch = await a.run('timeout', [
       '-s',
       'INT',
-      '2.5',
+      '6',
       process.execPath,
       SEALANE,
       'status',

@@ -138,12 +138,13 @@ it('follows roaming and configuration on every lane, under traffic', async ({ sk
   const { a, b, bKeys, aKeys } = await wireguardPair(lab, ['sealane', 'sealane'], { flags: FLAGS });
   expect((await ping(a.host, INNER.b4, { count: 2 })).received).toBe(2);
   await iperfServer(b.host);
-  const traffic = iperf(a.host, INNER.b4, ['-P', '20', '--bidir', '-t', '10']);
+  // Its own end matters less than what goes on meanwhile: on a busy machine it may give up.
+  const traffic = a.host.run('iperf3', ['-c', INNER.b4, '-P', '20', '--bidir', '-t', '10']);
 
   // The one moves, the other follows with all of its lanes.
   for (const port of [51_101, 51_102, 51_101, 51_103]) {
     await a.wg('set', a.name, 'listen-port', String(port));
-    await until('the other end to follow', async () => (await b.endpoint()) === `${OUTER.a4}:${port}`);
+    await until('the other end to follow', async () => (await b.endpoint()) === `${OUTER.a4}:${port}`, 30_000);
   }
   // Datagrams without the mark do not get out: a mark that a lane has not taken on would stop its flows.
   await a.wg('set', a.name, 'fwmark', '0x77');
@@ -190,4 +191,4 @@ it('follows roaming and configuration on every lane, under traffic', async ({ sk
   );
   expect((await ping(a.host, INNER.b4, { count: 20 })).received).toBe(20);
   expect((await b.transfer(aKeys.publicKey)).rx).toBeGreaterThan(0);
-}, 90_000);
+}, 180_000);

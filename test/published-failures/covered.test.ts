@@ -136,7 +136,7 @@ const ELSEWHERE: readonly (readonly [place: string, cause: string, file: string,
     'wireguard-go eae5e0f',
     'descriptors leaked when a TUN could not be opened',
     'packages/tunnel/test/lane/linux-lane.test.ts',
-    'leaves no descriptor and no interface behind',
+    'leaves no descriptor and no interface behind, with lanes: %i',
   ],
   [
     'GHSA-hqrf-67pm-wgfq (Omni)',
