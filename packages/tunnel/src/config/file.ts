@@ -1,6 +1,6 @@
 /** Reads configuration files that hold keys and commands: only those that nobody else can read or exchange. */
 import type { Stats } from 'node:fs';
-import { lstat, open, stat, type FileHandle } from 'node:fs/promises';
+import { lstat, open, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { ConfigError, problemAt } from './error.ts';
 import type { TunnelConfig } from './model.ts';
@@ -24,7 +24,7 @@ export async function loadConfig(path: string, options: ReadConfigOptions = {}):
 }
 
 /**
- * The text of a file that is a regular file or a pipe, belongs to us or to root, lets nobody else in and has at most
+ * The text of a file that is a regular file or a pipe and no symbolic link, belongs to us or to root, lets nobody else in and has at most
  * MAX_CONFIG_BYTES; `-` is standard input. Throws a ConfigError.
  */
 export async function readConfigFile(path: string, options: ReadConfigOptions = {}): Promise<string> {
@@ -82,8 +82,10 @@ function decode(path: string, bytes: Uint8Array): string {
 /** Who may exchange the file behind this name may choose our keys and commands. */
 async function checkPath(path: string): Promise<void> {
   const link = await lstat(path);
-  if (link.isSymbolicLink() && isForeign(link.uid)) {
-    refuse(path, `is a symbolic link of another user (uid ${link.uid}); name the file itself`);
+  if (link.isSymbolicLink()) {
+    if (isForeign(link.uid)) refuse(path, `is a symbolic link of another user (uid ${link.uid}); name the file itself`);
+    // What a shell calls /dev/fd/63 is a link to a pipe.
+    if ((await stat(path)).isFile()) refuse(path, `is a symbolic link; name the file itself, ${await realpath(path)}`);
   }
   const folder = dirname(resolve(path));
   const { mode, uid } = await stat(folder);

@@ -49,9 +49,11 @@ describe('reading a file', () => {
     expect(await readConfigFile(path)).toBe(text);
   });
 
-  it('follows a symbolic link of our own', async () => {
-    await symlink(path, join(folder, 'link.conf'));
-    expect(await readConfigFile(join(folder, 'link.conf'))).toBe(text);
+  it('refuses a symbolic link and names the file behind it', async () => {
+    const link = join(folder, 'link.conf');
+    await symlink(path, link);
+    await expect(readConfigFile(link)).rejects.toThrow(`${link}: is a symbolic link; name the file itself, ${path}`);
+    expect(await readConfigFile(link, { anyPermissions: true })).toBe(text);
   });
 
   it.runIf(isRoot)('refuses the files, links and folders of other users', async () => {
