@@ -146,6 +146,7 @@ async function serveStatus(
     const server = await serveControl(tunnel, path, { shutdown: () => stop.request({ kind: 'shutdown' }) });
     undo.push(`control socket ${path}`, () => server.close());
   } catch (error) {
+    if (error instanceof CliError && error.exitCode === EXIT.badInput) throw error;
     note(`sealane: 'sealane status' will not show this proxy: ${errorLine(error)}`);
   }
 }

@@ -1,6 +1,6 @@
 /** Names and passwords of those who may use a listener; kept and compared as digests. */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import { readConfigFile } from '@sealane/tunnel';
+import { ConfigError, readConfigFile } from '@sealane/tunnel';
 import { badInput } from '../errors.ts';
 
 /** RFC 1929 has one byte for each length. */
@@ -31,9 +31,12 @@ export class Credentials {
   }
 }
 
-/** Reads a file of `user:password` lines that only its owner may read; CliError or ConfigError without quoting it. */
+/** Reads a file of `user:password` lines that only its owner may read; CliError without quoting it. */
 export async function readCredentials(path: string): Promise<Credentials> {
-  const lines = (await readConfigFile(path)).split(/\r?\n/);
+  const text = await readConfigFile(path).catch((error: unknown) => {
+    throw error instanceof ConfigError ? badInput(error.message, error) : error;
+  });
+  const lines = text.split(/\r?\n/);
   const credentials = new Credentials();
   lines.forEach((line, i) => {
     if (line.trim() === '' || line.startsWith('#')) return;

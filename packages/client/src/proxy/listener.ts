@@ -1,4 +1,6 @@
 /** Sockets of this computer that wait for clients. */
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, type AddressInfo, type Server } from 'node:net';
 import { CliError, errorCode, EXIT } from '../errors.ts';
@@ -41,14 +43,17 @@ export async function listen(server: Server, address: ListenAddress, maxClients:
 
 export function listenError(address: ListenAddress, cause: unknown): CliError {
   const where = formatTarget(address);
-  const code = errorCode(cause);
+  let code = errorCode(cause);
+  // libuv says so of a folder that is missing, too.
+  if (code === 'EACCES' && address.kind === 'path' && !existsSync(dirname(address.path))) code = 'ENOENT';
   const why: Readonly<Record<string, string>> = {
     EADDRINUSE: 'it is in use',
     EACCES: address.kind === 'path' ? 'no permission to make a socket there' : 'no permission: use a port above 1023',
     EADDRNOTAVAIL: 'this computer does not have that address',
     ENOENT: 'its folder does not exist',
   };
-  return new CliError(EXIT.failure, `cannot listen on ${where}: ${why[code ?? ''] ?? code ?? String(cause)}`, {
+  const exitCode = code === 'EACCES' ? EXIT.noPermission : EXIT.failure;
+  return new CliError(exitCode, `cannot listen on ${where}: ${why[code ?? ''] ?? code ?? String(cause)}`, {
     cause,
   });
 }
