@@ -25,6 +25,11 @@ const env = {
   SEALANE_SEED: values.seed,
   FUZZ_LINES: values.lines,
 };
-const files = ['test/fuzz', 'packages/tunnel/test/uapi/fuzz.test.ts'];
+const files = [
+  'test/fuzz',
+  'packages/tunnel/test/uapi/fuzz.test.ts',
+  'packages/tunnel/test/lane/offload.test.ts',
+  'packages/client/test/proxy/garbage.test.ts',
+];
 const child = spawn('npx', ['vitest', 'run', ...files], { env, stdio: ['ignore', 'inherit', 'inherit'] });
 child.on('close', (code) => process.exit(code ?? 1));

@@ -118,7 +118,7 @@ describe('operations on two devices', () => {
           }
         }
       }),
-      { numRuns: RUNS, ...(process.env['SEALANE_FUZZ'] === undefined && { seed: 1 }) },
+      { numRuns: RUNS, seed: Number(process.env['SEALANE_SEED'] ?? 1) },
     );
   });
 });
