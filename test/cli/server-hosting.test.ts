@@ -110,7 +110,13 @@ class Network {
       '-c',
       'grep -r . /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv*/conf/*/forwarding /proc/sys/net/ipv6/conf/*/accept_ra | sort',
     ]);
-    return `${settings}${await this.server.must('nft', ['list', 'ruleset'])}${(await this.server.must('ip', ['-o', 'address'])).replaceAll(' tentative', '')}`;
+    const rules = await this.server.must('nft', ['list', 'ruleset']);
+    // Link-local addresses appear when the kernel has settled them.
+    const addresses = (await this.server.must('ip', ['-o', 'address'])).replaceAll(
+      /^.* inet6 fe80:.*\n| tentative/gm,
+      '',
+    );
+    return `${settings}${rules}${addresses}`;
   }
 }
 
