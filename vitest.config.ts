@@ -40,6 +40,8 @@ export default defineConfig({
           testTimeout: 60_000,
           hookTimeout: 60_000,
           maxWorkers: 2,
+          // Whole machines in namespaces, with timers of their own: one more try, which the reporter names.
+          retry: 1,
           sequence: { groupOrder: 1 },
         },
       },

@@ -140,12 +140,16 @@ it('follows roaming and configuration on every lane, under traffic', async ({ sk
   await iperfServer(b.host);
   // Its own end matters less than what goes on meanwhile: on a busy machine it may give up.
   const traffic = a.host.run('iperf3', ['-c', INNER.b4, '-P', '20', '--bidir', '-t', '10']);
+  await until('traffic', async () => (await statusOf(a)).lanes.filter(({ sent }) => sent > 100).length > 1);
+  // TCP may have to wait before it repeats what a move lost; the other end can only follow what is sent.
+  const pinging = a.host.start('ping', ['-q', '-i', '0.02', INNER.b4]);
 
   // The one moves, the other follows with all of its lanes.
   for (const port of [51_101, 51_102, 51_101, 51_103]) {
     await a.wg('set', a.name, 'listen-port', String(port));
     await until('the other end to follow', async () => (await b.endpoint()) === `${OUTER.a4}:${port}`, 30_000);
   }
+  await pinging.stop();
   // Datagrams without the mark do not get out: a mark that a lane has not taken on would stop its flows.
   await a.wg('set', a.name, 'fwmark', '0x77');
   await firewall(
