@@ -11,6 +11,7 @@ _sealane() {
     --lane) COMPREPLY=($(compgen -W 'auto portable linux' -- "$cur")); return ;;
     --log-format) COMPREPLY=($(compgen -W 'text json' -- "$cur")); return ;;
     --log-level) COMPREPLY=($(compgen -W 'error warn info' -- "$cur")); return ;;
+    --cipher) COMPREPLY=($(compgen -W 'chacha20poly1305 aes256gcm' -- "$cur")); return ;;
   esac
   case $command in
     '')
@@ -24,7 +25,7 @@ _sealane() {
     'device')
       words='--lane --lanes --help' ;;
     'up')
-      words='--name --detach --kill-switch --user --no-dns --resolve-every --log-format --log-level --lane --lanes --help'
+      words='--name --detach --kill-switch --user --no-dns --resolve-every --log-format --log-level --cipher --lane --lanes --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'sync')
@@ -42,15 +43,15 @@ _sealane() {
       words='--help'
       words+=" $(ls /var/run/wireguard/ 2>/dev/null | sed -n "s/\.sock$//p")" ;;
     'ping')
-      words='--count --size --timeout --bulk --rekey --target --force --json --help'
+      words='--count --size --timeout --bulk --rekey --target --force --cipher --json --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'doctor')
-      words='--timeout --json --help'
+      words='--timeout --json --cipher --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'proxy')
-      words='--socks5 --http --local --remote --stdio --auth --login --expose --name --lane --help'
+      words='--socks5 --http --local --remote --stdio --auth --login --expose --name --cipher --lane --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
   esac

@@ -22,13 +22,15 @@ _sealaned() {
     'status')
       words='--state --json --help' ;;
     'peer')
-      words='add list show remove --help' ;;
+      words='add list show set remove --help' ;;
     'peer add')
       words='--state --out --public-key --no-psk --allowed-ips --post-quantum --cipher --keepalive --help' ;;
     'peer list')
       words='--state --json --help' ;;
     'peer show')
       words='--state --json --help' ;;
+    'peer set')
+      words='--state --cipher --post-quantum --no-post-quantum --help' ;;
     'peer remove')
       words='--state --help' ;;
   esac

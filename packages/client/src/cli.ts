@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { CIPHER_SUITES, type CipherSuite } from '@sealane/protocol';
 import { type LaneKind, LOG_LEVELS, oneLine, parseSize } from '@sealane/tunnel';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CliError, errorLine, EXIT, type ExitCode } from './errors.ts';
@@ -107,7 +108,8 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .argument('[config]', 'wg-quick style file, or the name of one')
     .option('--timeout <seconds>', 'how long to wait for each answer', secondsOption, 5)
     .option('--json', 'print the findings as JSON')
-    .action(async (config: string | undefined, options: { timeout: number; json?: boolean }) =>
+    .addOption(cipherOption())
+    .action(async (config: string | undefined, options: { timeout: number; json?: boolean; cipher?: CipherSuite }) =>
       done(await (await import('./commands/doctor.ts')).doctor(config, options)),
     );
   addProxy(add, done);
@@ -122,6 +124,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     'sealane up wg0              /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf',
     'sealane up wg0 --detach     and later: sealane down wg0',
     'sealane up office.conf --name wg1 --kill-switch',
+    'sealane up wg0 --cipher aes256gcm',
   )
     .argument('<config>', 'wg-quick style file, or the name of one')
     .option('--name <ifname>', 'name of the interface (default: the file name)')
@@ -137,6 +140,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     )
     .addOption(new Option('--log-format <format>', 'how to say what happens').choices(['text', 'json']).default('text'))
     .addOption(new Option('--log-level <level>', 'the least grave of it to say').choices(LOG_LEVELS).default('info'))
+    .addOption(cipherOption())
     .addOption(laneOption())
     .addOption(lanesOption())
     .addHelpText('after', FILE_KEYS)
@@ -177,6 +181,7 @@ function addPing(add: Add, done: (code: ExitCode) => void): void {
     'sealane ping wg0.conf --count 20 --size 1000',
     'sealane ping wg0.conf --bulk 50M --rekey',
     'sealane ping wg0.conf --target 10.8.0.7 --json',
+    'sealane ping wg0.conf --cipher aes256gcm',
   )
     .argument('<config>', 'wg-quick style file, or the name of one')
     .option('--count <n>', 'echo requests to send', wholeNumber(0, 1_000_000), 4)
@@ -186,6 +191,7 @@ function addPing(add: Add, done: (code: ExitCode) => void): void {
     .option('--rekey', 'renew the session, with --bulk in the middle of it')
     .option('--target <address>', 'inner address to ping (default: the first host of AllowedIPs)')
     .option('--force', 'also when a tunnel with the same key is up on this computer')
+    .addOption(cipherOption())
     .option('--json', 'print the result as one JSON object')
     .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) =>
       done(await (await import('./commands/ping.ts')).ping(config, options)),
@@ -219,6 +225,7 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
     .option('--login <user>', 'the same with one user, whose password is asked for now')
     .option('--expose', 'let other computers in without a password')
     .option('--name <name>', "what 'sealane status' calls it (default: the file name)")
+    .addOption(cipherOption())
     .addOption(laneOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/proxy.ts').proxy>[1]) =>
       done(await (await import('./commands/proxy.ts')).proxy(config, options)),
@@ -232,6 +239,11 @@ function collect(text: string, before: readonly string[]): readonly string[] {
 /** May be given several times. */
 function listOption(flags: string, description: string): Option {
   return new Option(flags, `${description}; may be repeated`).argParser(collect).default([], 'none');
+}
+
+function cipherOption(): Option {
+  const what = "what seals the packets of every peer, in place of the file's Cipher; the other end needs the same";
+  return new Option('--cipher <suite>', what).choices(CIPHER_SUITES);
 }
 
 function laneOption(): Option {

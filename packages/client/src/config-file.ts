@@ -1,11 +1,13 @@
+import type { CipherSuite } from '@sealane/protocol';
 import { ConfigError, loadConfig, ResolveError, resolveEndpoints, toUpdate } from '@sealane/tunnel';
 import type { ResolvedEndpoints, TunnelConfig, TunnelUpdate } from '@sealane/tunnel';
 import { badInput, CliError, EXIT } from './errors.ts';
 
-/** Reads a configuration file; CliError of one line for what is wrong with it. */
-export async function readConfig(path: string): Promise<TunnelConfig> {
+/** Reads a configuration file; `cipher` replaces every peer's own. CliError of one line for what is wrong with it. */
+export async function readConfig(path: string, cipher?: CipherSuite): Promise<TunnelConfig> {
   try {
-    return await loadConfig(path);
+    const config = await loadConfig(path);
+    return cipher === undefined ? config : { ...config, peers: config.peers.map((peer) => ({ ...peer, cipher })) };
   } catch (error) {
     if (error instanceof ConfigError) throw badInput(error.message, error);
     throw error;

@@ -50,7 +50,7 @@ describe('explainHandshake', () => {
   it.each([false, true])('suspects its own AES-256-GCM, which no other peer knows (cookie %s)', (cookieReceived) => {
     const { hints } = explainHandshake({ ...SILENCE, cipher: 'aes256gcm', cookieReceived });
     expect(hints[1]).toBe(
-      "'Cipher = aes256gcm' has to stand at the server too, and no WireGuard peer but Sealane knows it",
+      "the server needs 'Cipher = aes256gcm' for us too ('sealaned peer set'), and no WireGuard peer but Sealane knows it",
     );
   });
 

@@ -7,6 +7,7 @@ import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
 import { peerList } from './commands/peer-list.ts';
 import { peerRemove } from './commands/peer-remove.ts';
 import { peerShow } from './commands/peer-show.ts';
+import { peerSet, type PeerSetOptions } from './commands/peer-set.ts';
 import type { RunOptions } from './commands/run.ts';
 import { status } from './commands/status.ts';
 import { errorLine, InputError } from './errors.ts';
@@ -160,7 +161,7 @@ function checkTogether(options: RunOptions, self: Command): void {
 function addPeerCommands(root: Command): void {
   const peer = root
     .command('peer')
-    .description('add, list, show and remove peers; a running server follows at once')
+    .description('add, list, show, change and remove peers; a running server follows at once')
     .helpCommand(false)
     .addHelpText('after', examples('sealaned peer add alice', 'sealaned peer list', 'sealaned peer remove alice'));
 
@@ -207,6 +208,19 @@ function addPeerCommands(root: Command): void {
     .option('--json', 'as JSON', false)
     .addHelpText('after', examples('sealaned peer show alice', 'sealaned peer show alice --json'))
     .action((name: string, options: { state: string; json: boolean }) => peerShow(name, options));
+
+  command(peer, 'set', 'change what a peer and its client have to agree on; the client needs the same')
+    .argument('<name>', 'the peer', parse.nameArgument)
+    .addOption(
+      new Option('--cipher <suite>', 'what seals its packets; a change ends its sessions').choices(CIPHER_SUITES),
+    )
+    .option('--post-quantum', 'hedge its sessions against a later quantum computer')
+    .option('--no-post-quantum', 'do not')
+    .addHelpText(
+      'after',
+      examples('sealaned peer set alice --cipher aes256gcm', 'sealaned peer set bob --no-post-quantum'),
+    )
+    .action((name: string, options: PeerSetOptions) => peerSet(name, options));
 
   command(peer, 'remove', 'remove a peer; its session ends at once')
     .argument('<name>', 'the peer', parse.nameArgument)

@@ -1,3 +1,4 @@
+import type { CipherSuite } from '@sealane/protocol';
 import { readConfig, resolveConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf } from '../config-path.ts';
 import { examineConfig } from '../doctor/config.ts';
@@ -14,6 +15,7 @@ export interface DoctorOptions {
   readonly json?: boolean;
   /** Seconds for each answer of the other side. */
   readonly timeout: number;
+  readonly cipher?: CipherSuite;
 }
 
 const DEFAULT_MTU = 1_420;
@@ -25,7 +27,7 @@ export async function doctor(given: string | undefined, options: DoctorOptions):
   const findings: Finding[] = [];
   try {
     findings.push(...examineSystem());
-    if (given !== undefined) findings.push(...(await examine(configPath(given), options.timeout * 1_000, stop)));
+    if (given !== undefined) findings.push(...(await examine(configPath(given), options, stop)));
   } finally {
     stop.dispose();
   }
@@ -34,16 +36,20 @@ export async function doctor(given: string | undefined, options: DoctorOptions):
   return findings.some(({ state }) => state === 'bad') ? EXIT.failure : EXIT.ok;
 }
 
-async function examine(path: string, timeoutMs: number, stop: Stop): Promise<readonly Finding[]> {
+async function examine(path: string, options: DoctorOptions, stop: Stop): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   try {
-    const config = await readConfig(path);
+    const config = await readConfig(path, options.cipher);
     findings.push(good('file', `${path} is valid, and nobody else may read it`));
     const { resolved } = await resolveConfig(config);
     findings.push(...(await examineConfig(config, resolved, path === '-' ? '' : interfaceNameOf(path))));
     await refuseRunning(config);
     const target = chooseTarget(config, path, undefined);
-    const plan = await pingPlan(path, config, target, { count: 1, size: ECHO_SIZE, timeoutMs });
+    const plan = await pingPlan(path, config, target, {
+      count: 1,
+      size: ECHO_SIZE,
+      timeoutMs: options.timeout * 1_000,
+    });
     findings.push(...(await examinePath(plan, config.interface.mtu ?? DEFAULT_MTU, stop)));
   } catch (error) {
     if (!(error instanceof CliError)) throw error;

@@ -1,5 +1,5 @@
 import { stat } from 'node:fs/promises';
-import { formatKey, nobleCrypto } from '@sealane/protocol';
+import { type CipherSuite, formatKey, nobleCrypto } from '@sealane/protocol';
 import {
   ControlError,
   formatBytes,
@@ -31,6 +31,7 @@ export interface PingCommandOptions {
   readonly target?: string;
   readonly force?: boolean;
   readonly json?: boolean;
+  readonly cipher?: CipherSuite;
 }
 
 const DEFAULT_MTU = 1_420;
@@ -40,7 +41,7 @@ const HEADERS = { 4: 28, 16: 48 } as const;
 /** Tries a configuration without privileges: handshake, round trips, and what is wrong when there are none. */
 export async function ping(given: string, options: PingCommandOptions): Promise<ExitCode> {
   const path = configPath(given);
-  const config = await readConfig(path);
+  const config = await readConfig(path, options.cipher);
   const target = chooseTarget(config, path, options.target);
   checkSize(config, target, options.size);
   if (options.force !== true) await refuseRunning(config);

@@ -1,4 +1,5 @@
 import { isIP } from 'node:net';
+import type { CipherSuite } from '@sealane/protocol';
 import { type LaneKind, openUserspaceTunnel, ResolveError, serveControl, type TunnelConfig } from '@sealane/tunnel';
 import { readConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf } from '../config-path.ts';
@@ -30,6 +31,7 @@ export interface ProxyOptions {
   readonly login?: string;
   readonly expose?: boolean;
   readonly name?: string;
+  readonly cipher?: CipherSuite;
   readonly lane: LaneKind | 'auto';
 }
 
@@ -39,7 +41,7 @@ export async function proxy(given: string, options: ProxyOptions): Promise<ExitC
   const target = options.stdio === undefined ? undefined : parseTarget(options.stdio, '--stdio');
   checkSomething(plan, target !== undefined);
   const path = configPath(given);
-  const config = await readConfig(path);
+  const config = await readConfig(path, options.cipher);
   if (config.interface.addresses.length === 0) throw badInput(`${path}: has no Address: a proxy needs one of its own`);
   const name = options.name ?? (path === '-' ? 'proxy' : interfaceNameOf(path));
   if (namesLeak(config, plan, target)) {

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import type { CipherSuite } from '@sealane/protocol';
 import {
   BECOMES_USER,
   confine,
@@ -29,6 +30,8 @@ import { UpTunnel } from '../up/tunnel.ts';
 
 export interface UpOptions {
   readonly name?: string;
+  /** In place of what the file says of its peers. */
+  readonly cipher?: CipherSuite;
   readonly lane: LaneKind | 'auto';
   readonly lanes?: number;
   readonly killSwitch?: boolean;
@@ -49,7 +52,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const path = found === '-' ? found : resolve(found);
   const name = options.name ?? interfaceNameOf(path);
   await freeControlPath(name);
-  const config = await readConfig(path);
+  const config = await readConfig(path, options.cipher);
   checkHooks(config.interface, path);
   const user = options.user === undefined ? undefined : ordinaryUser(options.user, config, path);
   if (options.detach === true) return detach(name, argumentsOf(path, name, options));
@@ -88,6 +91,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const settings = {
     name,
     path,
+    ...(options.cipher !== undefined && { cipher: options.cipher }),
     lane: options.lane,
     ...(options.lanes !== undefined && { lanes: options.lanes }),
     killSwitch,
@@ -131,6 +135,7 @@ function argumentsOf(path: string, name: string, options: UpOptions): readonly s
     'up',
     path,
     `--name=${name}`,
+    ...(options.cipher === undefined ? [] : [`--cipher=${options.cipher}`]),
     `--lane=${options.lane}`,
     ...(options.lanes === undefined ? [] : [`--lanes=${options.lanes}`]),
     `--resolve-every=${options.resolveEvery}`,

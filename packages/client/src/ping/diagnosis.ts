@@ -127,8 +127,14 @@ function silenceHints({ cookieReceived, publicKey, cipher }: HandshakeEvidence, 
   // A server ignores handshakes of the other suite; a peer that is not Sealane knows one only.
   const causes =
     cipher === 'chacha20poly1305'
-      ? [unknown, "the server may have 'Cipher = aes256gcm' for us: both ends need the same Cipher in [Peer]"]
-      : [`'Cipher = ${cipher}' has to stand at the server too, and no WireGuard peer but Sealane knows it`, unknown];
+      ? [
+          unknown,
+          "the server may have 'Cipher = aes256gcm' for us: both ends need the same; --cipher aes256gcm tries it",
+        ]
+      : [
+          `the server needs 'Cipher = ${cipher}' for us too ('sealaned peer set'), and no WireGuard peer but Sealane knows it`,
+          unknown,
+        ];
   if (cookieReceived) {
     return [
       'the server lives and its PublicKey is right: it is under load and asked for a proof of address',

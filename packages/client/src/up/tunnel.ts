@@ -1,4 +1,5 @@
 /** A tunnel as `sealane up` runs it: what it does to the system, in order, and how it follows its file. */
+import type { CipherSuite } from '@sealane/protocol';
 import {
   formatPrefix,
   type LaneKind,
@@ -37,6 +38,8 @@ export interface UpSettings {
   readonly name: string;
   /** Absolute, or `-`. */
   readonly path: string;
+  /** In place of what the file says of its peers, also when it is read again. */
+  readonly cipher?: CipherSuite;
   readonly lane: LaneKind | 'auto';
   readonly lanes?: number;
   readonly killSwitch: boolean;
@@ -195,12 +198,12 @@ export class UpTunnel {
   }
 
   async #apply(path: string): Promise<void> {
-    const { name, killSwitch, log } = this.#settings;
+    const { name, killSwitch, log, cipher } = this.#settings;
     const before = this.#state;
     const tunnel = this.#tunnel;
     if (path === '-') throw badInput('standard input: a tunnel from there cannot be read again');
     if (tunnel === undefined) throw new CliError(EXIT.failure, `${name} is not up yet`);
-    const config = await readConfig(path);
+    const config = await readConfig(path, cipher);
     checkChange(before.config, config, path);
     const { update, resolved } = await resolveConfig(config);
     const planned = await planLayout(name, config, resolved, killSwitch);

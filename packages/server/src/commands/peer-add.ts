@@ -18,7 +18,7 @@ import { stateFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { whileChanging } from '../state/lock.ts';
 import { nextFree, serverAddress } from '../state/pool.ts';
-import { networksOf, peerNamed, readRegistry, writeRegistry, type Registry } from '../state/registry.ts';
+import { networksOf, peerNamed, readRegistry, sealingOf, writeRegistry, type Registry } from '../state/registry.ts';
 import { informServer } from '../running/live.ts';
 
 export interface PeerAddOptions {
@@ -86,9 +86,8 @@ function add(folder: StateFolder, name: string, options: PeerAddOptions): AddedP
       cipher: options.cipher,
     });
     const added = new Date().toISOString();
-    const hedge = options.postQuantum ? { postQuantum: true } : {};
-    const cipher = options.cipher === 'chacha20poly1305' ? {} : { cipher: options.cipher };
-    const peer = { name, publicKey: key, ...psk, ...hedge, ...cipher, addresses, added };
+    const sealing = sealingOf(options.cipher, options.postQuantum);
+    const peer = { name, publicKey: key, ...psk, ...sealing, addresses, added };
     const next = { ...registry, peers: [...registry.peers, peer] };
     commit(folder, next, config, options.out);
     return { config, addresses };

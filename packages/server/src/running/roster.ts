@@ -50,8 +50,10 @@ export class Roster {
     this.#registry = next;
     const oldNames = this.#names;
     this.#names = namesOf(next);
+    const touched = new Set(peers.map(({ publicKey }) => formatKey(publicKey)));
     for (const [key, peer] of this.#names) {
       if (!oldNames.has(key)) this.#log.entry('peer-added', `peer ${peer} added`, { peer });
+      else if (touched.has(key)) this.#log.entry('peer-changed', `peer ${peer} changed`, { peer });
     }
     for (const [key, peer] of oldNames) {
       if (!this.#names.has(key)) this.#log.entry('peer-removed', `peer ${peer} removed`, { peer });

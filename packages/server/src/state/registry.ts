@@ -109,6 +109,14 @@ export function writeRegistry(folder: StateFolder, registry: Registry): Registry
   return next;
 }
 
+/** The part of an entry that says what seals the peer's packets: what WireGuard does is not written. */
+export function sealingOf(cipher: CipherSuite, postQuantum: boolean): Pick<RegistryPeer, 'cipher' | 'postQuantum'> {
+  return {
+    ...(cipher === 'chacha20poly1305' ? {} : { cipher }),
+    ...(postQuantum ? { postQuantum } : {}),
+  };
+}
+
 /** The blocks of the pool. */
 export function networksOf(registry: Registry): readonly Network[] {
   return registry.server.pool.map(parseNetwork);

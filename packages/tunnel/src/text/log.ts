@@ -15,6 +15,7 @@ const LEVELS = {
   'left-out': 'warn',
   note: 'warn',
   'peer-added': 'info',
+  'peer-changed': 'info',
   'peer-removed': 'info',
   ready: 'info',
   'reload-failed': 'error',

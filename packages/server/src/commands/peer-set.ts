@@ -1,0 +1,44 @@
+import type { CipherSuite } from '@sealane/protocol';
+import { InputError, RefusedError } from '../errors.ts';
+import { print } from '../output/print.ts';
+import { stateFolder } from '../state/folder.ts';
+import { whileChanging } from '../state/lock.ts';
+import { peerNamed, readRegistry, sealingOf, writeRegistry } from '../state/registry.ts';
+import { informServer } from '../running/live.ts';
+
+export interface PeerSetOptions {
+  readonly state: string;
+  readonly cipher?: CipherSuite;
+  readonly postQuantum?: boolean;
+}
+
+/** Changes what both ends have to agree on, tells the running server, and says what the client's file needs. */
+export async function peerSet(name: string, { state, ...wanted }: PeerSetOptions): Promise<void> {
+  if (wanted.cipher === undefined && wanted.postQuantum === undefined) {
+    throw new InputError('nothing to change: add --cipher, --post-quantum or --no-post-quantum');
+  }
+  const folder = stateFolder(state);
+  await whileChanging(folder, () => {
+    const registry = readRegistry(folder);
+    const peer = peerNamed(registry, name);
+    if (peer === undefined) throw new RefusedError(`there is no peer ${name}`);
+    const { cipher = 'chacha20poly1305', postQuantum = false, ...rest } = peer;
+    const changed = { ...rest, ...sealingOf(wanted.cipher ?? cipher, wanted.postQuantum ?? postQuantum) };
+    writeRegistry(folder, { ...registry, peers: registry.peers.map((one) => (one === peer ? changed : one)) });
+  });
+  const live = await informServer(folder, `${name} is changed`);
+  await print([`changed ${name}${live ? ': the running server knows' : ''}`, ...clientNeeds(wanted)].join('\n'));
+}
+
+function clientNeeds({ cipher, postQuantum }: Omit<PeerSetOptions, 'state'>): readonly string[] {
+  const where = "[Peer] of its client's file";
+  return [
+    ...(cipher === undefined
+      ? []
+      : cipher === 'chacha20poly1305'
+        ? [`${where} may have no Cipher line now: without it there is no session`]
+        : [`${where} needs '#@ Cipher = ${cipher}' now: without it there is no session`]),
+    ...(postQuantum === true ? [`${where} needs '#@ PostQuantum = yes' now: without it sessions are not hedged`] : []),
+    ...(postQuantum === false ? [`${where} may keep 'PostQuantum': sessions are not hedged`] : []),
+  ];
+}
