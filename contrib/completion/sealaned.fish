@@ -18,7 +18,7 @@ complete -c sealaned -n '__fish_seen_subcommand_from run' -l lanes -r -d 'thread
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l listen -r -d 'UDP port, the endpoint'\''s if not given; 0 takes any free one'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l allow -r -d 'peers reach this and nothing else, unless it only opens what is protected; may be repeated'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l deny -r -d 'peers do not reach this; the narrower rule decides'
-complete -c sealaned -n '__fish_seen_subcommand_from run' -l limit -r -d 'what a peer may hold in userspace; may be repeated'
+complete -c sealaned -n '__fish_seen_subcommand_from run' -l limit -r -d 'what a peer may hold in userspace, by all its addresses; may be repeated'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l peer-to-peer -d 'peers reach each other too, with a TUN interface'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l no-nat -d 'with a TUN interface peers keep their addresses: your router must know the way to them'
 complete -c sealaned -n '__fish_seen_subcommand_from run' -l no-forwarding -d 'with a TUN interface leave forwarding, NAT and firewall to you'

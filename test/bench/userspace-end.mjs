@@ -30,7 +30,7 @@ async function become({ role, keys, origin, port = 0, socks = '' }) {
   if (role === 'server') {
     const rule = parseRule(`127.0.0.1/32:${origin}`);
     const device = startUserspaceGateway({ addresses: ['127.78.0.1/24'], mtu: 1420, allow: [rule], limits });
-    stack = /** @type {StackDevice} */ (device).stack;
+    stack = device.stack;
     const peers = [{ publicKey: keys.client, ...everything }];
     const tunnel = await openTunnel({ device, config: { privateKey: keys.server, listenPort: 0, peers } });
     return (await tunnel.status()).listenPort;

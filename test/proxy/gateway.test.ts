@@ -8,6 +8,7 @@ import { type IpAddress, parseAddress as parseIpAddress } from '@sealane/netstac
 import { PacketBatch } from '@sealane/protocol';
 import { openConnection, type PacketDevice, parseAddress, StackDevice, TunnelNetwork } from '@sealane/tunnel';
 import { afterEach, describe, expect, it } from 'vitest';
+import { until } from '../support/lab.ts';
 import { type GatewayOptions, startUserspaceGateway } from '../../packages/server/src/userspace/gateway.ts';
 import { parseRule, type Rule } from '../../packages/server/src/userspace/policy.ts';
 
@@ -24,11 +25,14 @@ afterEach(async () => {
 interface World {
   readonly peer: TunnelNetwork;
   readonly peerDevice: StackDevice;
-  readonly gateway: PacketDevice;
+  readonly gateway: StackDevice;
 }
 
 /** A peer's stack wired to a gateway; `allow` has to name loopback for anything to be reached. */
-function world(options: Partial<GatewayOptions> = {}): World {
+function world({
+  peerAddresses = [PEER, 'fd77::2'],
+  ...options
+}: Partial<GatewayOptions> & { readonly peerAddresses?: readonly string[] } = {}): World {
   const gateway = startUserspaceGateway({
     addresses: [`${SERVER}/24`],
     mtu: 1420,
@@ -38,7 +42,7 @@ function world(options: Partial<GatewayOptions> = {}): World {
   const peerDevice = new StackDevice({
     name: 'peer',
     mtu: 1420,
-    addresses: [PEER, 'fd77::2'].map((text) => parseAddress(text)!),
+    addresses: peerAddresses.map((text) => parseAddress(text)!),
   });
   wire(gateway, peerDevice);
   closers.push(() => Promise.all([gateway.close(), peerDevice.close()]));
@@ -224,7 +228,7 @@ describe('the gateway', () => {
   it('bounds the connections and flows of one peer', async () => {
     const port = await serve((socket) => socket.resume());
     const echo = await udpEcho();
-    const { peer } = world({ limits: { maxConnectionsPerSource: 3, maxUdpFlowsPerSource: 2 } });
+    const { peer, gateway } = world({ limits: { maxConnectionsPerSource: 3, maxUdpFlowsPerSource: 2 } });
     const standing = await Promise.all(
       Array.from({ length: 3 }, () => openConnection(peer, { host: '127.0.0.1', port })),
     );
@@ -235,14 +239,60 @@ describe('the gateway', () => {
     for (const socket of standing) socket.resetAndDestroy();
     await Promise.all(ended);
     (await openConnection(peer, { host: '127.0.0.1', port, timeoutMs: 5_000 })).destroy();
+    const refused = gateway.stack.drops['limit-source'];
     let answers = 0;
     for (let i = 0; i < 4; i++) {
       const socket = peer.createSocket('udp4');
       socket.on('message', () => answers++);
       socket.send(Buffer.from('x'), echo.address().port, '127.0.0.1');
     }
-    await sleep(150);
+    // What comes after them finds them decided.
+    await until('two flows to be refused', () => gateway.stack.drops['limit-source'] >= refused + 2);
+    await until('the others to be answered', () => answers >= 2);
     expect(answers).toBe(2);
+  });
+
+  it('gives a peer one allowance for all of its addresses, and every peer its own', async () => {
+    const port = await serve((socket) => socket.resume());
+    const echo = await udpEcho();
+    const owners = new Map([
+      [PEER, 'ann'],
+      ['fd77::2', 'ann'],
+      ['127.77.0.3', 'ann'],
+      ['127.77.0.4', 'bob'],
+    ]);
+    const { peer, gateway } = world({
+      addresses: [`${SERVER}/24`, 'fd77::1/64'],
+      peerAddresses: [...owners.keys()],
+      limits: { maxConnectionsPerSource: 3, maxUdpFlowsPerSource: 2, maxHalfOpenPerSource: 4 },
+      peerOf: (address) => owners.get(address),
+    });
+    const from = (localAddress: string): Promise<unknown> =>
+      openConnection(peer, { host: '127.0.0.1', port, localAddress });
+    const port6 = await serve((socket) => socket.resume(), '::1');
+    await openConnection(peer, { host: '::1', port: port6, localAddress: 'fd77::2' });
+    await from(PEER);
+    await from('127.77.0.3');
+    for (const address of ['127.77.0.3', PEER]) {
+      const refused = gateway.stack.drops['limit-source'];
+      void from(address).catch((error: unknown) => error);
+      await until('the peer to be held to its limit', () => gateway.stack.drops['limit-source'] > refused);
+    }
+    for (let i = 0; i < 3; i++) await from('127.77.0.4');
+    expect(gateway.stack.status()).toMatchObject({ connections: 6, sources: 2 });
+
+    const before = gateway.stack.drops['limit-source'];
+    let answers = 0;
+    for (const [i, address] of [PEER, '127.77.0.3', PEER, '127.77.0.4', '127.77.0.4'].entries()) {
+      const socket = peer.createSocket('udp4');
+      socket.on('message', () => answers++);
+      socket.bind(4_000 + i, address);
+      await once(socket, 'listening');
+      socket.send(Buffer.from('x'), echo.address().port, '127.0.0.1');
+    }
+    await until('one flow to be refused', () => gateway.stack.drops['limit-source'] > before);
+    await until('the others to be answered', () => answers >= 4);
+    expect([answers, gateway.stack.status().udpFlows]).toEqual([4, 4]);
   });
 
   it('lets a destination go when the peer resets, and the peer when the destination does', async () => {

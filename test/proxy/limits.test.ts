@@ -30,8 +30,8 @@ function configAt(path: string): TunnelConfig {
   return parseConfig(readFileSync(path, 'utf8'), path);
 }
 
-async function listening<T extends Server>(server: T): Promise<number> {
-  server.listen(0, '127.0.0.1');
+async function listening<T extends Server>(server: T, host = '127.0.0.1'): Promise<number> {
+  server.listen(0, host);
   await once(server, 'listening');
   closers.push(() => server.close());
   return (server.address() as AddressInfo).port;
@@ -63,6 +63,31 @@ async function fetchPage(tunnel: UserspaceTunnel, port: number): Promise<string>
   for await (const chunk of response) text += String(chunk);
   return text;
 }
+
+describe.skipIf(lacking !== undefined)(`a limit (${lacking ?? 'of a server without privileges'})`, () => {
+  it('is for a peer, not for each of its addresses, also for one that was added later', async () => {
+    await using world = await RootlessWorld.open({
+      pool: '127.77.0.0/24,fd77::/64',
+      allowedIps: '127.0.0.0/8,::1/128',
+      run: ['--allow', '127.0.0.1/32', '--allow', '::1/128', '--limit', 'connections=3'],
+    });
+    const [four, six] = [
+      createServer((socket) => void socket.resume()),
+      createServer((socket) => void socket.resume()),
+    ];
+    const to4 = { host: '127.0.0.1', port: await listening(four) };
+    const to6 = { host: '::1', port: await listening(six, '::1') };
+    for (const config of [world.config, await world.addPeer('bob')]) {
+      const tunnel = await openUserspaceTunnel(configAt(config));
+      closers.push(() => tunnel.close());
+      for (const where of [to4, to6, to4]) await openConnection(tunnel.network, where);
+      for (const where of [to4, to6]) {
+        const refused = openConnection(tunnel.network, { ...where, timeoutMs: 2_000 });
+        await expect(refused).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+      }
+    }
+  });
+});
 
 describe.skipIf(lacking !== undefined)(`a greedy peer (${lacking ?? 'of a server without privileges'})`, () => {
   it.each([

@@ -116,6 +116,10 @@ export interface WorldOptions {
   readonly run?: readonly string[];
   /** A line for the client's [Interface]. */
   readonly dns?: string;
+  /** What the peers' addresses are of; 127.77.0.0/24 by default. */
+  readonly pool?: string;
+  /** What the clients lead into the tunnel; 127.0.0.0/8 by default. */
+  readonly allowedIps?: string;
 }
 
 export class RootlessWorld {
@@ -124,6 +128,7 @@ export class RootlessWorld {
   readonly config: string;
   readonly #processes: Process[];
   #endpoint = '';
+  #allowedIps = '';
 
   private constructor(folder: string, config: string, processes: Process[]) {
     this.folder = folder;
@@ -141,8 +146,9 @@ export class RootlessWorld {
   static async open(options: WorldOptions = {}): Promise<RootlessWorld> {
     const folder = makeFolder();
     const state = join(folder, 'state');
-    await sealaned(folder, 'init', '--endpoint', '127.0.0.1:51820', '--pool', '127.77.0.0/24');
-    const text = await sealaned(folder, 'peer', 'add', 'ann', '--allowed-ips', '127.0.0.0/8');
+    await sealaned(folder, 'init', '--endpoint', '127.0.0.1:51820', '--pool', options.pool ?? '127.77.0.0/24');
+    const allowedIps = options.allowedIps ?? '127.0.0.0/8';
+    const text = await sealaned(folder, 'peer', 'add', 'ann', '--allowed-ips', allowedIps);
     const run = options.run ?? ['--allow', '127.0.0.0/8'];
     const server = launch(folder, SEALANED, [
       'run',
@@ -165,12 +171,13 @@ export class RootlessWorld {
     );
     const world = new RootlessWorld(folder, config, processes);
     world.#endpoint = endpoint;
+    world.#allowedIps = allowedIps;
     return world;
   }
 
   /** Adds a peer to the running server; resolves to the path of its configuration. */
   async addPeer(name: string): Promise<string> {
-    const text = await sealaned(this.folder, 'peer', 'add', name, '--allowed-ips', '127.0.0.0/8');
+    const text = await sealaned(this.folder, 'peer', 'add', name, '--allowed-ips', this.#allowedIps);
     return writeConfig(this.folder, text.replace(/^Endpoint = .*$/m, this.#endpoint), name);
   }
 

@@ -4,16 +4,13 @@
  *   host client [192.168.77.1] ==veth== [192.168.77.2] host server, sealaned --userspace
  *   wireguard-go 10.77.0.2                             a web server on 192.168.77.2, TCP and UDP echo on 10.99.0.1
  */
-import { execFileSync } from 'node:child_process';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { Lab, until } from '../support/lab.ts';
 import { missingFor, WireguardDevice } from '../support/wireguard.ts';
-import { missingPrograms, unprivileged } from './rootless.ts';
+import { configureDevice, startServerIn } from './namespaced.ts';
+import { missingPrograms } from './rootless.ts';
 
 const lacking = missingFor(['wireguard-go'], 'curl', 'ping', 'socat') ?? missingPrograms();
-const SEALANED = fileURLToPath(new URL('../../packages/server/bin/sealaned.js', import.meta.url));
 
 describe.skipIf(lacking !== undefined)(`wireguard-go (${lacking ?? 'is here'})`, () => {
   it('uses the userspace server as its way out', async () => {
@@ -22,37 +19,19 @@ describe.skipIf(lacking !== undefined)(`wireguard-go (${lacking ?? 'is here'})`,
     const server = await lab.host('server');
     await lab.join(client, 'vc', ['192.168.77.1/24'], server, 'vs', ['192.168.77.2/24', '10.99.0.1/32']);
 
-    // The server, without privileges in its namespace.
-    execFileSync('chmod', ['755', lab.folder]);
-    const state = join(lab.folder, 'home', 'state');
-    execFileSync('install', ['-d', '-o', '65534', '-g', '65534', '-m', '700', join(lab.folder, 'home')]);
-    const sealaned = (...args: readonly string[]): [string, readonly string[]] => {
-      const [program, full] = unprivileged('env', [
-        `HOME=${lab.folder}/home`,
-        process.execPath,
-        SEALANED,
-        ...args,
-        '--state',
-        state,
-      ]);
-      return [program, full];
-    };
-    await server.must(...sealaned('init', '--endpoint', '192.168.77.2:51820', '--pool', '10.77.0.0/24'));
-    const config = await server.must(...sealaned('peer', 'add', 'ann', '--allowed-ips', '10.0.0.0/8,192.168.77.2/32'));
-    const running = server.start(...sealaned('run', '--userspace', '--json'));
-    await until('the server to be ready', () => running.stdout.includes('"ready"'));
+    const { peer } = await startServerIn(lab, server, {
+      address: '192.168.77.2',
+      pool: '10.77.0.0/24',
+      allowedIps: '10.0.0.0/8,192.168.77.2/32',
+    });
 
     // What it is to reach.
     server.start('socat', ['TCP-LISTEN:8080,bind=10.99.0.1,fork,reuseaddr', 'SYSTEM:cat']);
     server.start('socat', ['UDP-LISTEN:8081,bind=10.99.0.1,fork,reuseaddr', 'SYSTEM:cat']);
     await until('the echo services to listen', async () => (await server.must('ss', ['-Hltun'])).includes('8081'));
 
-    const value = (key: string): string => new RegExp(`^${key} = (.+)$`, 'm').exec(config)![1]!;
     const device = await WireguardDevice.open(lab, client, 'wireguard-go', 'c');
-    const stripped = config.replace(/^(Address|DNS|MTU) = .*\n/gm, '');
-    await client.must('wg', ['setconf', device.name, await lab.file('wg.conf', stripped)]);
-    await client.must('ip', ['addr', 'add', value('Address'), 'dev', device.name]);
-    await client.must('ip', ['link', 'set', 'mtu', '1420', 'up', 'dev', device.name]);
+    await configureDevice(lab, client, device.name, peer, 1_420);
     await client.must('ip', ['route', 'add', '10.0.0.0/8', 'dev', device.name]);
 
     const ping = await client.run('ping', ['-c', '3', '-i', '0.2', '-W', '5', '10.77.0.1']);

@@ -35,6 +35,8 @@ const V6_CODES: Readonly<Record<UnreachableReason, number>> = {
 };
 
 const V4_UNREACHABLE = 3;
+const V4_FRAGMENTATION_NEEDED = 4;
+const V6_TOO_BIG = 2;
 const V6_UNREACHABLE = 1;
 const V6_PARAMETER_PROBLEM = 4;
 const NEXT_HEADER_FIELD = 6;
@@ -56,7 +58,7 @@ export function icmpKind(family: 4 | 6, type: number): IcmpKind {
 
 /** Whether an error message says that the packet was too big: IPv4 code 4 of unreachable, IPv6 type 2. */
 export function isTooBig(family: 4 | 6, type: number, code: number): boolean {
-  return family === 4 ? type === V4_UNREACHABLE && code === 4 : type === 2;
+  return family === 4 ? type === V4_UNREACHABLE && code === V4_FRAGMENTATION_NEEDED : type === V6_TOO_BIG;
 }
 
 /** What an unreachable message says, or undefined for other errors. */
@@ -113,11 +115,37 @@ export function sendUnreachable(
   about: Uint8Array,
 ): boolean {
   const isV4 = source.family === 4;
-  const limit = (isV4 ? V4_ERROR_LENGTH : V6_ERROR_LENGTH) - ipHeaderLength(source.family) - ICMP_HEADER_LENGTH;
   const isParameterProblem = !isV4 && reason === 'protocol-unreachable';
   const type = isV4 ? V4_UNREACHABLE : isParameterProblem ? V6_PARAMETER_PROBLEM : V6_UNREACHABLE;
   const code = (isV4 ? V4_CODES : V6_CODES)[reason];
   const rest = isParameterProblem ? NEXT_HEADER_FIELD : 0;
+  return sendError(writer, source, destination, type, code, rest, about);
+}
+
+/** Writes that only packets of up to `mtu` bytes pass, about one that does not (RFC 1191 §4, RFC 4443 §3.2); false when the sink is full. */
+export function sendTooBig(
+  writer: PacketWriter,
+  source: IpAddress,
+  destination: IpAddress,
+  mtu: number,
+  about: Uint8Array,
+): boolean {
+  return source.family === 4
+    ? sendError(writer, source, destination, V4_UNREACHABLE, V4_FRAGMENTATION_NEEDED, Math.min(mtu, 0xffff), about)
+    : sendError(writer, source, destination, V6_TOO_BIG, 0, mtu, about);
+}
+
+function sendError(
+  writer: PacketWriter,
+  source: IpAddress,
+  destination: IpAddress,
+  type: number,
+  code: number,
+  rest: number,
+  about: Uint8Array,
+): boolean {
+  const most = source.family === 4 ? V4_ERROR_LENGTH : V6_ERROR_LENGTH;
+  const limit = most - ipHeaderLength(source.family) - ICMP_HEADER_LENGTH;
   return sendIcmp(writer, source, destination, type, code, rest, about.subarray(0, limit));
 }
 

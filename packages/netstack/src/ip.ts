@@ -34,6 +34,8 @@ export class IpPacket {
   /** Offset and length of the upper-layer payload. */
   payload = 0;
   payloadLength = 0;
+  /** Who sent it would rather lose it than have it cut up (RFC 791 §2.3); of every whole IPv6 packet. */
+  dontFragment = false;
   isFragment = false;
   fragmentId = 0;
   fragmentOffset = 0;

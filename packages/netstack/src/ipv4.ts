@@ -1,7 +1,7 @@
 /** IPv4 on the way in (RFC 791, RFC 1122 §3.2). */
 import { isChecksumValid, sumBytes } from './checksum.ts';
 import type { DropReason } from './drops.ts';
-import { IPV4_HEADER_LENGTH, type IpPacket } from './ip.ts';
+import { DONT_FRAGMENT, IPV4_HEADER_LENGTH, type IpPacket } from './ip.ts';
 
 const OPTION_END = 0;
 const OPTION_NOP = 1;
@@ -33,6 +33,7 @@ export function parseIpv4(packet: IpPacket, view: DataView, offset: number, leng
   packet.d3 = view.getInt32(offset + 16);
   packet.payload = offset + headerLength;
   packet.payloadLength = totalLength - headerLength;
+  packet.dontFragment = (fragment & DONT_FRAGMENT) !== 0;
   packet.isFragment = (fragment & 0x3fff) !== 0;
   packet.fragmentId = view.getUint16(offset + 4);
   packet.fragmentOffset = (fragment & 0x1fff) * 8;

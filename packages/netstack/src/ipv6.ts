@@ -27,6 +27,7 @@ export function parseIpv6(packet: IpPacket, view: DataView, offset: number, leng
   packet.d3 = view.getInt32(offset + 36);
   // A mapped address on the wire would pass for IPv4 inside (RFC 4942 §2.2).
   if (isMapped(packet.s0, packet.s1, packet.s2) || isMapped(packet.d0, packet.d1, packet.d2)) return 'bad-source';
+  packet.dontFragment = true;
   packet.isFragment = false;
   const end = offset + totalLength;
   let next = view.getUint8(offset + 6);

@@ -2,14 +2,15 @@
  * Fragments back into packets (RFC 791 §3.2, RFC 815, RFC 8200 §4.5), within bounds: a datagram whose fragments overlap is
  * dropped whole (RFC 5722), the number of datagrams and their bytes are limited, and what stays incomplete is forgotten.
  */
+import type { IpAddress } from './address.ts';
 import type { DropReason } from './drops.ts';
-import { IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, type IpPacket, writeIpv4Header } from './ip.ts';
+import { IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, type IpPacket, sourceOf, writeIpv4Header } from './ip.ts';
 import { viewOf } from './output.ts';
 
 export interface ReassemblyLimits {
   /** Incomplete datagrams kept at once. */
   readonly maxDatagrams: number;
-  /** Incomplete datagrams kept at once for one pair of addresses' source. */
+  /** Incomplete datagrams kept at once of one source. */
   readonly maxDatagramsPerSource: number;
   /** Bytes of fragments kept at once. */
   readonly maxBytes: number;
@@ -33,7 +34,7 @@ interface Fragment {
 }
 
 interface Datagram {
-  readonly source: string;
+  readonly source: string | number;
   readonly until: number;
   readonly fragments: Fragment[];
   bytes: number;
@@ -47,11 +48,13 @@ export class Reassembler {
   readonly #limits: ReassemblyLimits;
   /** In order of arrival, so in order of expiry. */
   readonly #datagrams = new Map<string, Datagram>();
-  readonly #perSource = new Map<string, number>();
+  readonly #perSource = new Map<string | number, number>();
+  readonly #sourceKey: (address: IpAddress) => string | number;
   #bytes = 0;
 
-  constructor(limits: ReassemblyLimits) {
+  constructor(limits: ReassemblyLimits, sourceKey: (address: IpAddress) => string | number) {
     this.#limits = limits;
+    this.#sourceKey = sourceKey;
   }
 
   get datagrams(): number {
@@ -86,10 +89,9 @@ export class Reassembler {
     // RFC 8200 §4.5: all but the last are multiples of 8, and the whole stays within 65,535.
     if (packet.payloadLength === 0 || end > MAX_PAYLOAD) return 'fragment-invalid';
     if (packet.moreFragments && packet.payloadLength % 8 !== 0) return 'fragment-invalid';
-    const source = `${packet.s0}.${packet.s1}.${packet.s2}.${packet.s3}`;
     const upper = packet.family === 4 ? packet.protocol : 0;
-    const key = `${source}>${packet.d0}.${packet.d1}.${packet.d2}.${packet.d3}/${packet.fragmentId}/${upper}`;
-    const datagram = this.#datagrams.get(key) ?? this.#open(key, source, now);
+    const key = `${packet.s0}.${packet.s1}.${packet.s2}.${packet.s3}>${packet.d0}.${packet.d1}.${packet.d2}.${packet.d3}/${packet.fragmentId}/${upper}`;
+    const datagram = this.#datagrams.get(key) ?? this.#open(key, sourceOf(packet), now);
     if (datagram === undefined) return 'fragment-limit';
     if (datagram.poisoned) return 'fragment-overlap';
     const at = datagram.fragments.findIndex((other) => other.end > start);
@@ -120,7 +122,8 @@ export class Reassembler {
     return assemble(packet, datagram);
   }
 
-  #open(key: string, source: string, now: number): Datagram | undefined {
+  #open(key: string, address: IpAddress, now: number): Datagram | undefined {
+    const source = this.#sourceKey(address);
     const held = this.#perSource.get(source) ?? 0;
     if (this.#datagrams.size >= this.#limits.maxDatagrams || held >= this.#limits.maxDatagramsPerSource)
       return undefined;

@@ -5,7 +5,7 @@
 import { type Endpoint, type IpAddress, isUnicast } from './address.ts';
 import { BufferPool } from './byte-ring.ts';
 import { type DropCounters, createDropCounters } from './drops.ts';
-import { type Fragmenting, type UnreachableReason, sendEcho, sendUnreachable } from './icmp.ts';
+import { type Fragmenting, type UnreachableReason, sendEcho, sendTooBig, sendUnreachable } from './icmp.ts';
 import { type EchoReply, type IcmpHost, IcmpInput } from './icmp-input.ts';
 import { IpPacket, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_TCP, PROTOCOL_UDP, destinationOf, sourceOf } from './ip.ts';
 import { parseIpv4 } from './ipv4.ts';
@@ -107,7 +107,8 @@ export class Stack {
     this.#addresses = [...options.addresses];
     this.#writer = new PacketWriter(options.output);
     this.#pathMtu = new PathMtu(options.mtu);
-    this.#reassembler = new Reassembler({ ...DEFAULT_REASSEMBLY_LIMITS, ...options.reassembly });
+    const { sourceKey = defaultSourceKey } = options;
+    this.#reassembler = new Reassembler({ ...DEFAULT_REASSEMBLY_LIMITS, ...options.reassembly }, sourceKey);
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     this.#pool = new BufferPool(limits.maxBufferBytes);
     const host = this.#layerHost(limits);
@@ -232,6 +233,8 @@ export class Stack {
       this.drops['bad-source']++;
       return;
     }
+    // A sender of fragments takes no harm from others.
+    if (!mayBeFragment) packet.dontFragment = false;
     const isOurs =
       this.#options.anyDestination === true
         ? isUnicast(packet.d0, packet.d1, packet.d2, packet.d3)
@@ -269,13 +272,22 @@ export class Stack {
   }
 
   #reportUnreachable(about: Uint8Array, local: IpAddress, remote: IpAddress, reason: UnreachableReason): void {
-    // RFC 1122 §3.2.2: never about an ICMP error; those do not come here. RFC 1812 §4.3.2.8: at a bounded rate.
+    const source = reason === 'port-unreachable' ? local : (this.#localFor(local.family) ?? local);
+    this.#reportError(() => sendUnreachable(this.#writer, source, remote, reason, about));
+  }
+
+  #reportTooBig(about: Uint8Array, local: IpAddress, remote: IpAddress, mtu: number): void {
+    const source = this.#localFor(local.family) ?? local;
+    this.#reportError(() => sendTooBig(this.#writer, source, remote, mtu, about));
+  }
+
+  /** RFC 1122 §3.2.2: never about an ICMP error; those do not come here. RFC 1812 §4.3.2.8: at a bounded rate. */
+  #reportError(send: () => boolean): void {
     if (!this.#icmpBucket.take(this.#now)) {
       this.drops['icmp-rate-limited']++;
       return;
     }
-    const source = reason === 'port-unreachable' ? local : (this.#localFor(local.family) ?? local);
-    if (!sendUnreachable(this.#writer, source, remote, reason, about)) this.drops['output-full']++;
+    if (!send()) this.drops['output-full']++;
     this.#notifyPending();
   }
 
@@ -332,6 +344,7 @@ export class Stack {
       localFor: (family) => this.#localFor(family),
       isLocal: (packet) => this.#isLocal(packet),
       sendUnreachable: (about, local, remote, reason) => this.#reportUnreachable(about, local, remote, reason),
+      sendTooBig: (about, local, remote, mtu) => this.#reportTooBig(about, local, remote, mtu),
       pending: () => this.#notifyPending(),
     };
   }

@@ -50,6 +50,7 @@ export interface UdpHost {
   localFor(family: 4 | 6): IpAddress | undefined;
   isLocal(packet: IpPacket): boolean;
   sendUnreachable(about: Uint8Array, local: IpAddress, remote: IpAddress, reason: UnreachableReason): void;
+  sendTooBig(about: Uint8Array, local: IpAddress, remote: IpAddress, mtu: number): void;
   pending(): void;
 }
 
@@ -92,6 +93,8 @@ export class UdpFlow implements FlowEntry, Timed {
   isOpen = true;
   /** The first datagram's headers, for an ICMP error to quote. */
   readonly quote: Uint8Array;
+  /** Whether the datagram at hand must go whole or not at all. */
+  dontFragment = false;
   flowHash = 0;
   nextInSlot: FlowEntry | undefined = undefined;
   deadline: number;
@@ -120,6 +123,11 @@ export class UdpFlow implements FlowEntry, Timed {
   /** Tells the other side by ICMP that the destination cannot be reached; the flow goes on. */
   unreachable(reason: UnreachableReason): void {
     this.#layer.reportUnreachable(this, reason);
+  }
+
+  /** Tells the other side by ICMP that a datagram of `length` bytes would need packets of more than `mtu`; the flow goes on. */
+  packetTooBig(length: number, mtu: number): void {
+    this.#layer.reportTooBig(this, length, mtu);
   }
 
   close(): void {
@@ -209,6 +217,10 @@ export class UdpLayer {
     this.#host.pending();
   }
 
+  reportTooBig(flow: UdpFlow, length: number, mtu: number): void {
+    this.#host.sendTooBig(quoteOf(flow, length), flow.local, flow.remote, mtu);
+  }
+
   /** Takes the payload of `packet`. */
   receive(packet: IpPacket): void {
     const { drops } = this.#host;
@@ -236,6 +248,7 @@ export class UdpLayer {
       this.#flows.size > 0 ? this.#flows.find(d0, d1, d2, d3, localPort, s0, s1, s2, s3, remotePort) : undefined;
     if (flow !== undefined) {
       flow.touch();
+      flow.dontFragment = packet.dontFragment;
       flow.handler.onMessage(data, flow);
       return;
     }
@@ -301,13 +314,19 @@ export class UdpLayer {
       remote,
       source,
       quote: () => packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH)),
-      accept: (handler, idleMs = 120_000) => this.#open(request, handler, idleMs, data),
+      accept: (handler, idleMs = 120_000) => this.#open(request, handler, idleMs, data, packet.dontFragment),
       reject: (reason) => this.#refuse(packet, local, remote, reason),
     };
     return request;
   }
 
-  #open(request: UdpRequest, handler: UdpFlowHandler, idleMs: number, data: Uint8Array): UdpFlow | undefined {
+  #open(
+    request: UdpRequest,
+    handler: UdpFlowHandler,
+    idleMs: number,
+    data: Uint8Array,
+    dontFragment: boolean,
+  ): UdpFlow | undefined {
     const { limits, drops, now, timers } = this.#host;
     if (this.#flows.size >= limits.maxUdpFlows) {
       drops['limit-connections']++;
@@ -318,6 +337,7 @@ export class UdpLayer {
       return undefined;
     }
     const flow = new UdpFlow(this, request, handler, idleMs, now);
+    flow.dontFragment = dontFragment;
     this.#flows.add(flow);
     this.#sources.add(flow.source);
     timers.update(flow);
@@ -348,6 +368,17 @@ export class UdpLayer {
     }
     return 0;
   }
+}
+
+/** The headers of a whole datagram of `length` bytes that came in this flow, as far as those who sent it look at them. */
+function quoteOf({ local, remote, localPort, remotePort }: UdpFlow, length: number): Uint8Array {
+  const headerLength = ipHeaderLength(local.family);
+  const about = new Uint8Array(headerLength + UDP_HEADER_LENGTH);
+  const view = viewOf(about);
+  writeIpHeader(view, 0, remote, local, PROTOCOL_UDP, UDP_HEADER_LENGTH + length);
+  view.setUint32(headerLength, (remotePort << 16) | localPort);
+  view.setUint16(headerLength + 4, UDP_HEADER_LENGTH + length);
+  return about;
 }
 
 /** Writes the header in front of data that is in place already, checksum included. */

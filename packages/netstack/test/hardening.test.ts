@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { IpAddress } from '../src/index.ts';
+import { IpAddress, type UdpFlow } from '../src/index.ts';
 import { icmp, ip, tcp, udpPayload } from './support/packets.ts';
 import { Probe, establish } from './support/probe.ts';
 import { Dice } from './support/random.ts';
@@ -185,6 +185,52 @@ describe('path MTU (RFC 1191, RFC 8201)', () => {
       sim.a.stack.connect({ address: to, port: 80 }, source);
       expect(sim.run(5000, () => drain.closed)).toBe(true);
       expect([drain.received, drain.wrongAt]).toEqual([200_000, -1]);
+    });
+  }
+
+  for (const { name, to, from, mtu } of links) {
+    it(`is told about datagrams of a flow that must not be cut up, and believed: ${name}`, () => {
+      const seen: string[] = [];
+      const onMessage = (data: Uint8Array, flow: UdpFlow): void => {
+        seen.push(`${data.length} ${flow.dontFragment ? 'whole' : 'in pieces'}`);
+        if (flow.dontFragment && data.length > mtu) flow.packetTooBig(data.length, mtu);
+        else flow.send(data);
+      };
+      const sim = new Sim(
+        1,
+        { delay: 5 },
+        {},
+        { anyDestination: true, onUdp: (request) => request.accept({ onMessage }) },
+      );
+      const lengths: number[] = [];
+      sim.a.tap = (packet) => lengths.push(packet.length);
+      const echoed: number[] = [];
+      const socket = sim.a.stack.bindUdp({ onMessage: (data) => echoed.push(data.length) });
+      // One that fits comes first: what is told about a later one must not quote it.
+      for (const size of [200, 1360, 1360]) {
+        socket.send(new Uint8Array(size), { address: to, port: 53 });
+        sim.run(100);
+      }
+      expect(seen).toEqual(['200 whole', '1360 whole', '1360 in pieces']);
+      expect(echoed).toEqual([200, 1360]);
+      expect(Math.max(...lengths.slice(2))).toBeLessThanOrEqual(mtu);
+      expect(sim.a.stack.drops['icmp-ignored']).toBe(0);
+
+      // The client's side says the same of what comes back.
+      const answers: number[] = [];
+      sim.b.tap = (packet) => answers.push(packet.length);
+      sim.b.faults.drop = (packet) => {
+        if (packet.length <= mtu) return false;
+        const error = icmp(from, to, name === 'IPv4' ? 3 : 2, name === 'IPv4' ? 4 : 0, mtu, packet.slice(0, 100));
+        sim.b.stack.receive(error, 0, error.length, sim.now);
+        return true;
+      };
+      for (let i = 0; i < 2; i++) {
+        socket.send(new Uint8Array(1360), { address: to, port: 53 });
+        sim.run(100);
+      }
+      expect(echoed).toEqual([200, 1360, 1360]);
+      expect(Math.max(...answers.slice(1))).toBeLessThanOrEqual(mtu);
     });
   }
 

@@ -100,7 +100,7 @@ export function buildProgram(): Command {
         .default([], 'nothing more'),
     )
     .addOption(
-      new Option('--limit <what=value>', 'what a peer may hold in userspace; may be repeated')
+      new Option('--limit <what=value>', 'what a peer may hold in userspace, by all its addresses; may be repeated')
         .argParser(parse.limitOption)
         .default({}, 'connections=2048, half-open=256, flows=1024, memory=32M'),
     )

@@ -36,6 +36,7 @@ export { defaultLanes } from './lane/default-lanes.ts';
 export { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
 export { notifyServiceManager } from './linux/notify.ts';
+export { pathMtuTo } from './linux/path-mtu.ts';
 export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';
 export { findUser, type UserIds } from './linux/user.ts';
 export { DeviceClosedError } from './model.ts';

@@ -18,6 +18,8 @@ export interface PacketDeviceOptions {
   readonly deny?: readonly Rule[];
   /** What peers may hold; in userspace only. */
   readonly limits?: Partial<GatewayLimits>;
+  /** Whose an address is; in userspace only. */
+  readonly peerOf?: (address: string) => string | undefined;
 }
 
 export interface OpenedDevice {

@@ -2,21 +2,24 @@ import { formatKey, wipe } from '@sealane/protocol';
 import { type Log, type Tunnel } from '@sealane/tunnel';
 import type { StateFolder } from '../state/folder.ts';
 import { readRegistry, type Registry } from '../state/registry.ts';
+import type { AddressOwners } from './address-owners.ts';
 import { peerChanges } from './changes.ts';
 
 /** Makes a tunnel serve the peers of the registry, and follow it when it changes. */
 export class Roster {
   readonly #folder: StateFolder;
   readonly #tunnel: Tunnel;
+  readonly #owners: AddressOwners;
   readonly #log: Log;
   #registry: Registry;
   #names: ReadonlyMap<string, string>;
   #turn: Promise<unknown> = Promise.resolve();
 
-  /** `registry` is what the tunnel serves already. */
-  constructor(folder: StateFolder, tunnel: Tunnel, registry: Registry, log: Log) {
+  /** `registry` is what the tunnel serves and `owners` knows already. */
+  constructor(folder: StateFolder, tunnel: Tunnel, registry: Registry, owners: AddressOwners, log: Log) {
     this.#folder = folder;
     this.#tunnel = tunnel;
+    this.#owners = owners;
     this.#log = log;
     this.#registry = registry;
     this.#names = namesOf(registry);
@@ -48,6 +51,7 @@ export class Roster {
       wipe(...peers.map(({ presharedKey }) => presharedKey));
     }
     this.#registry = next;
+    this.#owners.adopt(next.peers);
     const oldNames = this.#names;
     this.#names = namesOf(next);
     const touched = new Set(peers.map(({ publicKey }) => formatKey(publicKey)));

@@ -21,6 +21,7 @@ import { serverAddress } from '../state/pool.ts';
 import { networksOf, readRegistry } from '../state/registry.ts';
 import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
+import { AddressOwners } from './address-owners.ts';
 import { peerChanges } from './changes.ts';
 import { logEvent } from './events.ts';
 import { openPacketDevice, type PacketDeviceOptions } from './packet-device.ts';
@@ -91,7 +92,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       (network) => `${formatAddress(serverAddress(network))}/${network.length}`,
     );
 
-    const { device, fallback } = await openPacketDevice({ ...options, addresses, mtu });
+    const owners = new AddressOwners(registry.peers);
+    const { device, fallback } = await openPacketDevice({
+      ...options,
+      addresses,
+      mtu,
+      peerOf: (address) => owners.ownerOf(address),
+    });
     closers.push(() => device.close());
     if (fallback !== undefined) log.entry('fallback', `running in userspace: ${fallback}`, { reason: fallback });
 
@@ -128,7 +135,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await tunnel.rekey();
     closers.push(rememberEndpoints(folder.endpoints, tunnel, log));
 
-    const roster = new Roster(folder, tunnel, registry, log);
+    const roster = new Roster(folder, tunnel, registry, owners, log);
     const ended = new Promise<Error | undefined>((resolve) => {
       tunnel.events((event) => {
         if (event.type === 'closed') resolve(event.error);

@@ -3,7 +3,7 @@
  * speaks for them through ordinary sockets. A peer hears that it is connected, refused or out of reach only once the
  * destination has said so.
  */
-import { openTransparentDevice, parseAddress, type PacketDevice, type StackLimits } from '@sealane/tunnel';
+import { openTransparentDevice, parseAddress, type StackDevice, type StackLimits } from '@sealane/tunnel';
 import { Policy, type Rule } from './policy.ts';
 import { carryConnection } from './tcp.ts';
 import { carryFlow } from './udp.ts';
@@ -15,6 +15,8 @@ export interface GatewayOptions {
   readonly allow?: readonly Rule[];
   readonly deny?: readonly Rule[];
   readonly limits?: Partial<GatewayLimits>;
+  /** The peer that an address belongs to: the limits are a peer's, however many addresses it has. */
+  readonly peerOf?: (address: string) => string | undefined;
 }
 
 export interface GatewayLimits extends StackLimits {
@@ -40,8 +42,8 @@ export const DEFAULT_GATEWAY_LIMITS: GatewayLimits = {
 };
 
 /** The packet device to give to the server's tunnel; closing it ends every connection and flow. */
-export function startUserspaceGateway(options: GatewayOptions): PacketDevice {
-  const { addresses, mtu, allow = [], deny = [] } = options;
+export function startUserspaceGateway(options: GatewayOptions): StackDevice {
+  const { addresses, mtu, allow = [], deny = [], peerOf } = options;
   const limits = { ...DEFAULT_GATEWAY_LIMITS, ...options.limits };
   const { connectMs, udpIdleMs, ...stackLimits } = limits;
   const networks = addresses.map((text) => {
@@ -56,6 +58,7 @@ export function startUserspaceGateway(options: GatewayOptions): PacketDevice {
     mtu,
     addresses: networks.map(({ address }) => address),
     limits: stackLimits,
+    ...(peerOf !== undefined && { ownerOf: peerOf }),
     onConnection: (request) => {
       if (policy.allows(request.address, request.port)) void carryConnection(request, connectMs, open);
       else request.reject(isOwn.has(request.address) ? 'reset' : 'prohibited');

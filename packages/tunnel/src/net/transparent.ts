@@ -41,16 +41,20 @@ export interface FlowRequest extends Addresses {
 }
 
 export interface FlowHandler {
-  /** `data` is good only during the call. */
-  onMessage(data: Uint8Array): void;
+  /** `data` is good only during the call, and so is what `flow` says of it. */
+  onMessage(data: Uint8Array, flow: Flow): void;
   onClose(): void;
 }
 
 export interface Flow {
+  /** Whether the datagram at hand must go whole or not at all. */
+  readonly dontFragment: boolean;
   /** Sends a datagram back from where the client sent to; false when it had to be dropped. */
   send(data: Uint8Array): boolean;
   /** Tells the client that the destination cannot be reached. */
   unreachable(reason: UnreachableReason): void;
+  /** Tells the client that a datagram of `length` bytes does not pass, as packets may have `mtu` bytes. */
+  packetTooBig(length: number, mtu: number): void;
   close(): void;
 }
 
@@ -60,19 +64,23 @@ export interface TransparentOptions {
   /** The gateway's own: they answer echo requests. */
   readonly addresses: readonly Uint8Array[];
   readonly limits?: Partial<StackLimits>;
+  /** Whom an address belongs to: all addresses of one owner share what the limits give to a source. Each stands for itself by default. */
+  readonly ownerOf?: (address: string) => string | undefined;
   readonly onConnection: (request: ConnectionRequest) => void;
   readonly onFlow: (request: FlowRequest) => void;
 }
 
 /** A packet device whose far side is every host there is. */
 export function openTransparentDevice(options: TransparentOptions): StackDevice {
-  const { onConnection, onFlow, limits, ...rest } = options;
+  const { onConnection, onFlow, limits, ownerOf, ...rest } = options;
   const device: StackDevice = new StackDevice({
     ...rest,
     ...(limits !== undefined && { limits }),
     anyDestination: true,
-    // A peer is held to its own addresses, which may all lie in one /64.
-    sourceKey: (address) => (address.family === 4 ? address.d : address.toString()),
+    sourceKey: (address) => {
+      const text = address.toString();
+      return ownerOf?.(text) ?? text;
+    },
     onIncoming: (incoming) => onConnection(new Request(device, incoming)),
     onUdp: (request) => onFlow(flowRequest(request)),
   });
