@@ -7,12 +7,12 @@ import {
   openSync,
   readFileSync,
   readdirSync,
-  readlinkSync,
   renameSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { type NetworkNamespace, networkNamespace } from '@sealane/tunnel';
 import { CliError, EXIT, errorCode } from '../errors.ts';
 import type { UndoStep } from './steps.ts';
 
@@ -88,18 +88,12 @@ export function runtimeFolder(): string {
   return folder;
 }
 
-/** What a tunnel of this name did, running or killed; undefined when nothing is noted. CliError for a file that cannot be trusted. */
+/**
+ * What a tunnel of this name did, running or killed; undefined when nothing is noted. Of one whose network namespace is gone
+ * only what outlived that is told. CliError for a file that cannot be trusted.
+ */
 export function readJournal(name: string): JournalRecord | undefined {
-  const path = journalPath(name);
-  try {
-    checkOwn(path, 'file');
-    const record: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (isRecord(record) && record.name === name) return record;
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return undefined;
-    if (error instanceof CliError) throw error;
-  }
-  throw new CliError(EXIT.failure, `${path} is not what 'sealane up' writes: look at it and remove it`);
+  return readRecord(journalPath(name), name) ?? bequests().find((record) => record.name === name);
 }
 
 /** Replaces a journal as a whole; throws when the file cannot be written. */
@@ -124,6 +118,7 @@ export function writeJournal(record: JournalRecord): void {
 
 export function removeJournal(name: string): void {
   rmSync(journalPath(name), { force: true });
+  for (const file of journalFiles()) if (file.name === name && isOfTheDead(file)) rmSync(file.path, { force: true });
 }
 
 /** True while the process that wrote the record lives, whatever it is doing. */
@@ -131,24 +126,71 @@ export function isAlive({ pid, started }: JournalRecord): boolean {
   return started !== '' && startOf(pid) === started;
 }
 
-/** The tunnels of this network namespace that something is noted of. */
+/** The tunnels that something is noted of, in this network namespace or in one that is gone. */
 export function journalNames(): readonly string[] {
-  return readdirSync(runtimeFolder())
-    .filter((file) => file.endsWith(suffix()))
-    .map((file) => file.slice(0, -suffix().length));
+  const own = journalFiles().filter(({ path, name }) => path === journalPath(name));
+  return [...new Set([...own, ...bequests()].map(({ name }) => name))];
 }
 
-function suffix(): string {
-  return `.${/\d+/.exec(networkNamespace())?.[0] ?? 'all'}.json`;
+interface JournalFile extends NetworkNamespace {
+  readonly path: string;
+  readonly name: string;
 }
 
-/** Names the network namespace that this process is in; empty where there are none. */
-function networkNamespace(): string {
+/** Each network namespace may have had a tunnel of this name. */
+function journalPath(name: string): string {
+  const { inode, cookie, boot } = namespace();
+  return join(runtimeFolder(), `${name}.${inode}.${cookie}.${boot}.json`);
+}
+
+/** The journals of all network namespaces. */
+function journalFiles(): readonly JournalFile[] {
+  const folder = runtimeFolder();
+  return readdirSync(folder).flatMap((file) => {
+    const [, name, inode, cookie, boot] = /^(.+)\.(\d+)\.(\d+)\.([0-9a-f-]+)\.json$/.exec(file) ?? [];
+    if (name === undefined || inode === undefined || cookie === undefined || boot === undefined) return [];
+    return [{ path: join(folder, file), name, inode, cookie, boot }];
+  });
+}
+
+/** True when the network namespace is known to be gone: the system started again since, or its number is now ours. */
+function isOfTheDead({ inode, cookie, boot }: NetworkNamespace): boolean {
+  const here = namespace();
+  return boot !== here.boot || (inode === here.inode && cookie !== here.cookie);
+}
+
+/**
+ * What outlived a network namespace: name servers may be the whole system's. Rules, tables and settings ended with it,
+ * and commands were meant for it. Journals that tell of nothing else are removed.
+ */
+function bequests(): readonly JournalRecord[] {
+  return journalFiles().flatMap((file) => {
+    const record = isOfTheDead(file) ? readRecord(file.path, file.name) : undefined;
+    if (record === undefined) return [];
+    const steps = record.steps.filter(({ kind }) => kind === 'resolvconf');
+    if (steps.length > 0) return [{ ...record, started: '', endpoints: {}, steps }];
+    rmSync(file.path, { force: true });
+    return [];
+  });
+}
+
+let known: NetworkNamespace | undefined;
+
+function namespace(): NetworkNamespace {
+  known ??= networkNamespace();
+  return known;
+}
+
+function readRecord(path: string, name: string): JournalRecord | undefined {
   try {
-    return readlinkSync('/proc/self/ns/net');
-  } catch {
-    return '';
+    checkOwn(path, 'file');
+    const record: unknown = JSON.parse(readFileSync(path, 'utf8'));
+    if (isRecord(record) && record.name === name) return record;
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    if (error instanceof CliError) throw error;
   }
+  throw new CliError(EXIT.failure, `${path} is not what 'sealane up' writes: look at it and remove it`);
 }
 
 /** Clock ticks from the start of the system to that of the process (proc_pid_stat(5)); empty when there is none. */
@@ -159,11 +201,6 @@ function startOf(pid: number): string {
   } catch {
     return '';
   }
-}
-
-/** Each network namespace may have had a tunnel of this name. */
-function journalPath(name: string): string {
-  return join(runtimeFolder(), `${name}${suffix()}`);
 }
 
 function checkOwn(path: string, kind: 'directory' | 'file'): void {

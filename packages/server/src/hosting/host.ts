@@ -1,6 +1,7 @@
 /** A server with a TUN interface as a router for its peers: forwarding, firewall and NAT, undone exactly. */
-import { readFileSync, readlinkSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import type { Prefix } from '@sealane/protocol';
+import { networkNamespace } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { removeFile, replaceFile } from '../state/file.ts';
 import type { Rule } from '../userspace/policy.ts';
@@ -110,9 +111,5 @@ function isRecord(value: unknown): value is HostRecord {
 }
 
 function place(): string {
-  try {
-    return `${readFileSync('/proc/sys/kernel/random/boot_id', 'ascii').trim()} ${readlinkSync('/proc/self/ns/net')}`;
-  } catch {
-    return '';
-  }
+  return Object.values(networkNamespace()).join(' ');
 }
