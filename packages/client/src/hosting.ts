@@ -103,12 +103,16 @@ export async function inForeground(
     if (!(error instanceof Stopped)) failure = error instanceof Error ? error : new Error(String(error));
   }
   const end = failure === undefined ? (stop.reason ?? 'failure') : 'failure';
-  for (const { what, error } of await undo.run((step) => keep(step, end))) {
+  const isAwaited = end !== 'failure' && end.kind === 'shutdown';
+  const failures = await undo.run((step) => keep(step, end), isAwaited);
+  for (const { what, error } of failures) {
     log.entry('undo-failed', `cannot undo ${what}: ${errorLine(error)}`, { what });
   }
   stop.dispose();
   if (failure !== undefined) throw failure;
-  return explainEnd(name, stop.reason, log);
+  const code = explainEnd(name, stop.reason, log);
+  // Who asked on the control socket is told; a service manager that sees a failure would start it all again.
+  return failures.length === 0 || isAwaited ? code : EXIT.failure;
 }
 
 async function openInterface(name: string, mtu: number, queues: number): Promise<PacketDevice> {

@@ -48,7 +48,7 @@ export async function rekey(
   throw new CliError(EXIT.noAnswer, `no answer from ${missing.map((entry) => entry.endpoint).join(', ')}`);
 }
 
-/** Ends a running tunnel and waits until everything is undone; undoes it itself when the tunnel was killed. */
+/** Ends a running tunnel and waits until everything is undone; undoes itself what the tunnel could not, or all when it was killed. */
 export async function down(name: string): Promise<ExitCode> {
   const path = interfacePath(name);
   const left = readJournal(name);
@@ -71,12 +71,17 @@ export async function down(name: string): Promise<ExitCode> {
   } finally {
     stop.dispose();
   }
-  return EXIT.ok;
+  const rest = readJournal(name);
+  // Nothing is left, or it was started again meanwhile.
+  if (rest === undefined || isAlive(rest)) return EXIT.ok;
+  await removeDeadPath(path);
+  return clean({ ...rest, ended: true });
 }
 
 async function clean(left: JournalRecord): Promise<ExitCode> {
   const { undone, failed } = await undoLeftovers(left);
-  note(`sealane: ${left.name} had been killed; undone: ${undone.join(', ') || 'nothing was left'}`);
+  const how = left.ended ? 'left something behind' : 'had been killed';
+  note(`sealane: ${left.name} ${how}; undone: ${undone.join(', ') || 'nothing'}`);
   if (failed.length === 0) return EXIT.ok;
   throw new CliError(EXIT.failure, `cannot undo ${failed.join('; ')}`);
 }

@@ -112,7 +112,8 @@ function examineLeftovers(): readonly Finding[] {
   return journalNames().flatMap((name) => {
     const record = readJournal(name);
     if (record === undefined || isAlive(record)) return [];
-    return [bad('leftovers', `${name} was killed and its changes still stand`, `sealane down ${name}`)];
+    const what = record.ended ? 'ended and left something behind' : 'was killed and its changes still stand';
+    return [bad('leftovers', `${name} ${what}`, `sealane down ${name}`)];
   });
 }
 

@@ -30,6 +30,10 @@ export interface JournalRecord {
   readonly ready: boolean;
   /** In the order in which they were done. */
   readonly steps: readonly UndoStep[];
+  /** True when the process undid what it could and left the steps that are here. */
+  readonly ended: boolean;
+  /** What failed then and is not tried again: in words, for `sealane down`, which waits for the end. */
+  readonly failed: readonly string[];
   /** What endpoint names stood for: with a kill switch in place no name can be looked up. */
   readonly endpoints: Readonly<Record<string, readonly string[]>>;
 }
@@ -48,6 +52,8 @@ export class Journal {
       config,
       ready: false,
       steps: [],
+      ended: false,
+      failed: [],
       endpoints,
     };
   }
@@ -55,6 +61,11 @@ export class Journal {
   /** Throws when the file cannot be written: what cannot be noted must not be done. */
   save(steps: readonly UndoStep[]): void {
     this.#write({ ...this.#record, steps });
+  }
+
+  /** What is left at the end. */
+  saveRest(steps: readonly UndoStep[], failed: readonly string[]): void {
+    this.#write({ ...this.#record, steps, ended: true, failed });
   }
 
   update(change: Partial<Pick<JournalRecord, 'ready' | 'config' | 'endpoints'>>): void {
@@ -168,7 +179,7 @@ function bequests(): readonly JournalRecord[] {
     const record = isOfTheDead(file) ? readRecord(file.path, file.name) : undefined;
     if (record === undefined) return [];
     const steps = record.steps.filter(({ kind }) => kind === 'resolvconf');
-    if (steps.length > 0) return [{ ...record, started: '', endpoints: {}, steps }];
+    if (steps.length > 0) return [{ ...record, started: '', failed: [], endpoints: {}, steps }];
     rmSync(file.path, { force: true });
     return [];
   });
@@ -220,6 +231,8 @@ function isRecord(value: unknown): value is JournalRecord {
     value.version === VERSION &&
     'name' in value &&
     'steps' in value &&
-    Array.isArray(value.steps)
+    Array.isArray(value.steps) &&
+    'failed' in value &&
+    Array.isArray(value.failed)
   );
 }

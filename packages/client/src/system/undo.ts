@@ -1,3 +1,4 @@
+import { errorLine } from '../errors.ts';
 import type { Journal } from './journal.ts';
 import { canRepeat, describeStep, undoStep, type UndoStep } from './steps.ts';
 
@@ -42,14 +43,23 @@ export class UndoStack {
   /** Undoes the steps of one kind now. */
   async undoKind(kind: UndoStep['kind']): Promise<void> {
     const chosen = this.#entries.filter(({ step }) => step?.kind === kind);
-    this.#entries = this.#entries.filter((entry) => !chosen.includes(entry));
-    for (const { undo } of chosen.toReversed()) await undo();
-    this.#save();
+    for (const entry of chosen.toReversed()) {
+      await entry.undo();
+      this.#entries = this.#entries.filter((other) => other !== entry);
+      this.#save();
+    }
   }
 
-  /** Undoes every step but those to `keep`, also when one fails; resolves to what failed, which the journal keeps. */
-  async run(keep: (step: UndoStep) => boolean = () => false): Promise<readonly UndoFailure[]> {
+  /**
+   * Undoes every step but those to `keep`, also when one fails; resolves to what failed. The journal keeps what may be tried
+   * again, and of the rest what it was when somebody waits to read it.
+   */
+  async run(
+    keep: (step: UndoStep) => boolean = () => false,
+    isAwaited = false,
+  ): Promise<readonly UndoFailure[]> {
     const failures: UndoFailure[] = [];
+    const final: string[] = [];
     const failed: Entry[] = [];
     const kept = this.#entries.filter(({ step }) => step !== undefined && keep(step));
     this.#entries = this.#entries.filter((entry) => !kept.includes(entry));
@@ -59,16 +69,21 @@ export class UndoStack {
       } catch (error) {
         failures.push({ what: entry.what, error });
         if (entry.step !== undefined && canRepeat(entry.step)) failed.unshift(entry);
+        else final.push(`${entry.what}: ${errorLine(error)}`);
       }
     }
     this.#entries = [...kept, ...failed];
-    if (this.#entries.length > 0) this.#save();
+    if (this.#entries.length > 0 || (isAwaited && final.length > 0)) this.#journal?.saveRest(this.#steps(), final);
     else this.#journal?.remove();
     return failures;
   }
 
   #save(): void {
-    this.#journal?.save(this.#entries.flatMap(({ step }) => (step === undefined ? [] : [step])));
+    this.#journal?.save(this.#steps());
+  }
+
+  #steps(): readonly UndoStep[] {
+    return this.#entries.flatMap(({ step }) => (step === undefined ? [] : [step]));
   }
 }
 

@@ -19,7 +19,7 @@ export async function undoLeftovers(
     throw new CliError(EXIT.failure, `${record.name} is in use: process ${record.pid} is at work on it`);
   }
   const undone: string[] = [];
-  const failed: string[] = [];
+  const failed: string[] = [...record.failed];
   const left: UndoStep[] = [];
   for (const step of record.steps.toReversed()) {
     if (keep(step)) {
@@ -34,7 +34,7 @@ export async function undoLeftovers(
       if (canRepeat(step)) left.unshift(step);
     }
   }
-  if (left.length > 0) writeJournal({ ...record, steps: left });
+  if (left.length > 0) writeJournal({ ...record, steps: left, failed: [] });
   else removeJournal(record.name);
   return { undone, failed, left };
 }

@@ -1,0 +1,141 @@
+/** `sealane down` of a tunnel that runs, when a step of the way back fails: it says which, and the exit code tells. */
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { describe, expect, it } from 'vitest';
+import { clientFile, systemOf, twoHosts } from './client-lab.ts';
+import { SEALANE } from './client-support.ts';
+import { type Host, Lab, missing, type Result, type Running, until } from '../support/lab.ts';
+
+const reason = missing('nft', 'bash');
+
+/** A resolvconf(8) of one record that takes nothing back while there is a file `stuck`. */
+const RESOLVCONF = `#!/bin/sh
+cd "$FOLDER" || exit 1
+case "$1" in
+-a) cat > record ;;
+-d) [ ! -e stuck ] || { echo the file system is read-only >&2; exit 1; }; rm -f record ;;
+esac
+`;
+
+class Tunnel {
+  readonly lab: Lab;
+  readonly host: Host;
+  readonly name: string;
+  readonly #words: readonly string[];
+
+  private constructor(lab: Lab, host: Host) {
+    this.lab = lab;
+    this.host = host;
+    this.name = lab.interfaceName('a');
+    const path = `${this.path('bin')}:${process.env['PATH']}`;
+    this.#words = [`STATE_DIRECTORY=${lab.folder}`, `FOLDER=${lab.folder}`, `PATH=${path}`, process.execPath, SEALANE];
+  }
+
+  static async prepare(lab: Lab): Promise<Tunnel> {
+    const tunnel = new Tunnel(lab, (await twoHosts(lab)).a);
+    await mkdir(tunnel.path('bin'));
+    await writeFile(tunnel.path('bin/resolvconf'), RESOLVCONF, { mode: 0o755 });
+    return tunnel;
+  }
+
+  path(name: string): string {
+    return join(this.lab.folder, name);
+  }
+
+  async up(extra: string, ...options: readonly string[]): Promise<Running> {
+    const file = await this.lab.file(`${this.name}.conf`, clientFile('0.0.0.0/0', extra));
+    const running = this.host.start('env', [...this.#words, 'up', file, ...options]);
+    const ready = (): boolean => running.stderr.includes(' is up: ') || running.child.exitCode !== null;
+    await until('the tunnel to be up or gone', ready, 45_000);
+    expect(running.stderr).toContain(' is up: ');
+    return running;
+  }
+
+  down(): Promise<Result> {
+    return this.host.run('env', [...this.#words, 'down', this.name]);
+  }
+
+  journals(): readonly string[] {
+    return readdirSync('/run/sealane-client').filter((file) => file.startsWith(`${this.name}.`));
+  }
+}
+
+describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason ?? 'in a namespace'})`, () => {
+  it('names what could not be undone, undoes all else, and undoes the rest once that is possible', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    const before = await systemOf(tunnel.host);
+    const running = await tunnel.up('DNS = 10.88.0.1');
+    await writeFile(tunnel.path('stuck'), '');
+
+    const failing = await tunnel.down();
+    expect(failing.stderr).toMatch(
+      /^sealane: cannot undo name servers of [\w.]+: 'resolvconf -d .*' failed: the file system is read-only$/m,
+    );
+    expect(failing.code).toBe(1);
+    // A service manager would start again what fails.
+    expect(await running.exit).toBe(0);
+    expect(await systemOf(tunnel.host)).toBe(before);
+    expect(existsSync(tunnel.path('record'))).toBe(true);
+
+    await rm(tunnel.path('stuck'));
+    const down = await tunnel.down();
+    expect(down.stderr).toMatch(/^sealane: \w+ left something behind; undone: name servers of [\w.]+$/m);
+    expect(down.code).toBe(0);
+    expect(existsSync(tunnel.path('record'))).toBe(false);
+    expect(tunnel.journals()).toEqual([]);
+  });
+
+  it('names a command of the file that failed on the way down, and does not run it again', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    const before = await systemOf(tunnel.host);
+    const running = await tunnel.up(`PostDown = echo x >> ${tunnel.path('runs')}; exit 3`);
+    const down = await tunnel.down();
+    expect(down.stderr).toContain('sealane: cannot undo PostDown: the command of PostDown failed with status 3\n');
+    expect(down.code).toBe(1);
+    expect(await running.exit).toBe(0);
+    expect(running.stderr).toContain('cannot undo PostDown: the command of PostDown failed with status 3');
+    expect(await tunnel.host.must('cat', [tunnel.path('runs')])).toBe('x\n');
+    expect(await systemOf(tunnel.host)).toBe(before);
+    expect(tunnel.journals()).toEqual([]);
+    expect((await tunnel.down()).stderr).toBe(`sealane: no tunnel ${tunnel.name} is running here\n`);
+  });
+
+  it('is not needed to hear of it: the tunnel that ends on a signal fails too, and leaves the rest to be undone', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    const before = await systemOf(tunnel.host);
+    const running = await tunnel.up(`DNS = 10.88.0.1\nPostDown = exit 3`);
+    await writeFile(tunnel.path('stuck'), '');
+    expect(await running.stop()).toBe(1);
+    expect(running.stderr).toContain('cannot undo name servers');
+    expect(running.stderr).toContain('cannot undo PostDown');
+    expect(await systemOf(tunnel.host)).toBe(before);
+    await rm(tunnel.path('stuck'));
+    const again = await tunnel.up('DNS = 10.88.0.1');
+    expect(again.stderr).toContain(': name servers of');
+    expect(await again.stop(), again.stderr).toBe(0);
+    expect(existsSync(tunnel.path('record'))).toBe(false);
+    expect(tunnel.journals()).toEqual([]);
+  });
+
+  it('does itself what a tunnel of an ordinary user may not', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    await using _state = {
+      [Symbol.asyncDispose]: () => rm(`${lab.folder}-65534`, { recursive: true, force: true }),
+    };
+    const before = await systemOf(tunnel.host);
+    const running = await tunnel.up('DNS = 10.88.0.1', '--user', 'nobody');
+    const down = await tunnel.down();
+    expect(down.code, down.stderr).toBe(0);
+    expect(running.stderr).toContain('cannot undo name servers');
+    expect(await running.exit).toBe(0);
+    expect(existsSync(tunnel.path('record'))).toBe(false);
+    expect(existsSync(`/var/run/wireguard/${tunnel.name}.sock`)).toBe(false);
+    expect(tunnel.journals()).toEqual([]);
+    expect(await systemOf(tunnel.host)).toBe(before);
+  });
+});
