@@ -2,12 +2,16 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { clientFile, systemOf, twoHosts } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { Lab, missing, until } from '../support/lab.ts';
 
 const reason = missing('nft', 'bash');
+
+const KILL_AFTER_WRITE = fileURLToPath(new URL('../support/kill-after-write.cjs', import.meta.url));
+const SRC_VALID_MARK = '/proc/sys/net/ipv4/conf/all/src_valid_mark';
 
 /** Does its work, says so and then hangs while the file `slow` is there. */
 const HANG = ': > done; while [ -e slow ]; do sleep 0.05; done';
@@ -62,6 +66,21 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
     expect(down.stderr).toContain(`${name} had been killed; undone: `);
     expect(down.code).toBe(0);
     expect(existsSync(join(lab.folder, 'record'))).toBe(false);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('leaves no setting that down does not put back', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
+    const command = ['--require', KILL_AFTER_WRITE, SEALANE, 'up', file];
+    const killed = a.start(process.execPath, command, { STATE_DIRECTORY: lab.folder, KILL_AFTER: SRC_VALID_MARK });
+    expect(await killed.exit, killed.stderr).toBe(128);
+    expect(await a.must('cat', [SRC_VALID_MARK])).toBe('1\n');
+    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    expect(down.code, down.stderr).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });
 

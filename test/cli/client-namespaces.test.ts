@@ -43,7 +43,10 @@ async function reborn(lab: Lab, name: string): Promise<Host> {
   const [file, ...others] = journalsOf(name);
   expect(others).toEqual([]);
   const inode = /\d+/.exec(await a.must('readlink', ['/proc/self/ns/net']))![0];
-  const rest = file!.slice(name.length + 1).split('.').slice(1);
+  const rest = file!
+    .slice(name.length + 1)
+    .split('.')
+    .slice(1);
   await rename(join(JOURNALS, file!), join(JOURNALS, [name, inode, ...rest].join('.')));
   return a;
 }

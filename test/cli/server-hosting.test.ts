@@ -4,7 +4,9 @@
  *   alice, bob [192.168.66.x] ==veth== [192.168.66.1] server [203.0.113.1, LAN 10.55.0.1] ==veth== [203.0.113.2, 10.55.0.2] outside
  */
 import { readFileSync, statSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { SEALANE } from './client-support.ts';
 import { SEALANED } from './server-support.ts';
@@ -13,6 +15,7 @@ import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'nft');
 const TIMEOUT = 120_000;
+const KILL_AFTER_WRITE = fileURLToPath(new URL('../support/kill-after-write.cjs', import.meta.url));
 
 class Network {
   readonly lab: Lab;
@@ -66,18 +69,15 @@ class Network {
     await this.server.must(process.execPath, [SEALANED, ...args, '--state', this.state]);
   }
 
-  async run(...options: readonly string[]): Promise<Running> {
+  /** Starts it and waits for nothing. */
+  start(options: readonly string[], node: readonly string[] = [], env: Record<string, string> = {}): Running {
     const name = this.lab.interfaceName('s');
-    const running = this.server.start(process.execPath, [
-      SEALANED,
-      'run',
-      '--state',
-      this.state,
-      '--interface',
-      name,
-      '--json',
-      ...options,
-    ]);
+    const words = [SEALANED, 'run', '--state', this.state, '--interface', name, '--json', ...options];
+    return this.server.start(process.execPath, [...node, ...words], env);
+  }
+
+  async run(...options: readonly string[]): Promise<Running> {
+    const running = this.start(options);
     let ended = false;
     void running.exit.then(() => (ended = true));
     await until(
@@ -217,6 +217,58 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     },
     TIMEOUT,
   );
+
+  it.each([
+    '/proc/sys/net/ipv4/ip_forward',
+    '/proc/sys/net/ipv6/conf/wan/accept_ra',
+    '/proc/sys/net/ipv6/conf/all/forwarding',
+    'nft',
+  ])(
+    'has noted what it changes before it does: killed right after %s, it leaves nothing that the next one does not undo',
+    async (last) => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server } = network;
+      await server.must('sysctl', ['-qw', 'net.ipv6.conf.wan.accept_ra=1']);
+      const before = await network.system();
+      const bin = join(lab.folder, 'bin');
+      await mkdir(bin);
+      const real = (await server.must('bash', ['-c', 'command -v nft'])).trim();
+      await writeFile(join(bin, 'nft'), `#!/bin/sh\n${real} "$@"\nkill -9 $PPID\n`, { mode: 0o755 });
+      const env = last === 'nft' ? { PATH: `${bin}:${process.env['PATH']}` } : { KILL_AFTER: last };
+      const killed = network.start([], ['--require', KILL_AFTER_WRITE], env);
+      expect(await killed.exit, killed.stderr).toBe(128);
+      expect(await network.system()).not.toBe(before);
+      const next = await network.run();
+      expect(await next.stop()).toBe(0);
+      expect(await network.system()).toBe(before);
+    },
+    TIMEOUT,
+  );
+
+  it('undoes nothing of what was noted in a network namespace that is gone, whatever its number', async () => {
+    await using lab = await Lab.open();
+    const network = await Network.open(lab);
+    const { server } = network;
+    const first = await network.run();
+    await first.stop('SIGKILL');
+    const record = join(network.state, 'hosting.json');
+    const noted = JSON.parse(readFileSync(record, 'utf8')) as { place: string };
+
+    await using later = await Lab.open();
+    const host = await later.host('s');
+    await host.must('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
+    const inodeOf = async (at: Host): Promise<string> =>
+      /\d+/.exec(await at.must('readlink', ['/proc/self/ns/net']))![0];
+    const place = noted.place.replace(await inodeOf(server), await inodeOf(host));
+    expect(place).not.toBe(noted.place);
+    await writeFile(record, JSON.stringify({ ...noted, place }));
+    const words = ['run', '--state', network.state, '--interface', later.interfaceName('s'), '--json'];
+    const second = host.start(process.execPath, [SEALANED, ...words]);
+    await until('the server to be ready', () => second.stdout.includes('"event":"ready"'), 45_000);
+    expect(await second.stop(), second.stderr).toBe(0);
+    expect(await host.must('sysctl', ['-n', 'net.ipv4.ip_forward'])).toBe('1\n');
+  });
 
   it('begins the handshakes itself when it was killed and comes back, with few privileges', async () => {
     await using lab = await Lab.open();

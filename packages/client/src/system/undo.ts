@@ -54,10 +54,7 @@ export class UndoStack {
    * Undoes every step but those to `keep`, also when one fails; resolves to what failed. The journal keeps what may be tried
    * again, and of the rest what it was when somebody waits to read it.
    */
-  async run(
-    keep: (step: UndoStep) => boolean = () => false,
-    isAwaited = false,
-  ): Promise<readonly UndoFailure[]> {
+  async run(keep: (step: UndoStep) => boolean = () => false, isAwaited = false): Promise<readonly UndoFailure[]> {
     const failures: UndoFailure[] = [];
     const final: string[] = [];
     const failed: Entry[] = [];
