@@ -1,12 +1,12 @@
 /** What a system does to a tunnel: routes that refuse trains, links that go, trains with bad datagrams, a thread that dies. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
-import { control, INNER, missingFor, OUTER, ping, socketPath, wireguardPair } from '../support/wireguard.ts';
-import type { WireguardDevice } from '../support/wireguard.ts';
+import { processorShare, statusOf } from '../support/load.ts';
+import { INNER, missingFor, OUTER, ping, socketPath, wireguardPair } from '../support/wireguard.ts';
 
 const TRAIN_RELAY = fileURLToPath(new URL('../support/train-relay.mjs', import.meta.url));
 const END_THREAD = fileURLToPath(new URL('../support/end-thread.mjs', import.meta.url));
@@ -26,25 +26,6 @@ interface Thread {
   readonly title: string;
 }
 
-interface Status {
-  readonly notes: readonly string[];
-  readonly faults: Readonly<Record<string, number>>;
-  readonly drops: Readonly<Record<string, number>>;
-}
-
-async function statusOf(device: WireguardDevice): Promise<Status> {
-  const answer = await control(device.socketPath, ['status=1\n\n']);
-  return JSON.parse(/^json=(.*)$/m.exec(answer)![1]!) as Status;
-}
-
-/** Processor time that a process has used, in seconds. */
-function cpuSeconds(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8')
-    .replace(/^.*\) /, '')
-    .split(' ');
-  return (Number(fields[11]) + Number(fields[12])) / 100;
-}
-
 describe('the Linux lane', () => {
   const reason = missingFor(['sealane'], 'ping', 'iperf3');
 
@@ -62,6 +43,22 @@ describe('the Linux lane', () => {
     expect(report.end.sum_received.bytes).toBeGreaterThan(1e6);
     expect((await statusOf(a)).notes).toContain('A route refuses trains of datagrams: they are sent one by one there.');
     expect((await ping(a.host, INNER.b6, { size: 1372 })).received).toBe(5);
+  });
+
+  it('does not take a route that refuses everything for one that refuses trains', async ({ skip }) => {
+    if (reason !== undefined) skip(reason);
+    await using lab = await Lab.open();
+    const { a, b } = await wireguardPair(lab, ['sealane', 'sealane']);
+    if (a.lane !== 'linux') skip('needs the Linux lane');
+    await iperfServer(b.host);
+    const traffic = a.host.start('iperf3', ['-c', INNER.b4, '-P', '8', '-t', '60']);
+    await until('traffic', async () => (await a.transfer()).tx > 1e6);
+    await a.host.must('ip', ['route', 'add', 'blackhole', OUTER.b4]);
+    await until('trains to be refused', async () => ((await statusOf(a)).faults['send-failed EINVAL'] ?? 0) > 8);
+    await traffic.stop('SIGKILL');
+    await a.host.must('ip', ['route', 'del', 'blackhole', OUTER.b4]);
+    await until('the tunnel to carry again', async () => (await ping(a.host, INNER.b4)).received === 5, 40_000);
+    expect((await statusOf(a)).notes).toEqual([]);
   });
 
   it('opens what is good of a train with a forged or a shortened datagram', async ({ skip }) => {
@@ -121,9 +118,9 @@ describe('the Linux lane', () => {
     expect((await ping(a.host, INNER.b4)).received).toBe(5);
     const pid = a.process.child.pid!;
     await a.host.must('ip', begin.split(' '));
-    const before = { cpu: cpuSeconds(pid), at: performance.now() };
-    await ping(a.host, INNER.b4, { count: 20, interval: 0.2, extra: ['-w', '5'] });
-    const used = (cpuSeconds(pid) - before.cpu) / ((performance.now() - before.at) / 1000);
+    const used = await processorShare(pid, () =>
+      ping(a.host, INNER.b4, { count: 20, interval: 0.2, extra: ['-w', '5'] }),
+    );
     // Whatever lasts for 4 s must not keep a core busy.
     expect(used).toBeLessThan(0.05);
     const { faults } = await statusOf(a);

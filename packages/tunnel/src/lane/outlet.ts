@@ -260,15 +260,17 @@ export class Outlet {
     if (code === 0) return;
     const { EIO, EINVAL, EMSGSIZE, EOPNOTSUPP } = this.#errors;
     if (isTrain && (code === EIO || code === EINVAL || code === EMSGSIZE || code === EOPNOTSUPP)) {
+      // A route that refuses everything says nothing of trains.
+      if (this.#sendSingly(socket, to, address, length, segment, trafficClass) === 0) return;
       this.#single.add(to);
       if (!this.#saidSingle) this.#notes.push('A route refuses trains of datagrams: they are sent one by one there.');
       this.#saidSingle = true;
-      this.#sendSingly(socket, to, address, length, segment, trafficClass);
       return;
     }
     this.#faults.add('send-failed', code, Math.ceil(length / segment));
   }
 
+  /** Returns how many left. */
   #sendSingly(
     socket: LinuxUdp,
     endpoint: Endpoint,
@@ -276,12 +278,15 @@ export class Outlet {
     length: number,
     segment: number,
     trafficClass: number,
-  ): void {
+  ): number {
+    let sent = 0;
     for (let at = 0; at < length; at += segment) {
       const size = Math.min(segment, length - at);
       const code = this.#trySend(socket, endpoint, address + at, size, size, trafficClass);
-      if (code !== 0) this.#faults.add('send-failed', code);
+      if (code === 0) sent += 1;
+      else this.#faults.add('send-failed', code);
     }
+    return sent;
   }
 
   /** One call; a full socket buffer gets a moment to drain. */
