@@ -10,5 +10,7 @@ export default defineConfig({
     include: process.env['SEALANE_MUTATION_TESTS']?.split(',') ?? ['packages/protocol/test/**/*.test.ts'],
     env: { SEALANE_SEEDS: '2', SEALANE_COLLISIONS: '40', SEALANE_REPLACED: '200' },
     testTimeout: 60_000,
+    // One load of the modules for all test files of a mutant.
+    isolate: false,
   },
 });

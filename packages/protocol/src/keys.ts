@@ -56,8 +56,7 @@ export function isZeroKey(key: Uint8Array): boolean {
 
 /** The order of two public keys, which both of their owners see alike. */
 export function isSmaller(publicKey: Uint8Array, than: Uint8Array): boolean {
-  const i = publicKey.findIndex((byte, at) => byte !== than[at]);
-  return i >= 0 && publicKey[i]! < than[i]!;
+  return keyId(publicKey) < keyId(than);
 }
 
 /** A map key for public keys: one character a byte. */

@@ -39,8 +39,8 @@ export class SymmetricState {
 
   /** `protocolName` is ASCII; names of more than 32 bytes are hashed, as ours are. */
   static initialize(crypto: Crypto, aead: Aead, protocolName: Uint8Array): SymmetricState {
-    const hash = protocolName.length > 32 ? crypto.hash(protocolName) : new Uint8Array(32);
-    if (protocolName.length <= 32) hash.set(protocolName);
+    const hash = new Uint8Array(32);
+    hash.set(protocolName.length > 32 ? crypto.hash(protocolName) : protocolName);
     return new SymmetricState(crypto, aead, copySecret(hash), hash);
   }
 

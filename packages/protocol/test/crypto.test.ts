@@ -150,6 +150,9 @@ describe('ChaCha20-Poly1305', () => {
     expect(aead.open(key, 3, sealed, EMPTY)).toBeUndefined();
     expect(aead.open(key, 3, sealed.subarray(0, 15), aad)).toBeUndefined();
     const opener = aead.opener(key);
+    const nothing = aead.seal(key, 3, EMPTY, EMPTY);
+    expect(aead.open(key, 3, nothing, EMPTY)).toEqual(EMPTY);
+    expect(opener.open(nothing, 0, 16, 3, 0)).toBe(true);
     for (let length = 0; length < 16; length++) expect(opener.open(new Uint8Array(16), 0, length, 0, 0)).toBe(false);
   });
 
@@ -162,7 +165,9 @@ describe('ChaCha20-Poly1305', () => {
     const buffer = new Uint8Array(20);
     sealer.seal(buffer, 0, 4, 5, 6);
     expect(crypto.aead(suite).opener(new Uint8Array(32).fill(7)).open(buffer.slice(), 0, 20, 5, 6)).toBe(true);
-    expect(opener.open(buffer, 0, 20, 5, 6)).toBe(true);
+    expect(opener.open(buffer.slice(), 0, 20, 5, 6)).toBe(true);
+    opener.wipe();
+    expect(opener.open(buffer, 0, 20, 5, 6)).toBe(false);
   });
 });
 
@@ -292,6 +297,8 @@ describe('equal', () => {
     expect(crypto.equal(a, Uint8Array.of(1, 2, 4))).toBe(false);
     expect(crypto.equal(a, Uint8Array.of(0, 2, 3))).toBe(false);
     expect(crypto.equal(a, Uint8Array.of(1, 2))).toBe(false);
+    expect(crypto.equal(Uint8Array.of(1, 2), a)).toBe(false);
+    expect(crypto.equal(Uint8Array.of(1, 2, 0), Uint8Array.of(1, 2))).toBe(false);
     expect(crypto.equal(EMPTY, EMPTY)).toBe(true);
   });
 });

@@ -6,9 +6,11 @@ import { DeadlineQueue } from '../src/deadline-queue.ts';
 import type { Scheduled } from '../src/deadline-queue.ts';
 import { IndexTable } from '../src/index-table.ts';
 import { ipPacketLength } from '../src/ip.ts';
+import type { PacketOpener, PacketSealer } from '../src/crypto.ts';
 import { Keypair } from '../src/keypair.ts';
+import type { KeypairInput } from '../src/keypair.ts';
 import { Keypairs } from '../src/keypairs.ts';
-import { formatKey, generatePrivateKey, isZeroKey, parseKey } from '../src/keys.ts';
+import { formatKey, generatePrivateKey, isSmaller, isZeroKey, keyId, parseKey } from '../src/keys.ts';
 import { messageType } from '../src/messages.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { StagingQueue } from '../src/staging.ts';
@@ -222,20 +224,19 @@ describe('Keypairs', () => {
 
 describe('Keypair counters', () => {
   const key = new Uint8Array(32);
-  const make = (): Keypair =>
-    new Keypair({
-      sealer: nobleCrypto.aead('chacha20poly1305').sealer(key),
-      opener: nobleCrypto.aead('chacha20poly1305').opener(key),
-      isInitiator: true,
-      localIndex: 1,
-      remoteIndex: 2,
-      createdAt: 0,
-      renewAt: 120_000,
-      yields: false,
-      derivedKey: 0,
-    });
+  const INPUT: KeypairInput = {
+    sealer: nobleCrypto.aead('chacha20poly1305').sealer(key),
+    opener: nobleCrypto.aead('chacha20poly1305').opener(key),
+    isInitiator: true,
+    localIndex: 1,
+    remoteIndex: 2,
+    createdAt: 0,
+    renewAt: 120_000,
+    yields: false,
+    derivedKey: 0,
+  };
   const at = (counter: bigint): Keypair => {
-    const pair = make();
+    const pair = new Keypair(INPUT);
     pair.counterLow = Number(counter & 0xffffffffn);
     pair.counterHigh = Number(counter >> 32n);
     return pair;
@@ -266,6 +267,37 @@ describe('Keypair counters', () => {
     expect(at(REJECT - 1n).canSend(0)).toBe(true);
     expect(at(REJECT).canSend(0)).toBe(false);
     expect(at(2n ** 64n - 1n).canSend(0)).toBe(false);
+  });
+
+  it('sends whatever either half of the counter is, and nothing after `stopSending`', () => {
+    for (const counter of [2n ** 32n - 1n, 2n ** 32n, 2n ** 60n, REJECT - 2n ** 32n]) {
+      const pair = at(counter);
+      expect([pair.canSend(0), pair.claim(0, 1), pair.claim(180_000, 1)]).toEqual([true, true, false]);
+      pair.stopSending();
+      expect([valueOf(pair), pair.canSend(0), pair.claim(0, 1)]).toEqual([REJECT, false, false]);
+      expect(pair.canReceive(0)).toBe(true);
+    }
+  });
+
+  it.each([true, false])('erases its ciphers once (opens: %s)', (opens) => {
+    const erased: string[] = [];
+    const half = (name: string): PacketSealer & PacketOpener => ({
+      seal: (): void => {},
+      open: (): boolean => true,
+      wipe: (): void => void erased.push(name),
+    });
+    const pair = new Keypair({
+      ...INPUT,
+      sealer: half('sealer'),
+      opener: opens ? half('opener') : undefined,
+    });
+    expect([pair.isConfirmed, pair.canSend(0), pair.canReceive(0)]).toEqual([false, true, true]);
+    pair.confirm();
+    expect(pair.isConfirmed).toBe(true);
+    pair.wipe();
+    pair.wipe();
+    expect(erased).toEqual(opens ? ['sealer', 'opener'] : ['sealer']);
+    expect([pair.canSend(0), pair.canReceive(0)]).toEqual([false, false]);
   });
 
   it('asks for renewal from 2^60 packets or the given time on', () => {
@@ -378,7 +410,29 @@ describe('ipPacketLength', () => {
   });
 });
 
+describe('the order of keys', () => {
+  const key = (at: number, byte: number): Uint8Array => new Uint8Array(32).fill(128).fill(byte, at, at + 1);
+
+  it.each([0, 1, 30, 31])('is that of byte %i when those before it are equal', (at) => {
+    for (const [a, b] of [
+      [127, 129],
+      [1, 255],
+      [0, 128],
+    ] as const) {
+      expect([isSmaller(key(at, a), key(at, b)), isSmaller(key(at, b), key(at, a))]).toEqual([true, false]);
+      expect(keyId(key(at, a))).not.toBe(keyId(key(at, b)));
+    }
+    expect(isSmaller(key(at, 7), key(at, 7))).toBe(false);
+    expect(keyId(key(at, 7))).toBe(keyId(key(at, 7).slice()));
+  });
+});
+
 describe('keys as text', () => {
+  it.each([0, 1, 2, 3, 31, 32, 33])('is base64 of %i bytes', (length) => {
+    const bytes = random.bytes(length);
+    expect(formatKey(bytes)).toBe(btoa(String.fromCharCode(...bytes)));
+  });
+
   it('round-trips, clamps and refuses what is not canonical', () => {
     for (let i = 0; i < 200; i++) {
       const key = generatePrivateKey((length) => random.bytes(length));
