@@ -22,7 +22,7 @@ const home = process.env['SEALANE_STRYKER'] ?? join(homedir(), '.cache', 'sealan
 /** The quick tests whose subject a file is; the others run the whole protocol. */
 const TESTS = {
   'allowed-ips': ['allowed-ips'],
-  clock: ['device-timers', 'device-faults'],
+  clock: ['time'],
   configure: ['device-keys', 'device-handshake', 'device-data'],
   control: ['device-handshake', 'device-load', 'device-crossing'],
   cookie: ['transcript', 'device-load'],
@@ -35,11 +35,11 @@ const TESTS = {
   endpoint: ['device-data', 'device-handshake'],
   'exchange-messages': ['post-quantum-wire', 'post-quantum'],
   handshake: ['noise', 'transcript'],
-  'handshake-queue': ['device-load'],
+  'handshake-queue': ['handshake-queue'],
   'index-table': ['parts'],
   initiator: ['device-handshake', 'device-keys'],
   ip: ['parts'],
-  jitter: ['device-timers', 'device-handshake'],
+  jitter: ['time'],
   kem: ['kem'],
   keypair: ['parts'],
   keypairs: ['parts'],
@@ -58,7 +58,7 @@ const TESTS = {
   staging: ['parts'],
   status: ['device-handshake', 'device-data'],
   tai64n: ['tai64n', 'post-quantum-wire'],
-  timers: ['device-timers', 'parts'],
+  timers: ['time'],
 };
 
 const { values, positionals } = parseArgs({ options: { summary: { type: 'boolean' } }, allowPositionals: true });

@@ -34,7 +34,7 @@ export class DeviceClock {
   tick(now: number, unixMs: number): number {
     const at = this.read(now);
     const slept = unixMs - at - (this.#wallOffset ?? Infinity);
-    if (slept > SLEEP_TOLERANCE && slept < Infinity) {
+    if (slept > SLEEP_TOLERANCE) {
       this.#offset += slept;
       this.#last = at + slept;
     } else {

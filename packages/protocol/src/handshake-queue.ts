@@ -13,14 +13,13 @@ export interface QueuedMessage {
 
 /** Handshake messages that wait for the next tick, in order and bounded; its length says whether we are under load. */
 export class HandshakeQueue {
-  #messages: QueuedMessage[] = [];
-  #taken = 0;
+  readonly #messages: QueuedMessage[] = [];
   /** How many wait, by source. */
   readonly #waiting = new Map<string, number>();
   #underLoadUntil = -Infinity;
 
   get length(): number {
-    return this.#messages.length - this.#taken;
+    return this.#messages.length;
   }
 
   /** Whether one more from this source may wait. */
@@ -36,20 +35,12 @@ export class HandshakeQueue {
   }
 
   shift(): QueuedMessage | undefined {
-    const message = this.#messages[this.#taken];
+    const message = this.#messages.shift();
     if (message === undefined) return undefined;
-    this.#taken += 1;
     const key = sourceKey(message.source.address);
-    const waiting = (this.#waiting.get(key) ?? 1) - 1;
+    const waiting = this.#waiting.get(key)! - 1;
     if (waiting === 0) this.#waiting.delete(key);
     else this.#waiting.set(key, waiting);
-    if (this.#taken === this.#messages.length) {
-      this.#messages = [];
-      this.#taken = 0;
-    } else if (this.#taken >= HANDSHAKE_QUEUE_LENGTH) {
-      this.#messages = this.#messages.slice(this.#taken);
-      this.#taken = 0;
-    }
     return message;
   }
 
@@ -60,8 +51,7 @@ export class HandshakeQueue {
   }
 
   clear(): void {
-    this.#messages = [];
-    this.#taken = 0;
+    this.#messages.length = 0;
     this.#waiting.clear();
   }
 }
