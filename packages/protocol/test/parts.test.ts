@@ -2,10 +2,14 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { generator } from '../../../test/sim/random.ts';
+import { HEADROOM, TAILROOM } from '../src/batch.ts';
 import { DeadlineQueue } from '../src/deadline-queue.ts';
 import type { Scheduled } from '../src/deadline-queue.ts';
+import { DROP_REASONS, DropCounters, dropReason, dropVerdict, VERDICT } from '../src/drops.ts';
+import type { Endpoint } from '../src/endpoint.ts';
+import { sameEndpoint, sameRemote, withoutSource } from '../src/endpoint.ts';
 import { IndexTable } from '../src/index-table.ts';
-import { ipPacketLength } from '../src/ip.ts';
+import { destinationOffset, ipPacketLength, isIpv4, sourceOffset } from '../src/ip.ts';
 import type { PacketOpener, PacketSealer } from '../src/crypto.ts';
 import { Keypair } from '../src/keypair.ts';
 import type { KeypairInput } from '../src/keypair.ts';
@@ -13,7 +17,10 @@ import { Keypairs } from '../src/keypairs.ts';
 import { formatKey, generatePrivateKey, isSmaller, isZeroKey, keyId, parseKey } from '../src/keys.ts';
 import { messageType } from '../src/messages.ts';
 import { nobleCrypto } from '../src/noble.ts';
+import { sealCopy, sealInPlace } from '../src/seal.ts';
 import { StagingQueue } from '../src/staging.ts';
+import { concat, hex } from './support/bytes.ts';
+import * as paper from './support/paper.ts';
 
 const random = generator(7);
 
@@ -41,6 +48,8 @@ describe('IndexTable', () => {
     expect(table.insert('b')).toBe(0x80000002);
     expect(table.lookup(0x80000001)).toBe('a');
     expect(table.size).toBe(2);
+    table.delete(0x80000001);
+    expect([table.lookup(0x80000001), table.lookup(0x80000002), table.size]).toEqual([undefined, 'b', 1]);
   });
 });
 
@@ -424,6 +433,107 @@ describe('the order of keys', () => {
     }
     expect(isSmaller(key(at, 7), key(at, 7))).toBe(false);
     expect(keyId(key(at, 7))).toBe(keyId(key(at, 7).slice()));
+  });
+});
+
+describe('addresses of a packet', () => {
+  it.each([
+    [4, 12, 16, true],
+    [6, 8, 24, false],
+  ])('lie where IPv%i has them', (version, source, destination, isFour) => {
+    const view = new DataView(new ArrayBuffer(64));
+    view.setUint8(5, (version << 4) | 0xf);
+    expect(sourceOffset(view, 5)).toBe(5 + source);
+    expect(destinationOffset(view, 5)).toBe(5 + destination);
+    expect(isIpv4(view, 5)).toBe(isFour);
+  });
+});
+
+describe('endpoints', () => {
+  const source = { address: Uint8Array.of(192, 0, 2, 1), interfaceIndex: 3 };
+  const whole: Endpoint = { address: Uint8Array.of(10, 0, 0, 1), port: 5, scopeId: 0, source };
+  const copy: Endpoint = {
+    ...whole,
+    address: whole.address.slice(),
+    source: { ...source, address: source.address.slice() },
+  };
+
+  it.each<[string, Endpoint, boolean, boolean]>([
+    ['itself', whole, true, true],
+    ['a copy', copy, true, true],
+    ['another port', { ...copy, port: 6 }, false, false],
+    ['another scope', { ...copy, scopeId: 1 }, false, false],
+    ['another first byte', { ...copy, address: Uint8Array.of(11, 0, 0, 1) }, false, false],
+    ['another last byte', { ...copy, address: Uint8Array.of(10, 0, 0, 2) }, false, false],
+    ['a longer address', { ...copy, address: Uint8Array.of(10, 0, 0, 1, 0) }, false, false],
+    ['a shorter address', { ...copy, address: Uint8Array.of(10, 0, 0) }, false, false],
+    ['another source', { ...copy, source: { ...source, address: Uint8Array.of(192, 0, 2, 2) } }, true, false],
+    ['another interface', { ...copy, source: { ...source, interfaceIndex: 4 } }, true, false],
+    ['no source', withoutSource(copy), true, false],
+  ])('are compared with %s', (_, other, remote, all) => {
+    expect([sameRemote(whole, other), sameEndpoint(whole, other)]).toEqual([remote, all]);
+    expect([sameRemote(other, whole), sameEndpoint(other, whole)]).toEqual([remote, all]);
+  });
+
+  it('are the same without their sources, which are left out whole', () => {
+    const { address, port, scopeId } = whole;
+    const bare = withoutSource(whole);
+    expect(bare).toStrictEqual({ address, port, scopeId });
+    expect(withoutSource(bare)).toBe(bare);
+    expect(sameEndpoint(bare, withoutSource(copy))).toBe(true);
+  });
+});
+
+describe('DropCounters', () => {
+  it('count every reason by itself, and give and take what another lane counted', () => {
+    const drops = new DropCounters();
+    expect([drops.isEmpty, drops.take()]).toEqual([true, []]);
+    for (const [i, reason] of DROP_REASONS.entries()) {
+      expect(dropReason(dropVerdict(reason))).toBe(reason);
+      for (let n = 0; n < i; n++) drops.add(dropVerdict(reason));
+    }
+    expect(dropReason(VERDICT.elsewhere)).toBeUndefined();
+    const counts = DROP_REASONS.map((reason, i) => [reason, i] as const);
+    expect(drops.snapshot()).toEqual(Object.fromEntries(counts));
+    expect(drops.isEmpty).toBe(false);
+    const taken = drops.take();
+    expect(taken).toEqual(counts.slice(1).map(([reason, i]) => [dropVerdict(reason), i]));
+    expect([drops.isEmpty, drops.snapshot().malformed, drops.snapshot().replay]).toEqual([true, 0, 0]);
+    for (let n = 0; n < 2; n++) drops.addMany(taken);
+    expect(drops.snapshot()).toEqual(Object.fromEntries(counts.map(([reason, i]) => [reason, 2 * i])));
+  });
+});
+
+describe('sealing a packet', () => {
+  it.each([
+    [0, 0, 0],
+    [1, 0, 16],
+    [16, 0, 16],
+    [17, 0, 32],
+    [17, 32, 32],
+    [17, 31, 31],
+    [17, 17, 17],
+    [17, 16, 17],
+    [17, 1, 17],
+    [1_420, 1_420, 1_420],
+    [1_411, 1_420, 1_420],
+  ])('of %i bytes at an MTU of %i makes %i (paper section 5.4.6)', (length, mtu, padded) => {
+    const aead = nobleCrypto.aead('chacha20poly1305');
+    const key = random.bytes(32);
+    const half = { sealer: aead.sealer(key), opener: undefined, isInitiator: true, yields: false, derivedKey: 0 };
+    const pair = new Keypair({ ...half, localIndex: 1, remoteIndex: 0x89abcdef, createdAt: 0, renewAt: Infinity });
+    pair.counterLow = 0xffff_ffff;
+    pair.counterHigh = 0x1234_5678;
+    const packet = random.bytes(length);
+    const plain = concat(packet, new Uint8Array(padded - length));
+    expect(hex(sealCopy(pair, packet, mtu))).toBe(hex(paper.data(key, 0x89abcdef, 0x1234_5678_ffff_ffffn, plain)));
+    expect([pair.counterLow, pair.counterHigh]).toEqual([0, 0x1234_5679]);
+    // In place: nothing but the datagram is touched, whatever lay behind the packet.
+    const buffer = new Uint8Array(HEADROOM + length + TAILROOM + 8).fill(0xee);
+    buffer.set(packet, 4 + HEADROOM);
+    const made = sealInPlace(pair, buffer, new DataView(buffer.buffer), 4 + HEADROOM, length, mtu);
+    expect(hex(buffer.subarray(4, 4 + made))).toBe(hex(paper.data(key, 0x89abcdef, 0x1234_5679_0000_0000n, plain)));
+    expect(hex(buffer.subarray(0, 4)) + hex(buffer.subarray(4 + made))).toMatch(/^(ee)+$/);
   });
 });
 
