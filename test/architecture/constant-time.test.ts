@@ -34,7 +34,6 @@ const PUBLIC: readonly (readonly [file: string, text: string])[] = [
   ['packages/tunnel/src/lane/outlet.ts', 'ecn[end] === ecn[first]'],
   ['packages/tunnel/src/net/tunnel-datagram.ts', 'remote.address.equals(address)'],
   ['packages/tunnel/src/devices/echo-client.ts', 'Buffer.compare(content, waiting.payload)'],
-  ['packages/protocol/src/keys.ts', 'publicKey.findIndex((byte, at) => byte !== than[at])'],
   ['packages/tunnel/src/crypto/select.ts', 'hex(shared) === KNOWN_ANSWERS.dh'],
 ];
 

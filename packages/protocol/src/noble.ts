@@ -16,8 +16,6 @@ type NobleCipher = (
   decrypt(ciphertext: Uint8Array, output?: Uint8Array): Uint8Array;
 };
 
-const TAG_LENGTH = 16;
-
 /** Noise section 12.3: 32 zero bits, then the counter in little endian. */
 function chachaNonce(low: number, high: number): Uint8Array {
   const nonce = new Uint8Array(12);
@@ -53,7 +51,6 @@ class NoblePacketCipher implements PacketSealer, PacketOpener {
   }
 
   open(buffer: Uint8Array, offset: number, length: number, low: number, high: number): boolean {
-    if (length < TAG_LENGTH) return false;
     try {
       const packet = buffer.subarray(offset, offset + length);
       buffer.set(this.#cipher(this.#key, this.#nonce(low, high)).decrypt(packet), offset);
@@ -86,7 +83,6 @@ function decryptOrUndefined(
   ciphertext: Uint8Array,
   associatedData: Uint8Array,
 ): Uint8Array | undefined {
-  if (ciphertext.length < TAG_LENGTH) return undefined;
   try {
     return cipher(key, nonce, associatedData).decrypt(ciphertext);
   } catch {

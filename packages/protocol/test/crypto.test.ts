@@ -153,6 +153,8 @@ describe('ChaCha20-Poly1305', () => {
     const nothing = aead.seal(key, 3, EMPTY, EMPTY);
     expect(aead.open(key, 3, nothing, EMPTY)).toEqual(EMPTY);
     expect(opener.open(nothing, 0, 16, 3, 0)).toBe(true);
+    // A counter above 32 bits is one number here and two halves there.
+    expect(opener.open(aead.seal(key, 5 * 2 ** 32 + 6, text, EMPTY), 0, 21, 6, 5)).toBe(true);
     for (let length = 0; length < 16; length++) expect(opener.open(new Uint8Array(16), 0, length, 0, 0)).toBe(false);
   });
 
