@@ -27,7 +27,7 @@ const TESTS = {
   control: ['device-handshake', 'device-load', 'device-crossing'],
   cookie: ['transcript'],
   crypto: ['crypto', 'noise'],
-  'data-plane': ['device-data', 'lanes'],
+  'data-plane': ['data-plane', 'device-data'],
   'deadline-queue': ['parts'],
   'derived-keys': ['post-quantum', 'post-quantum-wire'],
   device: ['device-data', 'device-handshake', 'device-timers', 'device-keys'],
