@@ -1,5 +1,5 @@
 /**
- * One end of a tunnel between two processes: `node ends.mjs thread INTERFACE`, whose packet thread is searched, and `node ends.mjs teller`,
+ * One end of a tunnel between two processes: `node ends.mjs thread INTERFACE LANES`, whose packet threads are searched, and `node ends.mjs teller`,
  * whose cryptography tells the secrets that both ends share. Each prints its public key, takes the other's as a line of JSON, and then obeys
  * the words `rekey`, `send`, `status`, `add`, `remove` and `close`, printing a line after each.
  */
@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { memoryPair, openTun, openTunnel, parseAddress, selectCrypto } from '@sealane/tunnel';
 import { tell, telling } from './telling.mjs';
 
-const [, , role, name] = process.argv;
+const [, , role, name, lanes = '1'] = process.argv;
 const isThread = role === 'thread';
 const PORT = 51_820;
 const OUTER = { thread: '192.168.77.1', teller: '192.168.77.2' };
@@ -33,7 +33,9 @@ if (!isThread) {
   shared.fill(0);
 }
 
-const [device, outside] = isThread ? [openTun({ name, mtu: 1_420 })] : memoryPair({ name: 'teller' });
+const [device, outside] = isThread
+  ? [openTun({ name, mtu: 1_420, queues: Number(lanes) })]
+  : memoryPair({ name: 'teller' });
 outside?.start({ readable() {}, link() {}, closed() {} });
 const endpoint = { address: parseAddress(OUTER[other]), port: PORT, scopeId: 0 };
 const allowedIps = [{ address: parseAddress(INNER[other]), length: 32 }];
@@ -45,7 +47,7 @@ const tunnel = await openTunnel({
   config: { privateKey, listenPort: PORT, mtu: 1_420, peers: [peer] },
 });
 privateKey.fill(0);
-say({ ready: tunnel.lane });
+say({ ready: tunnel.lane, lanes: (await tunnel.status()).lanes?.length ?? 1 });
 
 const packet = new Uint8Array(40);
 packet.set([0x45, 0, 0, 40, 0, 0, 0, 0, 64, 253]);

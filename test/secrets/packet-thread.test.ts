@@ -1,5 +1,5 @@
 /**
- * The packet thread of the Linux lane forgets its keys as well: a process with a TUN interface is searched for the keys of its sessions, which
+ * The packet threads of the Linux lane forget their keys as well: a process with a TUN interface is searched for the keys of its sessions, which
  * the process at the other end tells because it has the same, and for the ephemeral keys that the searched one drew itself.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
@@ -28,6 +28,7 @@ interface Line {
   readonly masked?: string;
   readonly did?: string;
   readonly ready?: string;
+  readonly lanes?: number;
   readonly publicKey?: string;
   readonly sessions?: number;
   readonly current?: boolean;
@@ -84,7 +85,7 @@ class End {
   }
 }
 
-describe('the packet thread', () => {
+describe.for([1, 3])('a tunnel on %i packet threads', (lanes) => {
   const reason = missing();
 
   it(
@@ -98,7 +99,7 @@ describe('the packet thread', () => {
       const ahead = await lab.file('ahead', '0');
       const told = new Map<string, string>();
       const name = lab.interfaceName('t');
-      const thread = new End(a, told, ['thread', name], {
+      const thread = new End(a, told, ['thread', name, String(lanes)], {
         NODE_OPTIONS: `--require ${OBSERVE}`,
         SEALANE_AHEAD: ahead,
       });
@@ -110,7 +111,7 @@ describe('the packet thread', () => {
       ];
       thread.child.stdin.write(`${JSON.stringify(keys[1])}\n`);
       teller.child.stdin.write(`${JSON.stringify(keys[0])}\n`);
-      expect((await thread.heard((line) => line.ready !== undefined)).ready).toBe('linux');
+      expect(await thread.heard((line) => line.ready !== undefined)).toEqual({ ready: 'linux', lanes });
       await teller.heard((line) => line.ready !== undefined);
       await a.must('ip', ['addr', 'add', '10.77.0.1/24', 'dev', name]);
       await a.must('ip', ['link', 'set', name, 'up']);

@@ -5,6 +5,8 @@ export interface IperfReport {
   readonly end: {
     readonly streams: readonly unknown[];
     readonly sum_received: { readonly bytes: number };
+    /** With `--bidir`: what the client received. */
+    readonly sum_received_bidir_reverse?: { readonly bytes: number };
     readonly sum: { readonly packets: number; readonly lost_packets: number };
   };
 }

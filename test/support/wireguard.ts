@@ -86,8 +86,9 @@ export class WireguardDevice {
     suffix: string,
     settings: DeviceSettings,
     flags: readonly string[] = [],
+    nodeFlags: readonly string[] = [],
   ): Promise<WireguardDevice> {
-    const device = await WireguardDevice.open(lab, host, implementation, suffix, flags);
+    const device = await WireguardDevice.open(lab, host, implementation, suffix, flags, nodeFlags);
     const { name } = device;
     await device.setConfig(settings);
     for (const address of settings.addresses) {
@@ -113,13 +114,16 @@ export class WireguardDevice {
     implementation: Implementation,
     suffix: string,
     flags: readonly string[] = [],
+    nodeFlags: readonly string[] = [],
   ): Promise<WireguardDevice> {
     const name = lab.interfaceName(suffix);
     const lane = implementation === 'sealane portable' ? ['--lane', 'portable'] : [];
     const process =
       implementation === 'wireguard-go'
         ? host.start('wireguard-go', ['-f', name], { LOG_LEVEL: 'error' })
-        : host.start('node', [SEALANE, 'device', name, ...lane, ...flags], { STATE_DIRECTORY: lab.folder });
+        : host.start('node', [...nodeFlags, SEALANE, 'device', name, ...lane, ...flags], {
+            STATE_DIRECTORY: lab.folder,
+          });
     const ended = process.exit.then((code) => {
       throw new Error(`${implementation} exited ${code} at its start: ${process.stderr}`);
     });
@@ -206,6 +210,8 @@ export interface PairOptions {
   readonly mtu?: number;
   /** Further arguments of ours. */
   readonly flags?: readonly string[];
+  /** Further arguments of the Node.js that runs ours. */
+  readonly nodeFlags?: readonly string[];
   /** The initiating side knows the other's endpoint; by default only `a` does. */
   readonly bothEndpoints?: boolean;
 }
@@ -255,6 +261,7 @@ export async function wireguardPair(
       ],
     },
     options.flags,
+    options.nodeFlags,
   );
   const a = await WireguardDevice.start(
     lab,
@@ -276,6 +283,7 @@ export async function wireguardPair(
       ],
     },
     options.flags,
+    options.nodeFlags,
   );
   return { a, b, aKeys, bKeys };
 }
