@@ -10,8 +10,9 @@ function socketOf(name: string): string {
   return `/var/run/wireguard/${name}.sock`;
 }
 
-async function startDevice(lab: Lab, host: Host, name: string): Promise<Running> {
-  const running = host.start(process.execPath, [SEALANE, 'device', name], { STATE_DIRECTORY: lab.folder });
+async function startDevice(lab: Lab, host: Host, name: string, ...options: readonly string[]): Promise<Running> {
+  const env = { STATE_DIRECTORY: lab.folder };
+  const running = host.start(process.execPath, [SEALANE, 'device', name, ...options], env);
   await until(`${name} to be ready`, () => running.stderr.includes('is ready'));
   return running;
 }
@@ -99,6 +100,35 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
     expect(await hasInterface(host, name)).toBe(true);
     expect(await device.stop()).toBe(0);
   });
+
+  it.each(['linux', 'portable'])(
+    'says in status why the %s lane has no socket, for as long as it has none',
+    async (lane) => {
+      await using lab = await Lab.open();
+      const host = await lab.host('a');
+      const name = lab.interfaceName('d');
+      const other = host.start(process.execPath, [
+        '-e',
+        "require('node:dgram').createSocket('udp4').bind(51999, () => console.log('bound'))",
+      ]);
+      await until('the port to be taken', () => other.stdout.includes('bound'));
+      await startDevice(lab, host, name, '--lane', lane);
+      const status = async (): Promise<unknown> => JSON.parse((await sealane(['status', name, '--json'])).stdout);
+      // An interface that is down has no sockets yet.
+      await host.must('wg', ['set', name, 'listen-port', '51999']);
+      expect(await status()).not.toHaveProperty('socketProblem');
+      await host.must('ip', ['link', 'set', 'up', 'dev', name]);
+      await until('the problem to be told', async () => Object.hasOwn((await status()) as object, 'socketProblem'));
+      expect(await status()).toMatchObject({
+        lane,
+        up: true,
+        socketProblem: expect.stringMatching(/^UDP port 51999 \(IPv4\) is in use/) as string,
+      });
+      await host.must('wg', ['set', name, 'listen-port', '51998']);
+      expect(await status()).toMatchObject({ listenPort: 51_998, up: true });
+      expect(await status()).not.toHaveProperty('socketProblem');
+    },
+  );
 
   it('refuses the name of an interface that is none of ours', async () => {
     await using lab = await Lab.open();

@@ -6,19 +6,15 @@ import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import { LaneReplica, wipe } from '@sealane/protocol';
 import { selectCrypto, type CryptoKind } from '../crypto/select.ts';
 import { Bell } from '../linux/bell.ts';
-import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
-import { lowBuffer } from '../linux/low-memory.ts';
+import { addressOf } from '../linux/foreign.ts';
 import { Routes } from '../linux/routes.ts';
 import { DataPath, packetMemory, type StrayDatagram } from './data-path.ts';
 import { Faults } from './faults.ts';
 import { clockOrigin, GONE, type FromDataLane, type ToDataLane } from './lane-messages.ts';
+import { LanePoll, WAITED } from './lane-poll.ts';
 import { Outlet } from './outlet.ts';
 
-const POLLIN = 1;
-const POLL_ENTRY = 8;
-const ENTRIES = 4;
-/** Milliseconds: the pause after a turn of nothing but faults, and between new allowances for answers. */
-const FAULT_PAUSE = 10;
+/** Milliseconds between new allowances for answers. */
 const ANSWER_INTERVAL = 500;
 /** Datagrams of others that are passed on between two reports: a stranger's trains must not flood lane 0. */
 const MOST_STRAYS = 256;
@@ -47,18 +43,13 @@ export class DataLane {
   readonly #routes: Routes | undefined = Routes.open();
   readonly #answers: Int32Array<SharedArrayBuffer>;
   readonly #lane0: Bell;
+  readonly #poll: LanePoll;
   /** Added to this thread's clock to make it lane 0's. */
   #clockOffset = 0;
   readonly #deferred: ToDataLane[] = [];
   #strays = 0;
   #running = true;
   #nextAnswers = 0;
-
-  readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
-  readonly #poll: ForeignFunction = foreign('int poll(uintptr_t, unsigned long, int)');
-  /** struct pollfd of bell, interface and the two sockets; what the bell is read into stands behind. */
-  readonly #entries: DataView = new DataView(lowBuffer(ENTRIES * POLL_ENTRY + 8));
-  readonly #entriesAt: number = addressOf(new Uint8Array(this.#entries.buffer));
 
   constructor(input: DataLaneInput) {
     this.#input = input;
@@ -88,8 +79,7 @@ export class DataLane {
       udpOffload: input.udpOffload,
       onElsewhere: (datagram) => this.#passOn(datagram),
     });
-    this.#entries.setInt32(0, input.bell, true);
-    this.#entries.setInt32(POLL_ENTRY, queues[lane]!, true);
+    this.#poll = new LanePoll({ bell: input.bell, tun: queues[lane]! });
   }
 
   /** Runs until lane 0 says that it is over, or throws. Either way lane 0 knows. */
@@ -112,18 +102,20 @@ export class DataLane {
     const before = this.#faults.total;
     const due = this.#replica.reportDue - this.#now();
     let moved = 0;
-    if (this.#wait(due === Infinity ? -1 : Math.max(0, Math.ceil(due))) > 0) {
-      if (this.#events(0) !== 0) {
-        this.#read(this.#input.bell, this.#entriesAt + ENTRIES * POLL_ENTRY, 8);
+    const poll = this.#poll;
+    const wait = due === Infinity ? -1 : Math.max(0, Math.ceil(due));
+    if (poll.wait(this.#outlet.udp4, this.#outlet.udp6, wait) > 0) {
+      if (poll.has(WAITED.bell)) {
+        poll.silenceBell();
         this.#hear();
       }
       if (!this.#running) return;
       const now = this.#now();
-      if (this.#events(2) !== 0) moved += this.#path.receive(this.#outlet.udp4, now);
-      if (this.#events(3) !== 0) moved += this.#path.receive(this.#outlet.udp6, now);
-      if (this.#events(1) !== 0 || moved > 0) moved += this.#path.readInterface(now);
+      if (poll.has(WAITED.udp4)) moved += this.#path.receive(this.#outlet.udp4, now);
+      if (poll.has(WAITED.udp6)) moved += this.#path.receive(this.#outlet.udp6, now);
+      if (poll.has(WAITED.interface) || moved > 0) moved += this.#path.readInterface(now);
       // Lane 0 finds out by itself, and ends this.
-      if (this.#path.gone) this.#entries.setInt32(POLL_ENTRY, -1, true);
+      if (this.#path.gone) poll.ignoreInterface();
     }
     const now = this.#now();
     if (now >= this.#nextAnswers) {
@@ -134,21 +126,7 @@ export class DataLane {
       this.#report();
       this.#lane0.ring();
     }
-    // A fault that lasts must not keep a core busy.
-    if (moved === 0 && this.#faults.total !== before) this.#poll(this.#entriesAt, 1, FAULT_PAUSE);
-  }
-
-  #wait(milliseconds: number): number {
-    const { udp4, udp6 } = this.#outlet;
-    const entries = this.#entries;
-    entries.setInt32(2 * POLL_ENTRY, udp4?.fd ?? -1, true);
-    entries.setInt32(3 * POLL_ENTRY, udp6?.fd ?? -1, true);
-    for (let i = 0; i < ENTRIES; i++) entries.setUint32(i * POLL_ENTRY + 4, POLLIN, true);
-    return this.#poll(this.#entriesAt, ENTRIES, milliseconds);
-  }
-
-  #events(entry: number): number {
-    return this.#entries.getUint16(entry * POLL_ENTRY + 6, true);
+    if (moved === 0 && this.#faults.total !== before) poll.rest();
   }
 
   /** Lane 0's clock. */

@@ -7,9 +7,8 @@
  */
 import { Device, keyId, wipe, type DeviceSecrets } from '@sealane/protocol';
 import { selectCrypto } from '../crypto/select.ts';
-import { addressOf, foreign, type ForeignFunction } from '../linux/foreign.ts';
+import { addressOf } from '../linux/foreign.ts';
 import { LinkNews, NEWS } from '../linux/link-news.ts';
-import { lowBuffer } from '../linux/low-memory.ts';
 import { Routes } from '../linux/routes.ts';
 import { TunLink, type LinkState } from '../linux/tun.ts';
 import type { LaneStatus, TunnelEvent, TunnelUpdate } from '../model.ts';
@@ -17,18 +16,15 @@ import { TimestampFile } from '../timestamp-file.ts';
 import { randomSecret } from '../crypto/random.ts';
 import { DataLanes } from './data-lanes.ts';
 import { DataPath, packetMemory } from './data-path.ts';
-import type { WorkerInput } from './linux-messages.ts';
 import { Faults } from './faults.ts';
+import { LanePoll, WAITED } from './lane-poll.ts';
+import type { WorkerInput } from './linux-messages.ts';
 import { Outlet } from './outlet.ts';
 
-/** Milliseconds between looks at the link's state, and the pause after a turn of nothing but faults. */
+/** Milliseconds between looks at the link's state. */
 const PROBE_INTERVAL = 500;
-const FAULT_PAUSE = 10;
 /** Refused handshakes that are told, a second. */
 const REFUSAL_RATE = 100;
-const POLLIN = 1;
-const POLL_ENTRY = 8;
-const ENTRIES = 5;
 const ALL_NEWS = NEWS.link | NEWS.address4 | NEWS.address6 | NEWS.route4 | NEWS.route6;
 /** Milliseconds: news come in floods. */
 const NEWS_INTERVAL = 20;
@@ -43,7 +39,6 @@ export interface LoopHandlers {
 }
 
 export class PacketLoop {
-  readonly #bell: number;
   readonly #handlers: LoopHandlers;
   #onBell: () => void = () => {};
   readonly #core: Device;
@@ -65,20 +60,13 @@ export class PacketLoop {
   /** Peers whose handshakes were due while no socket was open: begun again when one is. */
   readonly #unsent = new Map<string, Uint8Array>();
 
-  readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
-  readonly #poll: ForeignFunction = foreign('int poll(uintptr_t, unsigned long, int)');
+  readonly #poll: LanePoll;
   readonly #news: LinkNews | undefined = LinkNews.open(ALL_NEWS);
   readonly #routes: Routes | undefined = Routes.open();
   #routesChanged = false;
-  /** struct pollfd of bell, interface, the two sockets and the news of links. */
-  readonly #entries: DataView = new DataView(lowBuffer(ENTRIES * POLL_ENTRY));
-  readonly #rings: Uint8Array = new Uint8Array(lowBuffer(8));
-  readonly #ringsAt: number = addressOf(this.#rings);
-  readonly #entriesAt: number = addressOf(new Uint8Array(this.#entries.buffer));
 
   /** Throws when the interface is gone already or the timestamp file cannot be read. */
   constructor(input: Omit<WorkerInput, 'port'>, handlers: LoopHandlers) {
-    this.#bell = input.bell;
     this.#handlers = handlers;
     const [tun] = input.queues as readonly [number];
     const lanes = input.queues.length;
@@ -108,9 +96,11 @@ export class PacketLoop {
       forgetSource: (peer) => this.#core.forgetSource(peer),
       ...(others !== undefined && { group: { lanes, handOver: (sockets) => others.handOver(sockets) } }),
     });
-    this.#entries.setInt32(0, input.bell, true);
-    this.#entries.setInt32(POLL_ENTRY, tun, true);
-    this.#entries.setInt32(4 * POLL_ENTRY, this.#news?.fd ?? -1, true);
+    this.#poll = new LanePoll({
+      bell: input.bell,
+      tun,
+      ...(this.#news !== undefined && { news: this.#news.fd }),
+    });
     this.#path = new DataPath({
       tun,
       queues: input.queues,
@@ -198,16 +188,17 @@ export class PacketLoop {
     const before = this.#faults.total;
     let moved = 0;
     const wait = Math.max(0, Math.min(this.#deadline, this.#nextProbe) - this.#turnedAt);
-    const ready = this.#wait(Math.ceil(Math.min(wait, PROBE_INTERVAL)));
+    const poll = this.#poll;
+    const ready = poll.wait(this.#outlet.udp4, this.#outlet.udp6, Math.ceil(Math.min(wait, PROBE_INTERVAL)));
     if (ready > 0) {
-      if (this.#events(0) !== 0) this.#answerBell();
+      if (poll.has(WAITED.bell)) this.#answerBell();
       if (!this.#running) return;
-      if (this.#events(4) !== 0) this.#hearNews();
+      if (poll.has(WAITED.news)) this.#hearNews();
       const now = performance.now();
-      if (this.#events(2) !== 0) moved += this.#path.receive(this.#outlet.udp4, now);
-      if (this.#events(3) !== 0) moved += this.#path.receive(this.#outlet.udp6, now);
+      if (poll.has(WAITED.udp4)) moved += this.#path.receive(this.#outlet.udp4, now);
+      if (poll.has(WAITED.udp6)) moved += this.#path.receive(this.#outlet.udp6, now);
       // The host's own answers to what was delivered are there already: a poll less before they leave.
-      if (this.#events(1) !== 0 || moved > 0) moved += this.#path.readInterface(now);
+      if (poll.has(WAITED.interface) || moved > 0) moved += this.#path.readInterface(now);
       if (this.#path.gone) {
         this.#running = false;
         this.#handlers.onGone();
@@ -220,25 +211,11 @@ export class PacketLoop {
     this.#tellLanes();
     this.#deadline = this.#core.nextDeadline().at;
     this.#turnedAt = after;
-    // A fault that lasts must not keep a core busy.
-    if (moved === 0 && this.#faults.total !== before) this.#poll(this.#entriesAt, 1, FAULT_PAUSE);
-  }
-
-  #wait(milliseconds: number): number {
-    const { udp4, udp6 } = this.#outlet;
-    const entries = this.#entries;
-    entries.setInt32(2 * POLL_ENTRY, udp4?.fd ?? -1, true);
-    entries.setInt32(3 * POLL_ENTRY, udp6?.fd ?? -1, true);
-    for (let i = 0; i < ENTRIES; i++) entries.setUint32(i * POLL_ENTRY + 4, POLLIN, true);
-    return this.#poll(this.#entriesAt, ENTRIES, milliseconds);
-  }
-
-  #events(entry: number): number {
-    return this.#entries.getUint16(entry * POLL_ENTRY + 6, true);
+    if (moved === 0 && this.#faults.total !== before) poll.rest();
   }
 
   #answerBell(): void {
-    this.#read(this.#bell, this.#ringsAt, 8);
+    this.#poll.silenceBell();
     this.#lanes?.receive();
     this.#onBell();
   }

@@ -19,6 +19,8 @@ export interface StatusReport {
   readonly fwmark: number;
   readonly mtu: number;
   readonly up: boolean;
+  /** Why no socket is open although the link is up. */
+  readonly socketProblem?: string;
   readonly underLoad: boolean;
   readonly notes: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
@@ -56,6 +58,7 @@ export function reportStatus(status: LaneStatus & { readonly name: string }): St
     fwmark: status.fwmark,
     mtu: status.mtu,
     up: status.up,
+    ...(status.socketProblem !== undefined && { socketProblem: status.socketProblem }),
     underLoad: device.underLoad,
     notes: status.notes,
     faults: status.faults,
