@@ -1,6 +1,6 @@
 /**
  * A device with very many peers and one with very many allowed IPs, configured and shown by the stock `wg`, in a namespace of its own.
- * node test/bench/many-peers.mjs [--peers 10000] [--runs 3]     needs root and wg
+ * node test/bench/many-peers.mjs [--peers 10000] [--runs 3] [--json FILE]     needs root and wg
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -13,7 +13,11 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({
-  options: { peers: { type: 'string', default: '10000' }, runs: { type: 'string', default: '3' } },
+  options: {
+    peers: { type: 'string', default: '10000' },
+    runs: { type: 'string', default: '3' },
+    json: { type: 'string' },
+  },
 });
 const [peers, runs] = [Number(values.peers), Number(values.runs)];
 const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
@@ -70,10 +74,16 @@ try {
     device.kill('SIGTERM');
     await exit;
   }
-  console.log(`${peers} peers: wg setconf        ${(median(samples.setconf) / 1000).toFixed(2)} s   (goal 3)`);
-  console.log(`${peers} peers: wg show dump      ${(median(samples.dump) / 1000).toFixed(2)} s   (goal 0.5)`);
-  console.log(`${peers} peers: resident memory   ${median(samples.rss).toFixed(0)} MiB   (goal 256)`);
-  console.log(`130560 allowed IPs: wg setconf  ${(median(samples.allowedIps) / 1000).toFixed(2)} s   (goal 3)`);
+  const rows = [
+    { row: `${peers} peers: wg setconf`, value: median(samples.setconf) / 1000, unit: 's', goal: 3 },
+    { row: `${peers} peers: wg show dump`, value: median(samples.dump) / 1000, unit: 's', goal: 0.5 },
+    { row: `${peers} peers: resident memory`, value: median(samples.rss), unit: 'MiB', goal: 256 },
+    { row: '130560 allowed IPs: wg setconf', value: median(samples.allowedIps) / 1000, unit: 's', goal: 3 },
+  ];
+  for (const { row, value, unit, goal } of rows) {
+    console.log(`${row.padEnd(31)} ${value.toPrecision(3)} ${unit}   (goal ${goal})`);
+  }
+  if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
 } finally {
   execFileSync('ip', ['netns', 'del', namespace]);
   rmSync(folder, { recursive: true, force: true });

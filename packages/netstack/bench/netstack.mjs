@@ -1,8 +1,10 @@
 /**
- * Two stacks back to back on one thread, over the built package: node packages/netstack/bench/netstack.mjs [name ...]
+ * Two stacks back to back on one thread, over the built package: node packages/netstack/bench/netstack.mjs [name ...] [--json FILE]
  * Rates are by CPU time, as other work on the machine does not count; those with a delay are by the link's virtual clock.
  */
 import { randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { parseArgs } from 'node:util';
 import { PacketBatch, Stack, parseAddress } from '../dist/index.js';
 
 const MTU = 1420;
@@ -167,7 +169,7 @@ function udp(link, count) {
     if ((sent & 63) === 63) link.turn();
   }
   link.turn();
-  return (received / (cpu() - start)).toFixed(0);
+  return received / (cpu() - start);
 }
 
 /** Connections that have spoken once and then say nothing for an hour. */
@@ -186,31 +188,49 @@ function idle(link, count) {
   globalThis.gc?.();
   const after = process.memoryUsage();
   const bytes = after.heapUsed + after.arrayBuffers - before.heapUsed - before.arrayBuffers;
-  return `${(bytes / count / 1000).toFixed(1)} KB for both ends of each, timers pending: ${a.stack.status().timers + b.stack.status().timers}`;
+  return { kilobytes: bytes / count / 1000, timers: a.stack.status().timers + b.stack.status().timers };
 }
 
 const roomy = { stack: { limits: { maxHalfOpen: 1e5, maxHalfOpenPerSource: 1e5 } } };
+const megabytes = (row, options, connections, bytesEach, family) => [
+  { row, value: bulk(new Link(options), connections, bytesEach, family).rate, unit: 'MB/s' },
+];
 const benches = {
-  bulk4: () => `bulk 200 MB IPv4: ${bulk(new Link(), 1, 200e6).rate.toFixed(0)} MB/s`,
-  bulk6: () => `bulk 200 MB IPv6: ${bulk(new Link(), 1, 200e6, 1).rate.toFixed(0)} MB/s`,
-  many1000: () => `1,000 connections x 200 KB: ${bulk(new Link(roomy), 1000, 200e3).rate.toFixed(0)} MB/s`,
-  many5000: () => `5,000 connections x 20 KB: ${bulk(new Link(roomy), 5000, 20e3).rate.toFixed(0)} MB/s`,
-  many5000x100: () => `5,000 connections x 100 KB: ${bulk(new Link(roomy), 5000, 100e3).rate.toFixed(0)} MB/s`,
-  loss0: () => `1 % loss, no delay: ${bulk(new Link({ loss: 0.01 }), 1, 50e6).rate.toFixed(1)} MB/s`,
-  loss20: () =>
-    `1 % loss, RTT 20 ms: ${bulk(new Link({ loss: 0.01, delay: 10 }), 1, 30e6).rate.toFixed(2)} MB/s (virtual clock)`,
-  rtt20: () => `RTT 20 ms: ${bulk(new Link({ delay: 10 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
-  rtt100: () => `RTT 100 ms: ${bulk(new Link({ delay: 50 }), 1, 100e6).rate.toFixed(0)} MB/s (virtual clock)`,
-  idle: () => `10,000 idle connections: ${idle(new Link({ ...roomy, delay: 0.1 }), 10_000)}`,
+  bulk4: () => megabytes('bulk 200 MB IPv4', {}, 1, 200e6),
+  bulk6: () => megabytes('bulk 200 MB IPv6', {}, 1, 200e6, 1),
+  many1000: () => megabytes('1,000 connections x 200 KB', roomy, 1000, 200e3),
+  many5000: () => megabytes('5,000 connections x 20 KB', roomy, 5000, 20e3),
+  many5000x100: () => megabytes('5,000 connections x 100 KB', roomy, 5000, 100e3),
+  loss0: () => megabytes('1 % loss, no delay', { loss: 0.01 }, 1, 50e6),
+  loss20: () => megabytes('1 % loss, RTT 20 ms (virtual clock)', { loss: 0.01, delay: 10 }, 1, 30e6),
+  rtt20: () => megabytes('RTT 20 ms (virtual clock)', { delay: 10 }, 1, 100e6),
+  rtt100: () => megabytes('RTT 100 ms (virtual clock)', { delay: 50 }, 1, 100e6),
+  idle: () => {
+    const { kilobytes, timers } = idle(new Link({ ...roomy, delay: 0.1 }), 10_000);
+    return [
+      { row: '10,000 idle connections, both ends of each', value: kilobytes, unit: 'KB' },
+      { row: '10,000 idle connections, timers pending', value: timers, unit: '' },
+    ];
+  },
   short: () => {
     const { perSecond, failed } = short(new Link(roomy), 20_000);
-    return `20,000 short connections, 50 at a time: ${perSecond.toFixed(0)}/s, ${failed} failed`;
+    return [
+      { row: '20,000 short connections, 50 at a time', value: perSecond, unit: '/s' },
+      { row: '20,000 short connections that failed', value: failed, unit: '' },
+    ];
   },
-  udp: () => `UDP 1,200 B: ${udp(new Link(), 500_000)} kpps`,
+  udp: () => [{ row: 'UDP 1,200 B', value: udp(new Link(), 500_000), unit: 'kpps' }],
 };
 // Compiled code is what counts.
 bulk(new Link(), 1, 20e6);
 bulk(new Link(roomy), 1000, 20e3);
-const wanted = process.argv.slice(2);
-for (const [name, bench] of Object.entries(benches))
-  if (wanted.length === 0 || wanted.includes(name)) console.log(bench());
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+const rows = [];
+for (const [name, bench] of Object.entries(benches)) {
+  if (positionals.length > 0 && !positionals.includes(name)) continue;
+  for (const row of bench()) {
+    rows.push(row);
+    console.log(`${row.row}: ${row.value.toPrecision(3)} ${row.unit}`.trimEnd());
+  }
+}
+if (values.json !== undefined) writeFileSync(values.json, `${JSON.stringify(rows, null, 2)}\n`);
