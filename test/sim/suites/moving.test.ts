@@ -2,20 +2,22 @@
 import { describe } from 'vitest';
 import { isAfter } from '@sealane/protocol';
 import { ipPacket, packetId } from '../packets.ts';
-import { require, simulate } from '../suite.ts';
+import { isLongRun, require, simulate } from '../suite.ts';
 import { toyCrypto } from '../toy-crypto.ts';
 import { World, outer, peerOf } from '../world.ts';
 
 const SECOND = 1_000;
 const HOUR = 3_600 * SECOND;
 const YEARS = 10 * 365.25 * 24 * HOUR;
+/** A move every five seconds. */
+const MOVES = isLongRun ? 120 : 30;
 const STEPS = [SECOND, -SECOND, HOUR, -HOUR, YEARS, -YEARS];
 
 describe('hosts', () => {
   simulate({
     goal: 'R10',
-    title: 'a client that moves every 5 s for 10 min, 10 round trips a second: at most one lost a move',
-    seeds: 10,
+    title: `a client that moves ${MOVES} times, every 5 s, 10 round trips a second: at most one lost a move`,
+    seeds: 25,
     worst: 'lostInAMove',
     run(seed) {
       const world = new World({ seed, crypto: toyCrypto });
@@ -36,7 +38,7 @@ describe('hosts', () => {
       world.run(SECOND);
       let id = 1;
       let lostInAMove = 0;
-      for (let move = 0; move < 120; move++) {
+      for (let move = 0; move < MOVES; move++) {
         const first = id;
         const moveAt = random.between(0, 5 * SECOND);
         world.clock.after(moveAt, () => a.move([outer(100 + random.below(900), 1 + random.below(65_535))]));
@@ -56,7 +58,7 @@ describe('hosts', () => {
   simulate({
     goal: 'R11',
     title: 'wall clock steps of 1 s, 1 h, 10 y, suspends of 8 h, restarts: usable <= 6 s later, no timestamp twice',
-    seeds: 10,
+    seeds: 120,
     worst: 'msToUse',
     run(seed) {
       const world = new World({ seed, crypto: toyCrypto, link: { delay: 20 } });

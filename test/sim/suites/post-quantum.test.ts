@@ -8,7 +8,7 @@ import { peerOf, statusOf, World } from '../world.ts';
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 const HOUR = 60 * MINUTE;
-const HOURS = isLongRun ? 24 : 6;
+const HOURS = isLongRun ? 24 : 3;
 const GAP = 5 * SECOND;
 
 describe('post-quantum exchange', () => {
