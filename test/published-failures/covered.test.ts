@@ -2,9 +2,10 @@
  * The whole list of published failures that we keep tests for, and where each test is. Those that need a real process, a
  * lane or a namespace have theirs among the tests of that part; here it fails when one of them is gone.
  */
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { titlesIn } from '../support/titles.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const here = 'test/published-failures';
@@ -39,7 +40,10 @@ const HERE = [
   'opnsense #9181, thingino #888',
   'wireguard-go ace50a0, 6ed56ff',
   'wireguard-go 842888a, 7c971d7, 9cbcff1',
-  'wireguard-go 867a4c4, 113c8f1; tailscale #11382',
+  'wireguard-go ea6c1cd, 6228659',
+  'wireguard-go 867a4c4, 113c8f1; tailscale #11382: a stalled packet device',
+  'wireguard-go 867a4c4, 113c8f1; tailscale #11382: an interface that takes nothing',
+  'wireguard-go 867a4c4, 113c8f1; tailscale #11382: a program stopped',
   'tailscale #20954',
   'wireguard-go #79, eae5e0f',
   'wireguard-go 63abb55',
@@ -205,10 +209,3 @@ describe('published failures', () => {
     expect(titlesIn(file)).toContain(title);
   });
 });
-
-/** What stands as the first argument of `it` and `describe`, in all their forms. */
-function titlesIn(file: string): string[] {
-  const text = readFileSync(root + file, 'utf8');
-  const titles = text.matchAll(/(?:^|[\s.)])(?:it|describe)?[\w.]*\(\s*(?:'((?:[^'\\]|\\.)*)'|"([^"]*)"|`([^`]*)`)/gm);
-  return Array.from(titles, (match) => match[1] ?? match[2] ?? match[3] ?? '');
-}

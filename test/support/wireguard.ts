@@ -87,8 +87,9 @@ export class WireguardDevice {
     settings: DeviceSettings,
     flags: readonly string[] = [],
     nodeFlags: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
   ): Promise<WireguardDevice> {
-    const device = await WireguardDevice.open(lab, host, implementation, suffix, flags, nodeFlags);
+    const device = await WireguardDevice.open(lab, host, implementation, suffix, flags, nodeFlags, env);
     const { name } = device;
     await device.setConfig(settings);
     for (const address of settings.addresses) {
@@ -115,6 +116,7 @@ export class WireguardDevice {
     suffix: string,
     flags: readonly string[] = [],
     nodeFlags: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
   ): Promise<WireguardDevice> {
     const name = lab.interfaceName(suffix);
     const lane = implementation === 'sealane portable' ? ['--lane', 'portable'] : [];
@@ -123,6 +125,7 @@ export class WireguardDevice {
         ? host.start('wireguard-go', ['-f', name], { LOG_LEVEL: 'error' })
         : host.start('node', [...nodeFlags, SEALANE, 'device', name, ...lane, ...flags], {
             STATE_DIRECTORY: lab.folder,
+            ...env,
           });
     const ended = process.exit.then((code) => {
       throw new Error(`${implementation} exited ${code} at its start: ${process.stderr}`);
@@ -212,6 +215,8 @@ export interface PairOptions {
   readonly flags?: readonly string[];
   /** Further arguments of the Node.js that runs ours. */
   readonly nodeFlags?: readonly string[];
+  /** More environment for `b`, where it is ours. */
+  readonly bEnv?: Readonly<Record<string, string>>;
   /** The initiating side knows the other's endpoint; by default only `a` does. */
   readonly bothEndpoints?: boolean;
 }
@@ -262,6 +267,7 @@ export async function wireguardPair(
     },
     options.flags,
     options.nodeFlags,
+    options.bEnv,
   );
   const a = await WireguardDevice.start(
     lab,

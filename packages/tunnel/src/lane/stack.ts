@@ -36,6 +36,8 @@ const POLLIN = 1;
 const POLL_ENTRY = 8;
 /** A poll holds a thread of Node's pool, and the process's exit for as long as this, in milliseconds. */
 const POLL_MS = 250;
+/** Milliseconds. */
+const FAULT_PAUSE = 10;
 /** Of the pool's four threads by default. */
 const MOST_LANES = 2;
 const LONGEST_TIMEOUT = 2 ** 31 - 1;
@@ -178,10 +180,14 @@ export class StackLane implements Lane {
   #receive(): void {
     if (this.#closing !== undefined) return;
     const { udp4, udp6 } = this.#outlet;
+    const before = this.#faults.total;
     const moved = this.#drain(udp4) + this.#drain(udp6);
     if (moved > 0) {
       this.#requestTurn();
       setImmediate(() => this.#receive());
+    } else if (this.#faults.total !== before) {
+      // A fault that lasts must not keep a core busy.
+      setTimeout(() => this.#receive(), FAULT_PAUSE);
     } else {
       this.#wait(udp4, udp6);
     }
