@@ -1,21 +1,41 @@
-/** Every test that SECURITY.md names for a claim is there. */
+/** Every test that SECURITY.md names for a claim is there, and every claim names one. */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { titlesIn } from '../support/titles.ts';
 
-const root = fileURLToPath(new URL('../../', import.meta.url));
-const claims = Array.from(
-  readFileSync(`${root}SECURITY.md`, 'utf8').matchAll(/`((?:test|packages)\/[^`]+\.test\.ts)`: "([^"]+)"/g),
-  (match) => ({
-    file: match[1]!,
-    title: match[2]!,
-  }),
-);
+const text = readFileSync(fileURLToPath(new URL('../../SECURITY.md', import.meta.url)), 'utf8');
+const NAMED = /`((?:test|packages)\/[^`]+\.test\.ts)`: "([^"]+)"/g;
+const claims = Array.from(text.matchAll(NAMED), ([, file, title]) => ({ file: file!, title: title! }));
+
+/** The rows of the threat model, and the points of what we do about keys and the system. */
+const statements = [
+  ...text
+    .split('\n')
+    .filter((line) => line.startsWith('| ') && !/^\| (?:---|can or cannot) /.test(line))
+    .map((line) => line.slice(2)),
+  ...text
+    .split(/^## /m)
+    .filter((section) => section.startsWith('What we do with '))
+    .flatMap((section) => section.split(/^- /m).slice(1)),
+];
 
 describe('claims', () => {
-  it('are made with tests', () => expect(claims.length).toBeGreaterThan(20));
+  it('are made with tests', () => {
+    expect(claims.length).toBeGreaterThan(40);
+    expect(statements.length).toBeGreaterThan(35);
+  });
+
+  it.each(statements)('%s', (statement) => {
+    expect([...statement.matchAll(NAMED)]).not.toEqual([]);
+  });
 
   it.each(claims)('$file: $title', ({ file, title }) => {
-    expect(readFileSync(root + file, 'utf8')).toContain(title);
+    expect(titlesIn(file)).toContain(title);
+  });
+
+  it('name each test file together with a test of it', () => {
+    const files = Array.from(text.matchAll(/[\w./-]+\.test\.ts/g), ([file]) => file);
+    expect(files).toEqual(claims.map(({ file }) => file));
   });
 });
