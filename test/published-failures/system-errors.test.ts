@@ -6,8 +6,15 @@ import { connect, Scratch, startServer } from '../cli/server-support.ts';
 import { type ErrorName, FailingCalls } from '../support/fail-calls.ts';
 import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
-import { control, type Implementation, INNER, missingFor, ping, wireguardPair } from '../support/wireguard.ts';
-import type { WireguardDevice } from '../support/wireguard.ts';
+import {
+  control,
+  type Implementation,
+  INNER,
+  missingFor,
+  ping,
+  type WireguardDevice,
+  wireguardPair,
+} from '../support/wireguard.ts';
 
 const FULL = process.env['SEALANE_FULL'] !== undefined;
 const TIMES = FULL ? 1_000 : 30;
