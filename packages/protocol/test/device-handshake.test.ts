@@ -648,28 +648,6 @@ describe('configuration in use', () => {
     expect(world.ping(a, c)).toBe('no-route');
   });
 
-  it.each([
-    ['a short private key', 'privateKey', { privateKey: new Uint8Array(31) }],
-    ['an MTU of 65,536', 'mtu', { mtu: 65_536 }],
-    ['a long public key', 'publicKey', { peers: [{ publicKey: new Uint8Array(33) }] }],
-    ['a short preshared key', 'presharedKey', { peers: [{ publicKey: PSK, presharedKey: new Uint8Array(1) }] }],
-    ['a keepalive of 65,536 s', 'persistentKeepalive', { peers: [{ publicKey: PSK, persistentKeepalive: 65_536 }] }],
-    ['a rekey interval of 121 s', 'rekeyInterval', { peers: [{ publicKey: PSK, rekeyInterval: 121_000 }] }],
-    ['a rekey interval of 9 s', 'rekeyInterval', { peers: [{ publicKey: PSK, rekeyInterval: 9_000 }] }],
-    ['port 0', 'endpoint', { peers: [{ publicKey: PSK, endpoint: outer(1, 0) }] }],
-    ['port 65,536', 'endpoint', { peers: [{ publicKey: PSK, endpoint: outer(1, 65_536) }] }],
-    ['a /33', 'allowedIps', { peers: [{ publicKey: PSK, allowedIps: [{ address: new Uint8Array(4), length: 33 }] }] }],
-  ])('refuses %s by name and applies nothing', (_, name, update) => {
-    const world = new World({ seed: 56 });
-    const [a] = world.pair();
-    const before = a.device.status(a.now);
-    const good = { publicKey: random.bytes(32), endpoint: outer(8) };
-    const peers = 'peers' in update ? [good, ...update.peers] : [good];
-    expect(() => a.configure({ mtu: 1_000, replacePeers: true, ...update, peers })).toThrow(name);
-    expect(a.device.status(a.now)).toEqual(before);
-    expect(isZero(a.device.secrets().privateKey!)).toBe(false);
-  });
-
   it('renews by the clock of its own session when asked to keep still for a while', () => {
     const world = new World({ seed: 57 });
     const [a, b] = world.pair();

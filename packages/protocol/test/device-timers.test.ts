@@ -2,8 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Node } from '../../../test/sim/node.ts';
 import { World, statusOf } from '../../../test/sim/world.ts';
-import { nobleCrypto } from '../src/noble.ts';
-import { memoised } from './support/lab.ts';
+import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
 import {
   DAY,
   DEAF_TIMEOUT,
@@ -21,15 +20,13 @@ import {
   ZERO_KEYS_AFTER,
 } from './support/spec.ts';
 
-const quick = memoised(nobleCrypto);
-
 function timesOf(world: World, from: string, kind: 'initiation' | 'response' | 'keepalive' | 'data'): number[] {
   return world.log.of({ from, kind }).map(({ at }) => at);
 }
 
 /** A session of `a` (initiator) and `b` that began at 0 with one packet of `a`. */
 function paired(seed: number): readonly [World, Node, Node] {
-  const world = new World({ seed, crypto: quick });
+  const world = new World({ seed, crypto: toyCrypto });
   const [a, b] = world.pair();
   world.ping(a, b);
   world.run(0);
@@ -90,7 +87,7 @@ describe('keepalive', () => {
 
 describe('persistent keepalive', () => {
   it('begins a session by itself and then goes out every 25 s, from one side only', () => {
-    const world = new World({ seed: 10, crypto: quick });
+    const world = new World({ seed: 10, crypto: toyCrypto });
     const [a, b] = world.pair();
     a.configure({ peers: [{ publicKey: b.publicKey, persistentKeepalive: 25 }] });
     world.run(100 * SECOND);
@@ -120,7 +117,7 @@ describe('persistent keepalive', () => {
   });
 
   it('keeps a NAT with a timeout of 2 s open', () => {
-    const world = new World({ seed: 12, crypto: quick, keyPool: 3, link: { delay: 20 } });
+    const world = new World({ seed: 12, crypto: toyCrypto, keyPool: 3, link: { delay: 20 } });
     world.log.keep = ({ kind }) => kind === 'initiation';
     const [a, b] = world.pair();
     world.network.nat('a', Uint8Array.of(198, 51, 100, 1), 2 * SECOND);
@@ -177,7 +174,7 @@ describe('renewal by time', () => {
   });
 
   it('in an hour of traffic both ways makes 30 handshakes, all by one side', () => {
-    const world = new World({ seed: 23, crypto: quick, keyPool: 3, link: { delay: 30 } });
+    const world = new World({ seed: 23, crypto: toyCrypto, keyPool: 3, link: { delay: 30 } });
     const [a, b] = world.pair();
     world.log.keep = ({ kind }) => kind === 'initiation';
     let id = 0;
@@ -197,7 +194,7 @@ describe('renewal by time', () => {
   });
 
   it('of a side that only receives comes in time: no packet is lost in an hour', () => {
-    const world = new World({ seed: 24, crypto: quick, keyPool: 3, link: { delay: 30 } });
+    const world = new World({ seed: 24, crypto: toyCrypto, keyPool: 3, link: { delay: 30 } });
     const [a, b] = world.pair();
     a.rekey();
     world.run(SECOND);
@@ -211,7 +208,7 @@ describe('renewal by time', () => {
   });
 
   it('comes as early as the operator asks the initiator to, and only there', () => {
-    const world = new World({ seed: 25, crypto: quick, keyPool: 3 });
+    const world = new World({ seed: 25, crypto: toyCrypto, keyPool: 3 });
     const [a, b] = world.pair();
     a.configure({ peers: [{ publicKey: b.publicKey, rekeyInterval: 10_000 }] });
     a.rekey();
@@ -228,7 +225,7 @@ describe('renewal by time', () => {
   });
 
   it('asked of the responder changes nothing', () => {
-    const world = new World({ seed: 26, crypto: quick, keyPool: 3 });
+    const world = new World({ seed: 26, crypto: toyCrypto, keyPool: 3 });
     const [a, b] = world.pair();
     b.configure({ peers: [{ publicKey: a.publicKey, rekeyInterval: 10_000 }] });
     world.ping(a, b);
@@ -284,7 +281,7 @@ describe('expiry', () => {
 
 describe('a peer that does not answer', () => {
   it('gets 20 initiations, 5 s + 0 to 333 ms apart; what was staged is freed; then silence', () => {
-    const world = new World({ seed: 40, crypto: quick });
+    const world = new World({ seed: 40, crypto: toyCrypto });
     const [a, b] = world.pair();
     world.network.partition('a', 'b');
     for (let i = 0; i < 10; i++) world.ping(a, b, i);
@@ -311,7 +308,7 @@ describe('a peer that does not answer', () => {
   });
 
   it('is tried no faster while traffic goes on for an hour', () => {
-    const world = new World({ seed: 41, crypto: quick, keyPool: 3 });
+    const world = new World({ seed: 41, crypto: toyCrypto, keyPool: 3 });
     const [a, b] = world.pair();
     world.network.partition('a', 'b');
     for (let i = 0; i < 3_600; i++) {
@@ -324,7 +321,7 @@ describe('a peer that does not answer', () => {
   });
 
   it('with persistent keepalive gets at most 20 a burst, and the next burst with the next keepalive', () => {
-    const world = new World({ seed: 42, crypto: quick, keyPool: 3 });
+    const world = new World({ seed: 42, crypto: toyCrypto, keyPool: 3 });
     const [a, b] = world.pair();
     world.network.partition('a', 'b');
     a.configure({ peers: [{ publicKey: b.publicKey, persistentKeepalive: 25 }] });
@@ -337,7 +334,7 @@ describe('a peer that does not answer', () => {
   });
 
   it('leaves 128 packets waiting, the newest ones, in order', () => {
-    const world = new World({ seed: 43, crypto: quick });
+    const world = new World({ seed: 43, crypto: toyCrypto });
     const [a, b] = world.pair();
     world.network.partition('a', 'b');
     for (let i = 0; i < 200; i++) world.ping(a, b, i);
@@ -373,7 +370,7 @@ describe('deafness', () => {
   });
 
   it('is not suspected after keepalives, which need no answer', () => {
-    const world = new World({ seed: 52, crypto: quick });
+    const world = new World({ seed: 52, crypto: toyCrypto });
     const [a, b] = world.pair({});
     a.configure({ peers: [{ publicKey: b.publicKey, persistentKeepalive: 5 }] });
     world.run(SECOND);
@@ -416,7 +413,7 @@ describe('deafness', () => {
 
 describe('two sides at once', () => {
   it('a rekey of everything has one session at a time and loses nothing, 10 peers', () => {
-    const world = new World({ seed: 60, crypto: quick, keyPool: 4, link: { delay: 10, jitter: 5 } });
+    const world = new World({ seed: 60, crypto: toyCrypto, keyPool: 4, link: { delay: 10, jitter: 5 } });
     const hub = world.add('hub');
     const spokes = Array.from({ length: 10 }, (_, i) => world.add(`spoke${i}`));
     for (const spoke of spokes) world.connect(spoke, hub);
