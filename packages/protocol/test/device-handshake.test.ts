@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Node } from '../../../test/sim/node.ts';
 import { ipPacket } from '../../../test/sim/packets.ts';
 import { generator } from '../../../test/sim/random.ts';
+import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
 import { World, outer, peerOf, statusOf } from '../../../test/sim/world.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { concat, hex, isZero } from './support/bytes.ts';
@@ -115,7 +116,7 @@ describe('a handshake', () => {
   });
 
   it('completes when the response takes 4.9 s', () => {
-    const world = new World({ seed: 5 });
+    const world = new World({ seed: 5, crypto: toyCrypto });
     const [a, b] = world.pair();
     world.network.setLink('b', 'a', { delay: 4_900 });
     world.ping(a, b);
@@ -156,7 +157,7 @@ describe('a handshake', () => {
   });
 
   it('takes no response twice and none to an initiation that was replaced', () => {
-    const world = new World({ seed: 7 });
+    const world = new World({ seed: 7, crypto: toyCrypto });
     const [a, b] = world.pair();
     const responses: Uint8Array[] = [];
     world.network.filter = ({ kind, bytes }) => kind !== 'response' || responses.push(bytes.slice()) < 0;
@@ -456,7 +457,7 @@ describe('the three sessions', () => {
   });
 
   it('a responder without a session stages its packets until the initiator has spoken', () => {
-    const world = new World({ seed: 31 });
+    const world = new World({ seed: 31, crypto: toyCrypto });
     const [a, b] = world.pair();
     world.network.filter = ({ kind, from }) => !(from === 'a' && (kind === 'keepalive' || kind === 'data'));
     a.rekey();
@@ -472,7 +473,7 @@ describe('the three sessions', () => {
   });
 
   it('packets on their way during a renewal arrive', () => {
-    const world = new World({ seed: 32, link: { delay: 50, jitter: 40 } });
+    const world = new World({ seed: 32, crypto: toyCrypto, link: { delay: 50, jitter: 40 } });
     const [a, b] = world.pair();
     world.ping(a, b, 0);
     world.run(6 * SECOND);
@@ -539,7 +540,7 @@ describe('timestamps', () => {
   });
 
   it('a clock reset without the floor is what locks a client out, and the server is told why', () => {
-    const world = new World({ seed: 41 });
+    const world = new World({ seed: 41, crypto: toyCrypto });
     const [a, b] = world.pair();
     world.ping(a, b);
     world.run(SECOND);
@@ -555,7 +556,7 @@ describe('timestamps', () => {
 
 describe('configuration in use', () => {
   it('a removed peer neither sends nor receives from that moment on', () => {
-    const world = new World({ seed: 50, crypto: memoised(nobleCrypto), keyPool: 4 });
+    const world = new World({ seed: 50, crypto: toyCrypto, keyPool: 4 });
     const [a, b] = world.pair({ persistentKeepalive: 5 });
     world.ping(a, b);
     world.run(SECOND);
@@ -591,7 +592,7 @@ describe('configuration in use', () => {
   });
 
   it('its own key is no peer, before or after the key is set', () => {
-    const world = new World({ seed: 52 });
+    const world = new World({ seed: 52, crypto: toyCrypto });
     const [a, b] = world.pair();
     a.configure({ peers: [{ publicKey: a.publicKey, endpoint: outer(9) }] });
     expect(a.device.status(a.now).peers.map(({ publicKey }) => hex(publicKey))).toEqual([hex(b.publicKey)]);
@@ -600,7 +601,7 @@ describe('configuration in use', () => {
   });
 
   it('without a private key everything stands still and nothing throws', () => {
-    const world = new World({ seed: 53, crypto: memoised(nobleCrypto), keyPool: 4 });
+    const world = new World({ seed: 53, crypto: toyCrypto, keyPool: 4 });
     const [a, b] = world.pair();
     world.ping(a, b);
     world.run(SECOND);
@@ -618,7 +619,7 @@ describe('configuration in use', () => {
   });
 
   it('closed, it is silent and empty', () => {
-    const world = new World({ seed: 54, crypto: memoised(nobleCrypto), keyPool: 4 });
+    const world = new World({ seed: 54, crypto: toyCrypto, keyPool: 4 });
     const [a, b] = world.pair({ presharedKey: PSK, persistentKeepalive: 5 });
     world.ping(a, b);
     world.run(SECOND);
@@ -634,7 +635,7 @@ describe('configuration in use', () => {
   });
 
   it('updateOnly creates nothing, replacePeers keeps the sessions of those it names', () => {
-    const world = new World({ seed: 55 });
+    const world = new World({ seed: 55, crypto: toyCrypto });
     const [a, b] = world.pair();
     const c = world.add('c');
     world.connect(a, c);
@@ -649,7 +650,7 @@ describe('configuration in use', () => {
   });
 
   it('renews by the clock of its own session when asked to keep still for a while', () => {
-    const world = new World({ seed: 57 });
+    const world = new World({ seed: 57, crypto: toyCrypto });
     const [a, b] = world.pair();
     world.ping(a, b);
     world.run(REKEY_AFTER_TIME - 1);
