@@ -16,6 +16,11 @@ import {
 } from '../support/wireguard.ts';
 import type { Implementation } from '../support/wireguard.ts';
 
+/** SEALANE_MOVES=120 is the long run: a move every 5 s for 10 minutes. */
+const MOVES = Number(process.env['SEALANE_MOVES'] ?? 4);
+/** Between two moves, 10 a second. */
+const PINGS = MOVES < 100 ? 10 : 50;
+
 const OURS: readonly Implementation[] = ['sealane', 'sealane portable'];
 
 describe.concurrent.for(PAIRS)('%s begins, %s answers', (implementations) => {
@@ -48,38 +53,45 @@ describe.concurrent.for(PAIRS)('%s begins, %s answers', (implementations) => {
     expect((await ping(server, '10.77.0.1', { count: 5, interval: 0.2 })).received).toBe(5);
   });
 
-  it('roams with the loss of at most one ping a move', async ({ skip }) => {
-    if (reason !== undefined) skip(reason);
-    await using lab = await Lab.open();
-    const { a, b } = await wireguardPair(lab, implementations);
-    await a.host.must('sysctl', ['-q', '-w', 'net.ipv4.conf.all.promote_secondaries=1']);
-    expect((await ping(a.host, INNER.b4, { count: 2 })).received).toBe(2);
-    const traffic = ping(a.host, INNER.b4, { count: 60, interval: 0.1 });
-    const moves = 6;
-    let address: string = OUTER.a4;
-    for (let move = 1; move <= moves; move++) {
-      await sleep(700);
-      // wireguard-go of some versions is dark for 15 s after the loss of its address.
-      if (move % 2 === 0 && implementations[0] !== 'wireguard-go') {
-        const next = `192.168.77.${20 + move}`;
-        await a.host.must('ip', ['addr', 'add', `${next}/24`, 'dev', 'va']);
-        await a.host.must('ip', ['addr', 'del', `${address}/24`, 'dev', 'va']);
-        address = next;
-      } else {
-        await a.wg('set', a.name, 'listen-port', String(51_100 + move));
+  it.for([4, 6] as const)(
+    'roams over IPv%i with the loss of at most one ping a move',
+    { timeout: 60_000 + MOVES * 20_000 },
+    async (outer, { skip }) => {
+      if (reason !== undefined) skip(reason);
+      await using lab = await Lab.open();
+      const { a, b } = await wireguardPair(lab, implementations, { outer });
+      await a.host.must('sysctl', ['-q', '-w', 'net.ipv4.conf.all.promote_secondaries=1']);
+      const [inner, length, flags] = outer === 4 ? [INNER.b4, 24, []] : [INNER.b6, 64, ['nodad']];
+      const written = (host: string, port: number): string => (outer === 4 ? `${host}:${port}` : `[${host}]:${port}`);
+      expect((await ping(a.host, inner, { count: 2 })).received).toBe(2);
+      let address: string = outer === 4 ? OUTER.a4 : OUTER.a6;
+      let port = 51_001;
+      for (let move = 1; move <= MOVES; move++) {
+        const traffic = ping(a.host, inner, { count: PINGS, interval: 0.1 });
+        await sleep(PINGS * 50);
+        // wireguard-go of some versions is dark for 15 s after the loss of its address.
+        if (move % 2 === 0 && implementations[0] !== 'wireguard-go') {
+          const next = outer === 4 ? `192.168.77.${20 + move}` : `fd99::${20 + move}`;
+          await a.host.must('ip', ['addr', 'add', `${next}/${length}`, 'dev', 'va', ...flags]);
+          await a.host.must('ip', ['addr', 'del', `${address}/${length}`, 'dev', 'va']);
+          address = next;
+        } else {
+          port = 51_100 + move;
+          await a.wg('set', a.name, 'listen-port', String(port));
+        }
+        expect((await traffic).received, `move ${move}`).toBeGreaterThanOrEqual(PINGS - 1);
+        expect(await b.endpoint()).toBe(written(address, port));
       }
-    }
-    expect((await traffic).received).toBeGreaterThanOrEqual(60 - moves);
-    expect(await b.endpoint()).toBe(`${address}:${implementations[0] === 'wireguard-go' ? 51_106 : 51_105}`);
-    expect((await ping(b.host, INNER.a6, { count: 3 })).received).toBe(3);
+      expect((await ping(b.host, INNER.a6, { count: 3 })).received).toBe(3);
 
-    // A packet that is refused for its inner source is authentic all the same: its sender is there.
-    await a.wg('set', a.name, 'listen-port', '51200');
-    await a.host.must('ip', ['addr', 'add', '10.77.0.66/32', 'dev', a.name]);
-    const refused = await ping(a.host, INNER.b4, { count: 3, extra: ['-I', '10.77.0.66', '-w', '1'] });
-    expect(refused.received).toBe(0);
-    expect(await b.endpoint()).toBe(`${address}:51200`);
-  });
+      // A packet that is refused for its inner source is authentic all the same: its sender is there.
+      await a.wg('set', a.name, 'listen-port', '51300');
+      await a.host.must('ip', ['addr', 'add', '10.77.0.66/32', 'dev', a.name]);
+      const refused = await ping(a.host, INNER.b4, { count: 3, extra: ['-I', '10.77.0.66', '-w', '1'] });
+      expect(refused.received).toBe(0);
+      expect(await b.endpoint()).toBe(written(address, 51_300));
+    },
+  );
 
   it('carries a tunnel in a tunnel', async ({ skip }) => {
     if (reason !== undefined) skip(reason);

@@ -381,6 +381,9 @@ describe('roaming', () => {
     world.run(0);
     expect(new Set(world.log.of({ from: 'b' }).map(({ source }) => source.address[3]))).toEqual(new Set([71]));
     expect(statusOf(a, b).endpoint?.address[3]).toBe(71);
+    // Who sets an endpoint wants the system to choose the way there.
+    b.configure({ peers: [{ publicKey: a.publicKey, endpoint: a.endpoint }] });
+    expect(statusOf(b, a).endpoint?.source).toBeUndefined();
   });
 });
 

@@ -649,6 +649,18 @@ describe('configuration in use', () => {
     expect(world.ping(a, c)).toBe('no-route');
   });
 
+  it('has 65,536 peers at most', { timeout: 60_000 }, () => {
+    const world = new World({ seed: 58, crypto: toyCrypto });
+    const a = world.add('a');
+    const peers = Array.from({ length: 2 ** 16 + 1 }, () => ({ publicKey: random.bytes(32) }));
+    expect(() => a.configure({ peers })).toThrow('peers must not be more than 65536');
+    expect(a.device.status(a.now).peers).toEqual([]);
+    a.configure({ peers: peers.slice(1) });
+    expect(() => a.configure({ peers: peers.slice(0, 1) })).toThrow('peers must not be more than 65536');
+    a.configure({ peers: [{ publicKey: peers[1]!.publicKey, remove: true }, peers[0]!] });
+    expect(a.device.status(a.now).peers.length).toBe(2 ** 16);
+  });
+
   it('renews by the clock of its own session when asked to keep still for a while', () => {
     const world = new World({ seed: 57, crypto: toyCrypto });
     const [a, b] = world.pair();

@@ -363,6 +363,54 @@ describe('cookie replies', () => {
   });
 });
 
+describe('a cookie', () => {
+  it.each([
+    [COOKIE_LIFETIME - 5 * SECOND - 1, true],
+    [COOKIE_LIFETIME - 5 * SECOND, false],
+  ])('is used %i ms after it came: %s, for the secret behind it may be as old', (age, used) => {
+    const world = new World({ seed: 24, crypto: quick });
+    const [a, b] = world.pair();
+    world.network.filter = () => false;
+    a.rekey();
+    world.run(0);
+    const [first] = world.log.of({ from: 'a' });
+    const reply = paper.cookieReply({
+      responderPublic: b.publicKey,
+      receiver: paper.readU32(first!.bytes, 4),
+      nonce: random.bytes(24),
+      cookie: random.bytes(16),
+      mac1: first!.bytes.slice(116, 132),
+    });
+    a.accept(reply, b.endpoint);
+    world.run(age);
+    const before = world.log.count('a', 'initiation');
+    a.rekey();
+    world.run(0);
+    const sent = world.log.of({ from: 'a', kind: 'initiation' });
+    expect(sent.length).toBe(before + 1);
+    expect(isZero(mac2Of(sent.at(-1)!.bytes))).toBe(!used);
+  });
+
+  it('is another one for the same source once its secret is 120 s old', () => {
+    const world = new World({ seed: 25, crypto: quick });
+    const b = world.add('b');
+    const source = outer(40, 1000);
+    const cookie = (): string => {
+      flood(b);
+      const junk = junkInitiation(b.publicKey, random);
+      b.accept(junk, source);
+      world.run(0);
+      const reply = world.log.of({ from: 'b', kind: 'cookie' }).at(-1)!;
+      return hex(paper.openCookieReply(reply.bytes, b.publicKey, junk.subarray(116, 132))!);
+    };
+    const first = cookie();
+    world.run(COOKIE_LIFETIME - 1);
+    expect(cookie()).toBe(first);
+    world.run(1);
+    expect(cookie()).not.toBe(first);
+  });
+});
+
 describe('at rest', () => {
   it('400 handshakes of one peer bring no cookie reply', () => {
     const world = new World({ seed: 30, crypto: quick, keyPool: 4 });
