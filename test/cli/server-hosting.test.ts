@@ -239,7 +239,8 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       const killed = network.start([], ['--require', KILL_AFTER_WRITE], env);
       expect(await killed.exit, killed.stderr).toBe(128);
       expect(await network.system()).not.toBe(before);
-      const next = await network.run();
+      // Of another name: it replaces nothing by chance.
+      const next = await network.run('--interface', lab.interfaceName('t'));
       expect(await next.stop()).toBe(0);
       expect(await network.system()).toBe(before);
     },
