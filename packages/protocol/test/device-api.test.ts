@@ -1,0 +1,269 @@
+/** The calls of a device, by what they return: deadlines and their names, counts, copies and refusals. */
+import { describe, expect, it } from 'vitest';
+import { ipPacket } from '../../../test/sim/packets.ts';
+import { generator } from '../../../test/sim/random.ts';
+import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
+import { HEADROOM, PacketBatch } from '../src/batch.ts';
+import { Device } from '../src/device.ts';
+import { dropReason, dropVerdict, VERDICT } from '../src/drops.ts';
+import type { Endpoint } from '../src/endpoint.ts';
+import { clamp } from '../src/keys.ts';
+import type { PeerUpdate } from '../src/model.ts';
+import { hex, ip } from './support/bytes.ts';
+import * as paper from './support/paper.ts';
+import { DAY, SECOND } from './support/spec.ts';
+
+const random = generator(123);
+const UNIX = 1_700_000_000_000;
+const ALL = [{ address: ip('0.0.0.0'), length: 0 }];
+const at = (host: number): Endpoint => ({ address: Uint8Array.of(192, 0, 2, host), port: 51_820, scopeId: 0 });
+
+class Host {
+  readonly privateKey = random.bytes(32);
+  readonly publicKey = toyCrypto.publicKey(clamp(this.privateKey.slice()));
+  readonly device = new Device({ crypto: toyCrypto, random: (length) => random.bytes(length) });
+  readonly batch = new PacketBatch(new Uint8Array(2_048), 1);
+
+  constructor() {
+    this.device.configure({ privateKey: this.privateKey, mtu: 1_420 }, 0);
+  }
+
+  send(now = 0): number {
+    const packet = ipPacket(ip('10.0.0.1'), ip('10.0.0.2'), 0, 40);
+    this.batch.clear();
+    this.batch.buffer.set(packet, HEADROOM);
+    this.batch.push(HEADROOM, packet.length);
+    this.device.seal(this.batch, now);
+    return this.batch.verdicts[0]!;
+  }
+
+  receive(bytes: Uint8Array, source?: Endpoint, now = 0): number {
+    this.batch.clear();
+    this.batch.buffer.set(bytes);
+    this.batch.push(0, bytes.length, source);
+    this.device.open(this.batch, now);
+    return this.batch.verdicts[0]!;
+  }
+
+  peer(more: Partial<PeerUpdate> = {}): void {
+    this.device.configure({ peers: [{ publicKey: random.bytes(32), ...more }] }, 0);
+  }
+}
+
+/** Two hosts, peers of each other, with a session that `a` began. */
+function connected(): readonly [Host, Host] {
+  const [a, b] = [new Host(), new Host()];
+  a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+  b.peer({ publicKey: a.publicKey, allowedIps: ALL });
+  a.send();
+  for (const [from, to, source] of [
+    [a, b, at(1)],
+    [b, a, at(2)],
+    [a, b, at(1)],
+    [b, a, at(2)],
+  ] as const) {
+    for (const { bytes } of from.device.tick(0, UNIX).datagrams) to.receive(bytes, source);
+  }
+  return [a, b];
+}
+
+describe('the next deadline', () => {
+  it('is never, until something is to be done, and says what', () => {
+    const host = new Host();
+    expect(host.device.nextDeadline()).toEqual({ at: Infinity, why: 'idle' });
+    host.peer({ endpoint: at(2), allowedIps: ALL });
+    expect(host.device.nextDeadline()).toEqual({ at: Infinity, why: 'idle' });
+    expect(host.send(5)).toBe(VERDICT.consumed);
+    // Packets were sent and the wall clock was never seen.
+    expect(host.device.nextDeadline()).toEqual({ at: 5, why: 'wall-clock' });
+    const { datagrams, events } = host.device.tick(5, UNIX);
+    expect([datagrams.map(({ kind }) => kind), events]).toEqual([['handshake'], []]);
+    const next = host.device.nextDeadline();
+    expect(next.why).toBe('retransmit-handshake');
+    expect(next.at).toBeGreaterThanOrEqual(5_005);
+    expect(next.at).toBeLessThan(5_005 + 334);
+    // Early calls do no harm.
+    expect(host.device.tick(next.at - 1, UNIX)).toEqual({ datagrams: [], events: [] });
+    expect(host.device.nextDeadline()).toEqual(next);
+    expect(host.device.tick(next.at, UNIX).datagrams.length).toBe(1);
+  });
+
+  it('is now while handshakes wait, four of which are judged in a tick', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2) });
+    a.device.rekey(undefined, 0);
+    const { bytes } = a.device.tick(0, UNIX).datagrams[0]!;
+    for (let i = 0; i < 5; i++) expect(b.receive(bytes, at(1), 7)).toBe(VERDICT.consumed);
+    expect(b.device.nextDeadline()).toEqual({ at: 7, why: 'handshake-queue' });
+    expect(b.device.tick(7, UNIX).events.length).toBe(4);
+    expect(b.device.nextDeadline()).toEqual({ at: 7, why: 'handshake-queue' });
+    expect(b.device.tick(7, UNIX).events).toMatchObject([{ type: 'handshake-refused', reason: 'unknown-peer' }]);
+    expect(b.device.nextDeadline().at).toBe(Infinity);
+    expect(b.device.status(7).drops['unknown-peer']).toBe(5);
+  });
+});
+
+describe('a device under load', () => {
+  it('asks for a cookie, then serves who has it, five at once', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+    b.peer({ publicKey: a.publicKey });
+    a.send();
+    const [first] = a.device.tick(0, UNIX).datagrams;
+    // From 128 waiting messages on; that their sender may not be believed is not known yet.
+    for (let i = 0; i < 128; i++) b.receive(first!.bytes, at(1));
+    expect(b.device.status(0).underLoad).toBe(true);
+    const asked = b.device.tick(0, UNIX).datagrams;
+    expect(asked.map(({ bytes, endpoint }) => [bytes[0], bytes.length, endpoint])).toEqual(
+      Array.from({ length: 4 }, () => [3, 64, at(1)]),
+    );
+    expect(b.device.status(0).drops['cookie-required']).toBe(4);
+    while (b.device.nextDeadline().why === 'handshake-queue') b.device.tick(1, UNIX);
+
+    expect(a.receive(asked[0]!.bytes, at(2), 1)).toBe(VERDICT.consumed);
+    expect(a.device.tick(1, UNIX)).toEqual({
+      datagrams: [],
+      events: [{ type: 'cookie-received', publicKey: b.publicKey }],
+    });
+    const again = a.device.tick(20, UNIX + 20).datagrams.map(({ bytes }) => bytes);
+    expect(again.map(({ length }) => length)).toEqual([148]);
+    // From another address the same proof is none.
+    b.receive(again[0]!, at(3), 20);
+    expect(b.device.tick(20, UNIX).datagrams.map(({ bytes, endpoint }) => [bytes[0], endpoint])).toEqual([[3, at(3)]]);
+    for (let i = 0; i < 7; i++) {
+      b.receive(again[0]!, at(1), 20);
+      const { datagrams } = b.device.tick(20, UNIX + 20);
+      expect(datagrams.map(({ bytes }) => bytes[0])).toEqual(i === 0 ? [2] : []);
+    }
+    expect(b.device.status(20).drops).toMatchObject({
+      'cookie-required': 129,
+      'stale-timestamp': 4,
+      'rate-limited': 2,
+    });
+    // A second after the last of them everyone is served again.
+    b.receive(again[0]!, at(3), 2_000);
+    expect(b.device.tick(2_000, UNIX).datagrams).toEqual([]);
+    expect(b.device.status(2_000)).toMatchObject({ underLoad: false, drops: { 'stale-timestamp': 5 } });
+  });
+
+  it('ignores a cookie reply for what it never sent', () => {
+    const [a, b] = connected();
+    const reply = new Uint8Array(64).fill(3, 0, 1);
+    expect(a.receive(reply, at(2))).toBe(VERDICT.consumed);
+    expect(a.device.tick(0, UNIX)).toEqual({ datagrams: [], events: [] });
+    expect([a.device.status(0).drops['bad-cookie-reply'], b.device.status(0).drops['bad-cookie-reply']]).toEqual([
+      1, 0,
+    ]);
+  });
+});
+
+describe('a device', () => {
+  it('refuses handshakes before it queues them: without an identity, with a wrong mac1, without a source', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2) });
+    a.device.rekey(undefined, 0);
+    const { bytes } = a.device.tick(0, UNIX).datagrams[0]!;
+    const forged = bytes.slice().fill(0, 20, 24);
+    expect(dropReason(b.receive(forged, at(1)))).toBe('bad-mac1');
+    expect(() => b.receive(bytes)).toThrow('batch.endpoints[0] is missing');
+    b.device.configure({ privateKey: new Uint8Array(32) }, 0);
+    expect(dropReason(b.receive(bytes, at(1)))).toBe('device-down');
+    expect(b.device.nextDeadline().at).toBe(Infinity);
+  });
+
+  it('counts the peers that it begins handshakes with: those with an endpoint', () => {
+    const host = new Host();
+    const [known, unknown] = [random.bytes(32), random.bytes(32)];
+    host.peer({ publicKey: known, endpoint: at(2) });
+    host.peer({ endpoint: at(3) });
+    host.peer({ publicKey: unknown });
+    const rekey = (publicKey?: Uint8Array): number => host.device.rekey(publicKey, 0);
+    expect([rekey(), rekey(known), rekey(unknown), rekey(random.bytes(32))]).toEqual([2, 1, 0, 0]);
+    expect(host.device.tick(0, UNIX).datagrams.map(({ endpoint }) => endpoint.address[3])).toEqual([2, 3]);
+  });
+
+  it('gives out copies of its keys, and of preshared keys those that there are', () => {
+    const host = new Host();
+    const presharedKey = random.bytes(32);
+    const publicKey = random.bytes(32);
+    host.peer({ publicKey, presharedKey });
+    host.peer();
+    const expected = { privateKey: clamp(host.privateKey.slice()), presharedKeys: [{ publicKey, presharedKey }] };
+    const secrets = host.device.secrets();
+    expect(secrets).toEqual(expected);
+    for (const key of [secrets.privateKey!, ...secrets.presharedKeys.flatMap((each) => Object.values(each))])
+      key.fill(0);
+    host.device.status(0).publicKey!.fill(0);
+    expect(host.device.secrets()).toEqual(expected);
+    expect(host.device.status(0)).toMatchObject({ publicKey: host.publicKey, crypto: 'toy', underLoad: false });
+  });
+
+  it('keeps its sessions when it is given the key that it has, and only then', () => {
+    const [a] = connected();
+    expect(a.send()).toBe(VERDICT.send);
+    a.device.configure({ privateKey: a.privateKey.slice() }, 0);
+    expect(a.send()).toBe(VERDICT.send);
+    a.device.configure({ privateKey: random.bytes(32) }, 0);
+    expect(a.send()).toBe(VERDICT.consumed);
+  });
+
+  it('forgets the local address towards a peer, and knows nothing of a stranger', () => {
+    const [a, b] = connected();
+    const [other] = connected();
+    const endpoint = { ...at(2), source: { address: ip('192.0.2.1'), interfaceIndex: 3 } };
+    a.peer({ publicKey: b.publicKey, endpoint });
+    a.device.forgetSource({ publicKey: other.publicKey, endpoint });
+    expect(a.device.status(0).peers[0]!.endpoint).toEqual(endpoint);
+    a.device.forgetSource({ publicKey: b.publicKey, endpoint });
+    expect(a.device.status(0).peers[0]!.endpoint).toStrictEqual(at(2));
+  });
+
+  it('sends a keepalive when they are switched on, and not when they are changed', () => {
+    const [a, b] = connected();
+    const set = (persistentKeepalive: number, now: number): number => {
+      a.device.configure({ peers: [{ publicKey: b.publicKey, persistentKeepalive }] }, now);
+      return a.device.tick(now, UNIX + now).datagrams.length;
+    };
+    expect([set(0, 10), set(25, 20), set(30, 30), set(0, 40), set(30, 50)]).toEqual([0, 1, 0, 0, 1]);
+  });
+
+  it('begins its timestamps above a copy of the floor', () => {
+    const floor = paper.tai64n(UNIX + DAY);
+    const device = new Device({ crypto: toyCrypto, random: (length) => random.bytes(length), timestampFloor: floor });
+    const before = hex(floor);
+    floor.fill(0xff);
+    device.configure({ privateKey: random.bytes(32), peers: [{ publicKey: random.bytes(32), endpoint: at(2) }] }, 0);
+    expect(device.timestamp).toBeUndefined();
+    device.rekey(undefined, 0);
+    expect(device.tick(0, UNIX).datagrams.length).toBe(1);
+    expect(hex(device.timestamp!) > before).toBe(true);
+    expect(hex(device.timestamp!) < hex(paper.tai64n(UNIX + DAY + SECOND))).toBe(true);
+  });
+
+  it('of one lane has nothing to tell others, and seals what another could not', () => {
+    const [a] = connected();
+    expect(a.device.laneChanges()).toEqual([]);
+    const packet = random.bytes(20);
+    expect(a.device.account({ peers: [], drops: [[dropVerdict('replay'), 3]], unsent: [packet] }, 0)).toEqual([packet]);
+    expect(a.device.status(0).drops.replay).toBe(3);
+  });
+
+  it('has 65,536 peers at most, those that it has already counted', () => {
+    const host = new Host();
+    host.peer();
+    const peers = Array.from({ length: 65_536 }, (_, i) => {
+      const publicKey = new Uint8Array(32);
+      new DataView(publicKey.buffer).setUint32(0, i + 1);
+      return { publicKey };
+    });
+    expect(() => host.device.configure({ peers }, 0)).toThrow('peers must not be more than 65536');
+    peers.push({ publicKey: new Uint8Array(32).fill(7) });
+    expect(() => host.device.configure({ replacePeers: true, peers }, 0)).toThrow(RangeError);
+    expect(host.device.status(0).peers.length).toBe(1);
+    // None of these makes one more.
+    expect(() =>
+      host.device.configure({ peers: peers.map((peer) => ({ ...peer, updateOnly: true })) }, 0),
+    ).not.toThrow();
+    expect(host.device.status(0).peers.length).toBe(1);
+  });
+});
