@@ -1,6 +1,6 @@
 /**
- * Whatever a client says to a SOCKS5 or HTTP port, it is closed within the time for a request, hears nothing but what the
- * protocol has for it, and the next client is served.
+ * Whatever a client says to a SOCKS5 or HTTP port, it hears nothing but what the protocol has for it, and the next client is
+ * served. That one that stalls is let go is shown in `stall.test.ts`: here most clients end by themselves.
  */
 import { once } from 'node:events';
 import * as net from 'node:net';
