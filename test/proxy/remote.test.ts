@@ -98,6 +98,8 @@ describe.skipIf(lacking !== undefined)(`-R (${lacking ?? 'without privileges'})`
       `81:127.0.0.1:${closedPort}`,
       '-R',
       `53:127.0.0.1:${echo.address().port}/udp`,
+      '-R',
+      `54:127.0.0.1:${closedPort}/udp`,
     );
     await proxy.said(/first session/);
 
@@ -117,6 +119,15 @@ describe.skipIf(lacking !== undefined)(`-R (${lacking ?? 'without privileges'})`
     const answered = once(socket, 'message') as Promise<[Uint8Array]>;
     socket.send(Buffer.from('ping'), 53, OWN);
     expect(Buffer.from((await answered)[0]).toString()).toBe('ping');
+
+    // The system here refuses: the peer's socket hears of it, as from any host.
+    const deaf = peer.createSocket('udp4');
+    deaf.connect(54, OWN);
+    await once(deaf, 'connect');
+    const refusal = once(deaf, 'error') as Promise<unknown[]>;
+    deaf.send(Buffer.from('ping'));
+    expect((await refusal)[0]).toMatchObject({ code: 'ECONNREFUSED', address: OWN, port: 54 });
+    await proxy.said(new RegExp(`127\\.0\\.0\\.1:${closedPort}/udp: the port is closed: datagrams are lost`));
     web.closeAllConnections();
     web.close();
     echo.close();

@@ -76,6 +76,16 @@ export class UdpSocket {
     return this.#layer.send(source, this.port, remote.address, remote.port, data);
   }
 
+  /** Tells `remote` by ICMP that what it sent here does not arrive. Throws TypeError without a local address. */
+  unreachable(remote: Endpoint, reason: UnreachableReason, local: IpAddress | undefined = this.address): void {
+    const own = local ?? this.#layer.localFor(remote.address.family);
+    if (own === undefined || own.family !== remote.address.family) {
+      throw new TypeError('local: the stack has no address of this family');
+    }
+    const path = { local: own, localPort: this.port, remote: remote.address, remotePort: remote.port };
+    this.#layer.reportRefused(path, reason);
+  }
+
   close(): void {
     this.#layer.unbind(this);
   }
@@ -215,6 +225,10 @@ export class UdpLayer {
   reportUnreachable(flow: UdpFlow, reason: UnreachableReason): void {
     this.#host.sendUnreachable(flow.quote, flow.local, flow.remote, reason);
     this.#host.pending();
+  }
+
+  reportRefused(path: Path, reason: UnreachableReason): void {
+    this.#host.sendUnreachable(quoteOf(path, 0), path.local, path.remote, reason);
   }
 
   reportTooBig(flow: UdpFlow, length: number, mtu: number): void {
@@ -370,8 +384,15 @@ export class UdpLayer {
   }
 }
 
-/** The headers of a whole datagram of `length` bytes that came in this flow, as far as those who sent it look at them. */
-function quoteOf({ local, remote, localPort, remotePort }: UdpFlow, length: number): Uint8Array {
+interface Path {
+  readonly local: IpAddress;
+  readonly localPort: number;
+  readonly remote: IpAddress;
+  readonly remotePort: number;
+}
+
+/** The headers of a whole datagram of `length` bytes that came from the remote end, as far as those who sent it look at them. */
+function quoteOf({ local, remote, localPort, remotePort }: Path, length: number): Uint8Array {
   const headerLength = ipHeaderLength(local.family);
   const about = new Uint8Array(headerLength + UDP_HEADER_LENGTH);
   const view = viewOf(about);

@@ -84,6 +84,8 @@ export interface PeerStatus {
   readonly lastHandshake?: number;
   /** Milliseconds from our initiation to its response, of the last handshake that we began. */
   readonly handshakeMs?: number;
+  /** Initiations since the peer's last answer, once one had to be repeated; it may be gone although a session is left. */
+  readonly unanswered?: number;
   /** Sessions established since the peer was added; one less is the number of rekeys. */
   readonly sessions: number;
   readonly session?: SessionStatus;

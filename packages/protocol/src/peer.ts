@@ -88,6 +88,11 @@ export class Peer implements DataPeer, Scheduled {
     return this.timers.next();
   }
 
+  /** Initiations since the peer's last answer, once one had to be repeated. */
+  get unanswered(): number {
+    return this.#attempts === 0 ? 0 : this.#attempts + 1;
+  }
+
   /** DH of our static key with the peer's; undefined for low-order keys, to which nothing is ever sent. */
   staticShared(): Uint8Array | undefined {
     const { identity, crypto } = this.#context;

@@ -19,6 +19,7 @@ export function peerStatus(peer: Peer, allowedIps: AllowedIps<Peer>, now: number
     txBytes: peer.txBytes,
     ...(peer.lastHandshake !== undefined && { lastHandshake: peer.lastHandshake }),
     ...(peer.handshakeMs !== undefined && { handshakeMs: peer.handshakeMs }),
+    ...(peer.unanswered > 0 && { unanswered: peer.unanswered }),
     sessions: peer.sessions,
     ...(session !== undefined && { session }),
   };

@@ -54,6 +54,7 @@ export type {
 } from './model.ts';
 export { HttpAgent, HttpsAgent, undiciConnector, type UndiciConnector } from './net/agents.ts';
 export { DnsResolver, type DnsResolverOptions } from './net/dns-resolver.ts';
+export { NotRoutedError, unreachableReason } from './net/errors.ts';
 export { hostNetwork } from './net/host-network.ts';
 export { connected, openConnection, type OpenConnectionOptions } from './net/open-connection.ts';
 export { abortConnection, joinConnections, relayNetwork } from './net/relay.ts';

@@ -9,11 +9,13 @@ import { eventLine } from '../output/events.ts';
 import { identityOf } from '../identity.ts';
 import { note } from '../output/terminal.ts';
 import { parseListen, parseLocalForward, parseRemoteForward, parseTarget } from '../proxy/address.ts';
+import { Complaints } from '../proxy/complaints.ts';
 import { DEFAULT_LIMITS } from '../proxy/context.ts';
 import { Credentials, readCredentials } from '../proxy/credentials.ts';
 import { checkExposure, openProxy, type ProxyPlan } from '../proxy/open-proxy.ts';
 import { askPassword } from '../proxy/password.ts';
 import { carryStdio } from '../proxy/stdio.ts';
+import { NoSessionError, notRoutedIn, TunnelHealth } from '../proxy/tunnel-health.ts';
 import { stateFolder } from '../system/state.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
@@ -66,17 +68,21 @@ export async function proxy(given: string, options: ProxyOptions): Promise<ExitC
       if (line !== undefined && target === undefined) note(`${name}: ${line}`);
     });
     if (target !== undefined) {
+      const health = new TunnelHealth(tunnel, new Complaints(() => undefined));
       await carryStdio(
         tunnel,
         target,
         DEFAULT_LIMITS.connectMs,
         { input: process.stdin, output: process.stdout },
         stop.signal,
-      ).catch((error: unknown) => explainStdio(error, options.stdio!, stop));
+      ).catch(async (error: unknown) => explainStdio(await health.explain(error), options.stdio!, stop));
       stop.request({ kind: 'shutdown' });
       return;
     }
-    const opened = await openProxy(plan, tunnel.network);
+    const complaints = new Complaints((line) => note(`${name}: ${line}`));
+    const health = new TunnelHealth(tunnel, complaints);
+    const explain = (error: unknown): Promise<unknown> => health.explain(error);
+    const opened = await openProxy(plan, tunnel.network, { explain, complaints });
     undo.push('the listeners', () => opened.close());
     await serveStatus(name, tunnel, stop, undo);
     for (const line of opened.listening) note(`sealane: ${line}`);
@@ -160,6 +166,11 @@ function explainOpening(error: unknown): never {
 
 function explainStdio(error: unknown, target: string, stop: Stop): void {
   if (stop.reason !== undefined) return;
+  if (error instanceof NoSessionError) throw new CliError(EXIT.noAnswer, error.message, { cause: error });
+  const notRouted = notRoutedIn(error);
+  if (notRouted !== undefined) {
+    throw new CliError(EXIT.failure, `${target}: ${notRouted.message}`, { cause: error });
+  }
   const why: Readonly<Record<string, string>> = {
     ECONNREFUSED: 'it refused the connection',
     ECONNRESET: 'it broke the connection off',

@@ -1,5 +1,6 @@
 /** What all listeners of one `sealane proxy` share. */
 import type { NetworkStack } from '@sealane/tunnel';
+import type { Complaints } from './complaints.ts';
 import type { Credentials } from './credentials.ts';
 
 /** Times in milliseconds. */
@@ -24,10 +25,26 @@ export const DEFAULT_LIMITS: ProxyLimits = {
   udpIdleMs: 120_000,
 };
 
-export interface ProxyContext {
+/** What a network cannot say of itself, and who is told of it. */
+export interface ProxyVoice {
+  /** Turns the failure of a connection or lookup into the one that it comes from. */
+  readonly explain: (error: unknown) => Promise<unknown>;
+  readonly complaints: Complaints;
+}
+
+export interface ProxyContext extends ProxyVoice {
   /** Where requests go to. */
   readonly network: NetworkStack;
   /** Whom the listeners serve; anybody who reaches them when absent. */
   readonly credentials?: Credentials;
   readonly limits: ProxyLimits;
 }
+
+/** What a forward needs, whichever way it goes. */
+export type ForwardContext = Pick<ProxyContext, 'limits' | 'explain' | 'complaints'>;
+
+/** In words, by errno. */
+export const LOOKUP_FAILURES: Readonly<Record<string, string>> = {
+  ENOTFOUND: 'the name has no address',
+  EAI_AGAIN: 'no name server answers',
+};

@@ -1,16 +1,25 @@
 /** Datagrams of a port here to a target there and back (`-L .../udp`), or the other way round (`-R .../udp`). */
 import { once } from 'node:events';
-import type { DatagramSocket, NetworkStack, RemoteAddress } from '@sealane/tunnel';
+import { isIP } from 'node:net';
+import { type DatagramSocket, type NetworkStack, type RemoteAddress, unreachableReason } from '@sealane/tunnel';
+import { errorCode, errorLine } from '../errors.ts';
 import { formatTarget, type Forward } from './address.ts';
-import type { ProxyLimits } from './context.ts';
+import { type ForwardContext, LOOKUP_FAILURES } from './context.ts';
 import { listenError, type Listener } from './listener.ts';
+import { NoSessionError, notRoutedIn } from './tunnel-health.ts';
 
-/** Waits for datagrams in `from` and passes them on in `to`, a socket for each sender. CliError when it cannot listen. */
+/** Datagrams of a flow that may wait until its target is known. */
+const MAX_WAITING = 32;
+
+/**
+ * Waits for datagrams in `from` and passes them on in `to`, a connected socket for each sender, who is told of a target
+ * that refuses where `from` can. CliError when it cannot listen.
+ */
 export async function forwardUdp(
   { listen: address, target }: Forward,
   from: NetworkStack,
   to: NetworkStack,
-  limits: ProxyLimits,
+  context: ForwardContext,
 ): Promise<Listener> {
   if (address.kind === 'path' || target.kind === 'path') throw new TypeError('UDP needs ports, not paths');
   const near = from.createSocket(address.host.includes(':') ? 'udp6' : 'udp4');
@@ -23,7 +32,7 @@ export async function forwardUdp(
     throw listenError(address, cause);
   }
   near.on('error', () => undefined);
-  const flows = new UdpFlows(near, to, target, limits);
+  const flows = new UdpFlows(near, to, target, context);
   const { port } = near.address();
   return {
     where: `${formatTarget({ ...address, port })}/udp`,
@@ -34,97 +43,153 @@ export async function forwardUdp(
   };
 }
 
-interface Flow {
-  readonly socket: DatagramSocket;
-  /** What the target's name stands for, the first time it is looked up. */
-  readonly address: Promise<string | undefined>;
-  lastAt: number;
-}
-
 class UdpFlows {
   readonly #near: DatagramSocket;
   readonly #network: NetworkStack;
   readonly #target: { readonly host: string; readonly port: number };
-  readonly #limits: ProxyLimits;
-  readonly #flows = new Map<string, Flow>();
+  readonly #where: string;
+  readonly #context: ForwardContext;
+  readonly #flows = new Map<string, UdpFlow>();
   readonly #sweeper: NodeJS.Timeout;
 
   constructor(
     near: DatagramSocket,
     network: NetworkStack,
     target: { readonly host: string; readonly port: number },
-    limits: ProxyLimits,
+    context: ForwardContext,
   ) {
     this.#near = near;
     this.#network = network;
     this.#target = target;
-    this.#limits = limits;
-    near.on('message', (message: Uint8Array, sender: RemoteAddress) => void this.#forward(message, sender));
-    this.#sweeper = setInterval(() => this.#sweep(), limits.udpIdleMs / 4);
+    this.#where = `${formatTarget({ kind: 'port', ...target })}/udp`;
+    this.#context = context;
+    near.on('message', (message: Uint8Array, sender: RemoteAddress) => this.#forward(message, sender));
+    this.#sweeper = setInterval(() => this.#sweep(), context.limits.udpIdleMs / 4);
     this.#sweeper.unref();
   }
 
   close(): void {
     clearInterval(this.#sweeper);
-    for (const key of this.#flows.keys()) this.#end(key);
+    for (const flow of this.#flows.values()) flow.close();
+    this.#flows.clear();
+    this.#context.complaints.settle(this.#where, (times) => `${this.#where}: ${lost(times)}`);
   }
 
-  async #forward(message: Uint8Array, sender: RemoteAddress): Promise<void> {
+  #forward(message: Uint8Array, sender: RemoteAddress): void {
     const key = `${sender.address} ${sender.port}`;
     let flow = this.#flows.get(key);
     if (flow === undefined) {
-      if (this.#flows.size >= this.#limits.maxFlows) return;
-      flow = this.#open(key, sender);
+      if (this.#flows.size >= this.#context.limits.maxFlows) return;
+      flow = new UdpFlow();
+      this.#flows.set(key, flow);
+      void this.#open(key, flow, sender);
     }
-    flow.lastAt = performance.now();
-    const address = await flow.address;
-    if (address === undefined) this.#end(key);
-    else if (this.#flows.get(key) === flow) flow.socket.send(message, this.#target.port, address, () => undefined);
+    flow.send(message, (error) => void this.#failed(flow, sender, error));
   }
 
-  #open(key: string, sender: RemoteAddress): Flow {
+  async #open(key: string, flow: UdpFlow, sender: RemoteAddress): Promise<void> {
+    try {
+      const address = await this.#resolve();
+      if (flow.isClosed) return;
+      const socket = this.#network.createSocket(address.includes(':') ? 'udp6' : 'udp4');
+      socket.on('error', (error: Error) => void this.#failed(flow, sender, error));
+      socket.on('message', (message: Uint8Array) => {
+        flow.lastAt = performance.now();
+        this.#near.send(message, sender.port, sender.address, () => undefined);
+        this.#settle();
+      });
+      flow.connect(socket, this.#target.port, address, (error) => void this.#failed(flow, sender, error));
+    } catch (error) {
+      if (this.#flows.get(key) === flow) this.#flows.delete(key);
+      for (let i = flow.close(); i > 0; i--) await this.#failed(flow, sender, error);
+    }
+  }
+
+  /** An IPv4 address rather than another one. */
+  async #resolve(): Promise<string> {
     const { host } = this.#target;
-    const family = (address: string): 'udp4' | 'udp6' => (address.includes(':') ? 'udp6' : 'udp4');
-    const isAddress = host.includes(':') || /^[\d.]+$/.test(host);
-    const socket = this.#network.createSocket(isAddress ? family(host) : 'udp4');
-    const address = isAddress
-      ? Promise.resolve(host)
-      : this.#network.resolve(host).then(
-          (found) => found.find((candidate) => family(candidate) === 'udp4'),
-          () => undefined,
-        );
-    socket.on('error', () => undefined);
-    socket.on(
-      'message',
-      (message: Uint8Array, from: RemoteAddress) => void this.#back(key, socket, sender, message, from),
-    );
-    const flow: Flow = { socket, address, lastAt: performance.now() };
-    this.#flows.set(key, flow);
-    return flow;
+    if (isIP(host) !== 0) return host;
+    const found = await this.#network.resolve(host);
+    return found.find((address) => !address.includes(':')) ?? found[0]!;
   }
 
-  /** Only what the target itself says goes back. */
-  async #back(
-    key: string,
-    socket: DatagramSocket,
-    sender: RemoteAddress,
-    message: Uint8Array,
-    from: RemoteAddress,
-  ): Promise<void> {
-    const flow = this.#flows.get(key);
-    if (flow?.socket !== socket || from.port !== this.#target.port || from.address !== (await flow.address)) return;
-    flow.lastAt = performance.now();
-    if (this.#flows.get(key) === flow) this.#near.send(message, sender.port, sender.address, () => undefined);
+  /** One datagram did not arrive. */
+  async #failed(flow: UdpFlow, sender: RemoteAddress, error: unknown): Promise<void> {
+    const { explain, complaints } = this.#context;
+    const code = errorCode(error);
+    try {
+      this.#near.unreachable?.(sender.port, sender.address, unreachableReason(code));
+    } catch {
+      // The listener closes.
+      return;
+    }
+    if (flow.isClosed && LOOKUP_FAILURES[code ?? ''] === undefined) return;
+    const cause = await explain(error);
+    if (notRoutedIn(cause) !== undefined) return;
+    const known = LOOKUP_FAILURES[code ?? ''] ?? FAILURES[code ?? ''];
+    const why = cause instanceof NoSessionError ? cause.message : (known ?? errorLine(error));
+    complaints.raise(this.#where, `${this.#where}: ${why}: datagrams are lost`);
+  }
+
+  #settle(): void {
+    this.#context.complaints.settle(this.#where, (times) => `${this.#where} answers again: ${lost(times)}`);
   }
 
   #sweep(): void {
-    const deadline = performance.now() - this.#limits.udpIdleMs;
-    for (const [key, flow] of this.#flows) if (flow.lastAt < deadline) this.#end(key);
+    const deadline = performance.now() - this.#context.limits.udpIdleMs;
+    for (const [key, flow] of this.#flows) {
+      if (flow.lastAt >= deadline) continue;
+      flow.close();
+      this.#flows.delete(key);
+    }
+  }
+}
+
+/** One sender's datagrams, and the socket that speaks for it once the target is known. */
+class UdpFlow {
+  lastAt: number = performance.now();
+  isClosed = false;
+  #socket: DatagramSocket | undefined;
+  #isConnected = false;
+  readonly #waiting: Uint8Array[] = [];
+
+  send(message: Uint8Array, failed: (error: Error) => void): void {
+    this.lastAt = performance.now();
+    if (!this.#isConnected) {
+      if (this.#waiting.length < MAX_WAITING) this.#waiting.push(message);
+      return;
+    }
+    this.#socket?.send(message, (error) => {
+      if (error !== null) failed(error);
+    });
   }
 
-  #end(key: string): void {
-    const flow = this.#flows.get(key);
-    this.#flows.delete(key);
-    flow?.socket.close();
+  connect(socket: DatagramSocket, port: number, address: string, failed: (error: Error) => void): void {
+    this.#socket = socket;
+    socket.connect(port, address, () => {
+      if (this.isClosed) return;
+      this.#isConnected = true;
+      for (const message of this.#waiting.splice(0)) this.send(message, failed);
+    });
   }
+
+  /** Returns how many datagrams are lost with it. */
+  close(): number {
+    if (this.isClosed) return 0;
+    this.isClosed = true;
+    this.#socket?.close();
+    return this.#waiting.splice(0).length;
+  }
+}
+
+/** Beside those of a lookup, by errno. */
+const FAILURES: Readonly<Record<string, string>> = {
+  ECONNREFUSED: 'the port is closed',
+  EHOSTUNREACH: 'it cannot be reached',
+  ENETUNREACH: 'it cannot be reached',
+  EACCES: 'the server does not allow it',
+};
+
+function lost(datagrams: number): string {
+  return datagrams === 1 ? '1 datagram was lost' : `${datagrams} datagrams were lost`;
 }

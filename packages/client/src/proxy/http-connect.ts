@@ -24,7 +24,7 @@ export async function serveConnect(
     return;
   }
   try {
-    const far = await dial(context.network, target, context.limits.connectMs, client);
+    const far = await dial(context.network, target, context.limits.connectMs, client, context.explain);
     if (client.destroyed) {
       abortConnection(far);
       return;

@@ -1,8 +1,9 @@
 /** Who may use an HTTP proxy, and what it says when it does not serve; Proxy-Status (RFC 9209) has the cause. */
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
 import type { StreamSocket } from '@sealane/tunnel';
-import { errorCode, errorLine } from '../errors.ts';
+import { errorCode } from '../errors.ts';
 import type { ProxyContext } from './context.ts';
+import { NoSessionError, notRoutedIn } from './tunnel-health.ts';
 
 const AGENT = 'sealane';
 
@@ -30,6 +31,10 @@ export const BAD_REQUEST: Refusal = {
 /** RFC 9209 §2.3 has the names. */
 export function refusalFor(error: unknown, target: string): Refusal {
   const code = errorCode(error);
+  const notRouted = notRoutedIn(error);
+  if (notRouted !== undefined) return failure(502, 'destination_ip_unroutable', `${notRouted.message}.`);
+  // RFC 9209 §2.3.2: recent attempts to reach the next hop have failed.
+  if (error instanceof NoSessionError) return failure(503, 'destination_unavailable', `${error.message}.`);
   const failures: Readonly<Record<string, readonly [string, string]>> = {
     ECONNREFUSED: ['connection_refused', 'refused the connection'],
     ECONNRESET: ['connection_terminated', 'reset the connection'],
@@ -43,12 +48,11 @@ export function refusalFor(error: unknown, target: string): Refusal {
   };
   const [name, text] = failures[code ?? ''] ?? ['destination_unavailable', 'cannot be reached'];
   const isTimeout = code === 'ETIMEDOUT' || code === 'EAI_AGAIN';
-  return {
-    status: isTimeout ? 504 : 502,
-    reason: isTimeout ? 'Gateway Timeout' : 'Bad Gateway',
-    text: `${target} ${text}.`,
-    headers: { 'Proxy-Status': `${AGENT}; error=${name}` },
-  };
+  return failure(isTimeout ? 504 : 502, name, `${target} ${text}.`);
+}
+
+function failure(status: 502 | 503 | 504, name: string, text: string): Refusal {
+  return { status, reason: STATUS_CODES[status]!, text, headers: { 'Proxy-Status': `${AGENT}; error=${name}` } };
 }
 
 export function refuse(response: ServerResponse, { status, reason, text, headers }: Refusal): void {

@@ -45,9 +45,11 @@ export function serveUpgrade(
     answer.pipe(client);
     client.resume();
   });
-  upstream.once('error', (error) => {
-    if (!client.destroyed) end(client, refusalFor(error, target.authority));
-  });
+  const fail = async (error: unknown): Promise<void> => {
+    const cause = await context.explain(error);
+    if (!client.destroyed) end(client, refusalFor(cause, target.authority));
+  };
+  upstream.once('error', (error) => void fail(error));
   upstream.end();
 }
 

@@ -50,7 +50,7 @@ function createHttpProxy(context: ProxyContext, agent: HttpAgent): Server {
     }
     const target = absoluteTarget(request);
     if (target === undefined) refuse(response, BAD_REQUEST);
-    else forward(request, response, target, agent);
+    else forward(request, response, target, agent, context.explain);
   });
   server.on('connect', (request: IncomingMessage, duplex: Duplex, head: Uint8Array) => {
     const client = duplex as unknown as StreamSocket;
@@ -75,6 +75,7 @@ function forward(
   response: ServerResponse,
   target: HttpTarget,
   agent: HttpAgent,
+  explain: ProxyContext['explain'],
   isRetry = false,
 ): void {
   const upstream = requestUpstream(request, target, agent, []);
@@ -83,6 +84,10 @@ function forward(
     answer.pipe(response);
     answer.once('error', () => response.destroy());
   });
+  const refuseFor = async (error: unknown): Promise<void> => {
+    const cause = await explain(error);
+    if (!response.destroyed) refuse(response, refusalFor(cause, target.authority));
+  };
   upstream.once('error', (error) => {
     if (response.headersSent || response.destroyed) {
       response.destroy();
@@ -90,10 +95,10 @@ function forward(
     }
     // The far side may close an idle connection at the moment it is used again.
     if (upstream.reusedSocket && !isRetry && errorCode(error) === 'ECONNRESET' && !hasBody(request)) {
-      forward(request, response, target, agent, true);
+      forward(request, response, target, agent, explain, true);
       return;
     }
-    refuse(response, refusalFor(error, target.authority));
+    void refuseFor(error);
   });
   response.once('close', () => upstream.destroy());
   if (hasBody(request)) request.pipe(upstream);

@@ -2,7 +2,14 @@
 import { hostNetwork, type NetworkStack } from '@sealane/tunnel';
 import { badInput } from '../errors.ts';
 import { type Forward, formatTarget, isPrivate, type ListenAddress } from './address.ts';
-import { DEFAULT_LIMITS, type ProxyContext, type ProxyLimits } from './context.ts';
+import { Complaints } from './complaints.ts';
+import {
+  DEFAULT_LIMITS,
+  type ForwardContext,
+  type ProxyContext,
+  type ProxyLimits,
+  type ProxyVoice,
+} from './context.ts';
 import type { Credentials } from './credentials.ts';
 import { forwardLocalTcp, forwardRemoteTcp } from './forward-tcp.ts';
 import { forwardUdp } from './forward-udp.ts';
@@ -45,12 +52,27 @@ export function checkExposure(plan: ProxyPlan): void {
   }
 }
 
-/** Opens everything that the plan names over a network; CliError when one cannot be opened, and then none is. */
-export async function openProxy(plan: ProxyPlan, network: NetworkStack): Promise<Proxy> {
+/**
+ * Opens everything that the plan names over a network; CliError when one cannot be opened, and then none is. Without a
+ * voice failures stand for themselves, and nobody is told.
+ */
+export async function openProxy(
+  plan: ProxyPlan,
+  network: NetworkStack,
+  { explain = asItIs, complaints = new Complaints(() => undefined) }: Partial<ProxyVoice> = {},
+): Promise<Proxy> {
   checkExposure(plan);
   const { socks5 = [], http = [], local = [], remote = [], credentials } = plan;
   const limits = { ...DEFAULT_LIMITS, ...plan.limits };
-  const context: ProxyContext = { network, limits, ...(credentials !== undefined && { credentials }) };
+  const context: ProxyContext = {
+    network,
+    limits,
+    explain,
+    complaints,
+    ...(credentials !== undefined && { credentials }),
+  };
+  // What fails on this computer's side is not the tunnel's.
+  const here: ForwardContext = { limits, explain: asItIs, complaints };
   const steps: readonly (readonly [(where: string) => string, () => Promise<Listener>])[] = [
     ...socks5.map(
       (address) => [(where: string) => `SOCKS5 on ${where}`, () => listenSocks5(address, context)] as const,
@@ -61,15 +83,15 @@ export async function openProxy(plan: ProxyPlan, network: NetworkStack): Promise
       const start = (): Promise<Listener> =>
         forward.protocol === 'tcp'
           ? forwardLocalTcp(forward, context)
-          : forwardUdp(forward, hostNetwork, network, limits);
+          : forwardUdp(forward, hostNetwork, network, context);
       return [say, start] as const;
     }),
     ...remote.map((forward) => {
       const say = (where: string): string => `${where} to ${formatTarget(forward.target)} here`;
       const start = (): Promise<Listener> =>
         forward.protocol === 'tcp'
-          ? forwardRemoteTcp(forward, network, hostNetwork, limits)
-          : forwardUdp(forward, network, hostNetwork, limits);
+          ? forwardRemoteTcp(forward, network, hostNetwork, here)
+          : forwardUdp(forward, network, hostNetwork, here);
       return [say, start] as const;
     }),
   ];
@@ -89,4 +111,8 @@ export async function openProxy(plan: ProxyPlan, network: NetworkStack): Promise
     throw error;
   }
   return { listening, close };
+}
+
+function asItIs(error: unknown): Promise<unknown> {
+  return Promise.resolve(error);
 }

@@ -131,11 +131,15 @@ async function answer(client: StreamSocket, request: Request, context: ProxyCont
   }
   if (command !== COMMAND.connect) throw new SocksRefusal(replyOf(REPLY.commandUnsupported));
   if (port === 0 || host === '') throw new SocksRefusal(replyOf(REPLY.failure));
-  const far = await dial(context.network, { kind: 'port', host, port }, context.limits.connectMs, client).catch(
-    (error: unknown) => {
-      throw new SocksRefusal(replyOf(replyFor(error)));
-    },
-  );
+  const far = await dial(
+    context.network,
+    { kind: 'port', host, port },
+    context.limits.connectMs,
+    client,
+    context.explain,
+  ).catch((error: unknown) => {
+    throw new SocksRefusal(replyOf(replyFor(error)));
+  });
   if (client.destroyed) {
     abortConnection(far);
     return;
@@ -147,6 +151,7 @@ async function answer(client: StreamSocket, request: Request, context: ProxyCont
 const REPLIES: Readonly<Record<string, number>> = {
   ECONNREFUSED: REPLY.refused,
   ECONNRESET: REPLY.refused,
+  ENETDOWN: REPLY.networkUnreachable,
   ENETUNREACH: REPLY.networkUnreachable,
   EADDRNOTAVAIL: REPLY.networkUnreachable,
   EAFNOSUPPORT: REPLY.networkUnreachable,

@@ -1,5 +1,5 @@
 import { createSocket, type Socket } from 'node:dgram';
-import { type Flow, type FlowRequest, parseAddress, pathMtuTo } from '@sealane/tunnel';
+import { type Flow, type FlowRequest, parseAddress, pathMtuTo, unreachableReason } from '@sealane/tunnel';
 import { errorCode } from '../errors.ts';
 
 /** One question and its answer: such flows are many and short. */
@@ -104,16 +104,7 @@ class FlowCarrier {
       this.#narrowed();
       return;
     }
-    const isRefused = code === 'ECONNREFUSED';
-    this.flow?.unreachable(
-      isRefused
-        ? 'port-unreachable'
-        : code === 'EACCES' || code === 'EPERM'
-          ? 'prohibited'
-          : code === 'ENETUNREACH'
-            ? 'network-unreachable'
-            : 'host-unreachable',
-    );
-    if (!isRefused) this.close();
+    this.flow?.unreachable(unreachableReason(code));
+    if (code !== 'ECONNREFUSED') this.close();
   }
 }

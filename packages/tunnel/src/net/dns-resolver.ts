@@ -44,6 +44,8 @@ export class DnsResolver {
   readonly #timeoutMs: number;
   readonly #cache = new Map<string, { readonly addresses: readonly string[]; readonly until: number }>();
   readonly #pending = new Map<string, Promise<readonly string[]>>();
+  /** Why the last question could not be asked at all. */
+  #fault: unknown;
 
   constructor(options: DnsResolverOptions) {
     if (options.servers.length === 0) throw new RangeError('servers must name at least one name server');
@@ -87,7 +89,7 @@ export class DnsResolver {
         return addresses;
       }
       // What one server could not say may well exist: neither look elsewhere nor remember.
-      if (found.length < results.length) throw lookupError('EAI_AGAIN', name);
+      if (found.length < results.length) throw lookupError('EAI_AGAIN', name, this.#fault);
     }
     this.#remember(name, [], NEGATIVE_TTL_SECONDS);
     throw lookupError('ENOTFOUND', name);
@@ -124,6 +126,7 @@ export class DnsResolver {
       for (const server of this.#servers) {
         const query = encodeQuery(randomInt(0x1_0000), name, type);
         if (query === undefined) return { kind: 'no-name' };
+        this.#fault = undefined;
         let answer = await this.#overUdp(server, query);
         if (answer?.kind === 'truncated') answer = await this.#overTcp(server, query);
         if (answer !== undefined && answer.kind !== 'failed' && answer.kind !== 'truncated') return answer;
@@ -155,7 +158,9 @@ export class DnsResolver {
       socket.on('message', onMessage);
       socket.on('error', () => once(undefined));
       socket.send(query, this.#port, server, (error) => {
-        if (error) once(undefined);
+        if (error === null) return;
+        this.#fault = error;
+        once(undefined);
       });
     });
   }

@@ -1,6 +1,7 @@
 /** Failures of a network in the words of node:net: an errno as `code`, and what was tried. */
 import { getSystemErrorName } from 'node:util';
 import { constants } from 'node:os';
+import type { UnreachableReason } from '@sealane/netstack';
 
 const MESSAGES: Readonly<Record<string, number>> = constants.errno;
 
@@ -26,9 +27,31 @@ export function networkError(code: string, details: NetworkErrorDetails): NodeJS
   });
 }
 
+/** The configuration leads nowhere for this address: the cause of an ENETUNREACH. */
+export class NotRoutedError extends Error {
+  override readonly name = 'NotRoutedError';
+
+  constructor(address: string) {
+    super(`${address} is not in the AllowedIPs of any peer`);
+  }
+}
+
+/** What ICMP says for an errno of a socket. */
+export function unreachableReason(code: string | undefined): UnreachableReason {
+  return UNREACHABLE_REASONS[code ?? ''] ?? 'host-unreachable';
+}
+
+const UNREACHABLE_REASONS: Readonly<Record<string, UnreachableReason>> = {
+  ECONNREFUSED: 'port-unreachable',
+  EACCES: 'prohibited',
+  EPERM: 'prohibited',
+  ENETUNREACH: 'network-unreachable',
+};
+
 /** A name that has no address (`ENOTFOUND`) or that nobody could be asked for (`EAI_AGAIN`), as node:dns says it. */
-export function lookupError(code: 'ENOTFOUND' | 'EAI_AGAIN', hostname: string): NodeJS.ErrnoException {
-  return Object.assign(new Error(`getaddrinfo ${code} ${hostname}`), { code, syscall: 'getaddrinfo', hostname });
+export function lookupError(code: 'ENOTFOUND' | 'EAI_AGAIN', hostname: string, cause?: unknown): NodeJS.ErrnoException {
+  const error = new Error(`getaddrinfo ${code} ${hostname}`, cause === undefined ? undefined : { cause });
+  return Object.assign(error, { code, syscall: 'getaddrinfo', hostname });
 }
 
 /** `host:port` with the brackets that an IPv6 address needs. */

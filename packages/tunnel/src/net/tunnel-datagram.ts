@@ -4,12 +4,13 @@ import { isIP } from 'node:net';
 import {
   parseAddress,
   type Endpoint,
+  type IpAddress,
   UNREACHABLE_ERRORS,
   type UdpSocket,
   type UnreachableReason,
 } from '@sealane/netstack';
 import type { Deliverable, StackDevice } from '../devices/netstack.ts';
-import { networkError } from './errors.ts';
+import { networkError, NotRoutedError } from './errors.ts';
 import type { DatagramSocket, RemoteAddress, SocketAddress } from './types.ts';
 
 /** Datagrams beyond what may wait for the program are dropped, as a kernel's receive buffer does it. */
@@ -17,10 +18,16 @@ const RECEIVE_BYTES = 2 ** 20;
 
 type Sent = (error: Error | null) => void;
 
+/** What a socket needs to know of its network. */
+export interface DatagramPaths {
+  resolve(name: string): Promise<readonly string[]>;
+  isRouted(address: IpAddress): boolean;
+}
+
 export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket, Deliverable {
   readonly #device: StackDevice;
   readonly #type: 'udp4' | 'udp6';
-  readonly #resolve: (name: string) => Promise<readonly string[]>;
+  readonly #paths: DatagramPaths;
   #socket: UdpSocket | undefined;
   #queue: { readonly data: Uint8Array; readonly remote: Endpoint }[] = [];
   #queuedBytes = 0;
@@ -30,11 +37,11 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
   #remote: Endpoint | 'connecting' | undefined;
 
   /** @internal Made by `createSocket` of a network. */
-  constructor(device: StackDevice, type: 'udp4' | 'udp6', resolve: (name: string) => Promise<readonly string[]>) {
+  constructor(device: StackDevice, type: 'udp4' | 'udp6', paths: DatagramPaths) {
     super();
     this.#device = device;
     this.#type = type;
-    this.#resolve = resolve;
+    this.#paths = paths;
   }
 
   /** Emits 'listening', or 'error' with code EADDRINUSE or EADDRNOTAVAIL. */
@@ -96,6 +103,14 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
       return;
     }
     void this.#sendToName(Uint8Array.from(data), port, address, callback);
+  }
+
+  unreachable(port: number, address: string, reason: UnreachableReason): void {
+    this.#check();
+    checkPort(port);
+    const remote = parseAddress(address);
+    if (remote === undefined) throw new TypeError(`address must be an IP address, got '${address}'`);
+    this.#socket?.unreachable({ address: remote, port }, reason);
   }
 
   address(): SocketAddress {
@@ -186,7 +201,7 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
   }
 
   async #lookup(name: string, port: number, syscall: string): Promise<string> {
-    const found = await this.#resolve(name);
+    const found = await this.#paths.resolve(name);
     const match = found.find((candidate) => candidate.includes(':') === (this.#type === 'udp6'));
     if (match === undefined) throw networkError('ENETUNREACH', { syscall, address: name, port });
     return match;
@@ -197,6 +212,11 @@ export class TunnelDatagramSocket extends EventEmitter implements DatagramSocket
     const family = this.#type === 'udp4' ? 4 : 6;
     if (remote?.family !== family) {
       this.#report(networkError('EINVAL', { syscall: 'send', address, port }), callback);
+      return;
+    }
+    if (!this.#paths.isRouted(remote)) {
+      const cause = new NotRoutedError(address);
+      this.#report(networkError('ENETUNREACH', { syscall: 'send', address, port, cause }), callback);
       return;
     }
     try {

@@ -8,7 +8,7 @@ import { type ConnectionError, type IpAddress, parseAddress } from '@sealane/net
 import type { StackDevice } from '../devices/netstack.ts';
 import { HttpAgent, HttpsAgent, type UndiciConnector, undiciConnector } from './agents.ts';
 import { DnsResolver } from './dns-resolver.ts';
-import { lookupError, networkError } from './errors.ts';
+import { lookupError, networkError, NotRoutedError } from './errors.ts';
 import { TunnelDatagramSocket } from './tunnel-datagram.ts';
 import { TunnelServer } from './tunnel-server.ts';
 import { TunnelSocket } from './tunnel-socket.ts';
@@ -80,7 +80,10 @@ export class TunnelNetwork implements NetworkStack {
 
   createSocket(type: 'udp4' | 'udp6'): TunnelDatagramSocket {
     if (type !== 'udp4' && type !== 'udp6') throw new TypeError(`type must be 'udp4' or 'udp6', got '${String(type)}'`);
-    const socket = new TunnelDatagramSocket(this.#device, type, (name) => this.resolve(name));
+    const socket = new TunnelDatagramSocket(this.#device, type, {
+      resolve: (name) => this.resolve(name),
+      isRouted: (address) => this.#options.isRouted?.(address) ?? true,
+    });
     this.#open.add(socket);
     socket.once('close', () => this.#open.delete(socket));
     return socket;
@@ -151,7 +154,7 @@ export class TunnelNetwork implements NetworkStack {
         reject(networkError(code, { syscall: 'connect', address, port, ...(cause !== undefined && { cause }) }));
       };
       if (this.#options.isRouted?.(remote) === false) {
-        reject(networkError('ENETUNREACH', { syscall: 'connect', address, port }));
+        reject(networkError('ENETUNREACH', { syscall: 'connect', address, port, cause: new NotRoutedError(address) }));
         return;
       }
       let timer: NodeJS.Timeout | undefined;

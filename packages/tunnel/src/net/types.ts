@@ -1,6 +1,7 @@
 /** The shape of a network for programs, that of node:net and node:dgram: the computer's own and a tunnel's have it alike. */
 import type { EventEmitter } from 'node:events';
 import type { Duplex } from 'node:stream';
+import type { UnreachableReason } from '@sealane/netstack';
 
 export interface ConnectOptions {
   /** An IPv4 or IPv6 address, or a name. */
@@ -79,6 +80,8 @@ export interface DatagramSocket extends EventEmitter {
   /** When connected. */
   send(message: Uint8Array, callback?: (error: Error | null) => void): void;
   send(message: Uint8Array, port: number, address: string, callback?: (error: Error | null) => void): void;
+  /** Tells a sender why its datagrams do not arrive; absent where programs cannot say so. */
+  unreachable?(port: number, address: string, reason: UnreachableReason): void;
   address(): SocketAddress;
   close(callback?: () => void): this;
   ref(): this;

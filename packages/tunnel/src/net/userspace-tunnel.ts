@@ -1,13 +1,14 @@
 /** A tunnel for one program: no interface, no routes, no privileges; its network is used through sockets of its own. */
-import type { IpAddress } from '@sealane/netstack';
-import type { Crypto, DeviceSecrets, Prefix } from '@sealane/protocol';
+import { parseAddress } from '@sealane/netstack';
+import type { Crypto, DeviceSecrets } from '@sealane/protocol';
 import { loadConfig } from '../config/file.ts';
 import type { TunnelConfig } from '../config/model.ts';
 import { resolveEndpoints, toUpdate } from '../config/update.ts';
-import { StackDevice, toIpAddress } from '../devices/netstack.ts';
+import { StackDevice } from '../devices/netstack.ts';
 import { formatAddress } from '../ip-text.ts';
 import type { LaneKind, TunnelEvent, TunnelUpdate } from '../model.ts';
 import { openTunnel, type Tunnel, type TunnelEventType, type TunnelListener, type TunnelStatus } from '../tunnel.ts';
+import { Routes } from './routes.ts';
 import { TunnelNetwork } from './tunnel-network.ts';
 
 export interface UserspaceOptions {
@@ -54,7 +55,7 @@ export async function openUserspaceTunnel(
     ...(crypto !== undefined && { crypto }),
     ...(timestampFile !== undefined && { timestampFile }),
   });
-  routes.adopt(await tunnel.status());
+  routes.adopt((await tunnel.status()).device.peers);
   return new UserspaceTunnel(tunnel, network, routes);
 }
 
@@ -93,12 +94,18 @@ export class UserspaceTunnel {
   /** See `Tunnel.configure`. */
   async configure(update: TunnelUpdate): Promise<void> {
     await this.#tunnel.configure(update);
-    this.#routes.adopt(await this.#tunnel.status());
+    this.#routes.adopt((await this.#tunnel.status()).device.peers);
   }
 
   /** Everything about the tunnel but its secrets. */
   status(): Promise<TunnelStatus> {
     return this.#tunnel.status();
+  }
+
+  /** The public key of the peer whose AllowedIPs hold an address; undefined when the tunnel does not lead there. */
+  peerFor(address: string): Uint8Array | undefined {
+    const parsed = parseAddress(address);
+    return parsed === undefined ? undefined : this.#routes.peerFor(parsed);
   }
 
   /** Private and preshared keys: only for writing the configuration out. */
@@ -129,33 +136,4 @@ export class UserspaceTunnel {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** What the peers' allowed IPs lead to. */
-class Routes {
-  #prefixes: readonly Prefix[] = [];
-
-  adopt({ device }: TunnelStatus): void {
-    this.#prefixes = device.peers.flatMap(({ allowedIps }) => allowedIps);
-  }
-
-  includes(address: IpAddress): boolean {
-    return this.#prefixes.some((prefix) => contains(prefix, address));
-  }
-}
-
-function contains(prefix: Prefix, address: IpAddress): boolean {
-  const network = toIpAddress(prefix.address);
-  if (network.family !== address.family) return false;
-  const bits = network.family === 4 ? prefix.length + 96 : prefix.length;
-  const words = [
-    [network.a, address.a],
-    [network.b, address.b],
-    [network.c, address.c],
-    [network.d, address.d],
-  ] as const;
-  return words.every(([ours, theirs], i) => {
-    const length = Math.min(32, Math.max(0, bits - 32 * i));
-    return length === 0 || (ours ^ theirs) >>> (32 - length) === 0;
-  });
 }

@@ -43,6 +43,7 @@ export interface PeerReport {
   readonly txBytes: number;
   readonly lastHandshake?: number;
   readonly handshakeMs?: number;
+  readonly unanswered?: number;
   readonly sessions: number;
   readonly session?: SessionStatus;
 }
