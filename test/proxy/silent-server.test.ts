@@ -25,21 +25,25 @@ function configTo(endpoint: string): string {
 }
 
 describe.skipIf(lacking !== undefined)(`--stdio (${lacking ?? 'as a process'})`, () => {
-  it('names a server that does not answer, and a target that the tunnel does not lead to', async () => {
-    const silent = createSocket('udp4').bind(0, '127.0.0.1');
-    await once(silent, 'listening');
-    const endpoint = `127.0.0.1:${silent.address().port}`;
-    await using world = await RootlessWorld.withConfig(configTo(endpoint));
-    const [address, name, elsewhere] = await Promise.all(
-      ['127.91.0.1:22', 'db.test:22', '127.92.0.1:22'].map((target) =>
-        world.sealane('proxy', world.config, '--stdio', target),
-      ),
-    );
-    const down = `sealane: the tunnel has no session: ${endpoint} does not answer the handshake\n`;
-    expect([address!.stderr, address!.code, address!.stdout]).toEqual([down, 3, '']);
-    expect([name!.stderr, name!.code]).toEqual([down, 3]);
-    const notThere = 'sealane: 127.92.0.1:22: 127.92.0.1 is not in the AllowedIPs of any peer\n';
-    expect([elsewhere!.stderr, elsewhere!.code]).toEqual([notThere, 1]);
-    silent.close();
-  });
+  it(
+    'names a server that does not answer, and a target that the tunnel does not lead to',
+    { timeout: 120_000 },
+    async () => {
+      const silent = createSocket('udp4').bind(0, '127.0.0.1');
+      await once(silent, 'listening');
+      const endpoint = `127.0.0.1:${silent.address().port}`;
+      await using world = await RootlessWorld.withConfig(configTo(endpoint));
+      const [address, name, elsewhere] = await Promise.all(
+        ['127.91.0.1:22', 'db.test:22', '127.92.0.1:22'].map((target) =>
+          world.sealane('proxy', world.config, '--stdio', target),
+        ),
+      );
+      const down = `sealane: the tunnel has no session: ${endpoint} does not answer the handshake\n`;
+      expect([address!.stderr, address!.code, address!.stdout]).toEqual([down, 3, '']);
+      expect([name!.stderr, name!.code]).toEqual([down, 3]);
+      const notThere = 'sealane: 127.92.0.1:22: 127.92.0.1 is not in the AllowedIPs of any peer\n';
+      expect([elsewhere!.stderr, elsewhere!.code]).toEqual([notThere, 1]);
+      silent.close();
+    },
+  );
 });
