@@ -76,7 +76,8 @@ export async function hostTunnel(options: HostingOptions, stop: Stop, undo: Undo
     ...(reload === undefined ? {} : { reload }),
   });
   undo.push(`control socket ${path}`, () => server.close());
-  for (const text of (await tunnel.status()).notes) log.entry('note', text);
+  tunnel.on('note', ({ text }) => log.once('note', text));
+  for (const text of (await tunnel.status()).notes) log.once('note', text);
   stop.check();
   return tunnel;
 }

@@ -71,11 +71,6 @@ export class LaneReplica {
     this.#plane.open(batch, now);
   }
 
-  /** The lane that an `elsewhere` datagram of this receiver index is for. */
-  ownerOf(index: number): number {
-    return laneOf(index, this.#options.lanes);
-  }
-
   /** As `Device.forgetSource`. */
   forgetSource(handle: PeerHandle): void {
     if (handle instanceof ReplicaPeer) handle.forgetSource();

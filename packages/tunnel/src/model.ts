@@ -42,6 +42,8 @@ export type LaneKind = 'portable' | 'linux';
 /** Something a lane tells its tunnel. */
 export type TunnelEvent =
   | DeviceEvent
+  /** What this system lacks or does worse, found out now; `notes` of the status has all of it. */
+  | { readonly type: 'note'; readonly text: string }
   /** The packet device is gone or the lane failed; `error` is absent when it was closed or deleted in good order. */
   | { readonly type: 'closed'; readonly error?: Error };
 

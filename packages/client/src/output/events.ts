@@ -18,6 +18,7 @@ export function eventLine(event: TunnelEvent): string | undefined {
       return `a handshake was refused: ${event.reason === 'cipher-mismatch' ? CIPHER_MISMATCH : event.reason}`;
     case 'expired':
     case 'cookie-received':
+    case 'note':
     case 'closed':
       break;
   }
@@ -27,7 +28,7 @@ export function eventLine(event: TunnelEvent): string | undefined {
 /** Writes such an event to the log; all of them can be caused from outside, so all are limited. */
 export function logTunnelEvent(log: Log, name: string, event: TunnelEvent): void {
   const line = eventLine(event);
-  if (line === undefined || event.type === 'closed') return;
+  if (line === undefined || event.type === 'closed' || event.type === 'note') return;
   const peer = 'publicKey' in event && event.publicKey !== undefined ? formatKey(event.publicKey) : undefined;
   log.limited(event.type, `${name}: ${line}`, { name, peer });
 }

@@ -122,7 +122,7 @@ function ordinaryUser(name: string, state: string): UserIds {
 function sayReady(log: Log, facts: ServerFacts): void {
   const { notes, ...fields } = facts;
   const { addresses, port, publicKey, device, interface: name, crypto, lane } = fields;
-  for (const text of notes) log.entry('note', text);
+  for (const text of notes) log.once('note', text);
   log.entry(
     'ready',
     `ready: ${addresses.join(' ')}, UDP port ${port}, public key ${publicKey}, device ${device} ${name}, crypto ${crypto}, lane ${lane}`,

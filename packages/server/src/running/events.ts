@@ -56,6 +56,9 @@ export function logEvent(log: Log, event: TunnelEvent, nameOf: (publicKey: Uint8
       log.limited('handshake-refused', message, { reason, peer, endpoint }, `handshakes refused as ${reason}`);
       return;
     }
+    case 'note':
+      log.once('note', event.text);
+      return;
     case 'closed':
       return;
   }

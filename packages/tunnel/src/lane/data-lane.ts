@@ -136,8 +136,9 @@ export class DataLane {
 
   /** Does what lane 0 has said. */
   #hear(): void {
-    for (const message of this.#deferred.splice(0)) this.#follow(message);
-    for (let message = this.#nextMessage(); message !== undefined; message = this.#nextMessage()) this.#follow(message);
+    // What one message defers comes before what the port has next.
+    const next = (): ToDataLane | undefined => this.#deferred.shift() ?? this.#nextMessage();
+    for (let message = next(); message !== undefined; message = next()) this.#follow(message);
   }
 
   /** Learns in the middle of a batch what has changed; the rest waits for the end of the turn, which the bell announces. */
@@ -172,7 +173,7 @@ export class DataLane {
         if (this.#routes !== undefined) this.#outlet.checkSources(this.#routes);
         return;
       case 'datagram':
-        this.#path.openBytes(message.datagram);
+        this.#path.openBytes(message.datagram, this.#now());
         return;
       case 'settle':
         this.#report();

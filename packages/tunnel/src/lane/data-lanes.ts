@@ -124,6 +124,17 @@ export class DataLanes {
   }
 }
 
+/** Ends the lanes in place of a lane 0 that could not start. */
+export function endLanes({
+  links,
+  answers,
+}: {
+  readonly links: readonly LaneLink[];
+  readonly answers: SharedArrayBuffer;
+}): void {
+  new DataLanes(links, answers, { onReport: () => {}, onDatagram: () => {} }).close();
+}
+
 function nextMessage(port: MessagePort): FromDataLane | undefined {
   const received: { readonly message: FromDataLane } | undefined = receiveMessageOnPort(port);
   return received?.message;

@@ -138,14 +138,16 @@ export class DataPath {
   }
 
   /** Seals and sends an IP packet that lies elsewhere. */
-  sealBytes(packet: Uint8Array): void {
+  sealBytes(packet: Uint8Array, now: number): void {
+    this.#now = now;
     this.#memory.bytes.set(packet, this.#sending.place(packet.length));
     this.#send();
   }
 
   /** Opens and delivers a datagram that lies elsewhere. */
-  openBytes({ bytes, endpoint, trafficClass }: StrayDatagram): void {
+  openBytes({ bytes, endpoint, trafficClass }: StrayDatagram, now: number): void {
     if (bytes.length > RECEIVE_ROOM - 64) return;
+    this.#now = now;
     const batch = this.#received;
     this.#memory.bytes.set(bytes, RECEIVE + 64);
     this.#ecn[0] = trafficClass & 3;
@@ -203,11 +205,12 @@ export class DataPath {
     const { bytes } = this.#memory;
     for (let i = 0; i < batch.count; i++) this.#ecn[i] = ecnOf(bytes, batch.offsets[i]!);
     this.#core.seal(batch, this.#now);
-    this.#datagramsSent += batch.count;
     for (let i = 0; i < batch.count;) {
       const verdict = batch.verdicts[i]!;
       if (verdict === VERDICT.send) {
-        i = outlet.sendRow(batch, i, this.#ecn);
+        const next = outlet.sendRow(batch, i, this.#ecn);
+        this.#datagramsSent += next - i;
+        i = next;
         continue;
       }
       if (verdict === NO_ROUTE || verdict === NO_ENDPOINT)
@@ -261,7 +264,7 @@ export class DataPath {
   #open(batch: PacketBatch): void {
     if (batch.count === 0) return;
     this.#core.open(batch, this.#now);
-    this.#datagramsReceived += batch.count;
+    const strays = this.#handedOver;
     for (let i = 0; i < batch.count; i++) {
       const verdict = batch.verdicts[i];
       if (verdict !== VERDICT.deliver) {
@@ -275,6 +278,7 @@ export class DataPath {
         this.#faults.add('congestion-mark-refused');
       }
     }
+    this.#datagramsReceived += batch.count - (this.#handedOver - strays);
     this.#merger.flush();
     batch.clear();
   }

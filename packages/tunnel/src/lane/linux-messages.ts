@@ -1,4 +1,4 @@
-/** What passes between the two threads of the Linux lane: never a packet. */
+/** What passes between the main thread and lane 0 of the Linux lane: never a packet. */
 import type { MessagePort } from 'node:worker_threads';
 import type { DeviceSecrets } from '@sealane/protocol';
 import type { CryptoKind } from '../crypto/select.ts';

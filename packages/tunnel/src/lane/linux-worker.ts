@@ -11,6 +11,7 @@ import {
 } from './linux-messages.ts';
 import { releaseLowMemory } from '../linux/low-memory.ts';
 import { holdCapabilities, takeCapabilities } from '../linux/user.ts';
+import { endLanes } from './data-lanes.ts';
 import { PacketLoop } from './packet-loop.ts';
 import { unpackUpdate } from './packed-update.ts';
 
@@ -28,6 +29,7 @@ try {
   const onWritten = (path: string): void => post({ type: 'written', path });
   run(new PacketLoop(input, { onEvent: (event) => post({ type: 'event', event }), onGone: gone, onWritten }));
 } catch (error) {
+  endLanes(input);
   gone(error instanceof Error ? error : new Error(String(error)));
 }
 port.close();

@@ -9,13 +9,12 @@ import { CRYPTO_KINDS, type CryptoKind } from '../crypto/select.ts';
 import { TunDevice } from '../devices/tun.ts';
 import { Bell } from '../linux/bell.ts';
 import { canSteer } from '../linux/reuseport.ts';
-import { enableOffloads } from '../linux/tun.ts';
+import { disableOffloads, enableOffloads } from '../linux/tun.ts';
 import {
   DeviceClosedError,
   type Lane,
   type LaneOptions,
   type LaneStatus,
-  type PacketDevice,
   type TunnelEvent,
   type TunnelUpdate,
 } from '../model.ts';
@@ -50,7 +49,7 @@ export function linuxLaneObstacle(options: Pick<LaneOptions, 'device' | 'crypto'
 
 export class LinuxLane implements Lane {
   readonly kind = 'linux';
-  readonly #device: PacketDevice;
+  readonly #device: TunDevice;
   readonly #onEvent: (event: TunnelEvent) => void;
   /** Lane 0's and those of the other lanes. */
   readonly #workers: readonly Worker[];
@@ -63,6 +62,8 @@ export class LinuxLane implements Lane {
   #lastId = 0;
   #shutting: Promise<void> | undefined;
   #ended = false;
+  /** The packet device is ours, and whoever opened this hears of its end. */
+  #isOpen = false;
 
   private constructor(options: LaneOptions, device: TunDevice, crypto: CryptoKind, notes: readonly string[]) {
     this.#device = device;
@@ -122,7 +123,7 @@ export class LinuxLane implements Lane {
     for (const [lane, worker] of this.#workers.entries()) this.#watch(worker, lane);
   }
 
-  /** Opens the lane with its first configuration; on an error nothing stays open but the packet device. */
+  /** Opens the lane with its first configuration; on an error nothing stays open but the packet device, as it was. */
   static async open(options: LaneOptions, config: TunnelUpdate = {}): Promise<LinuxLane> {
     const { device } = options;
     const crypto = cryptoKind(options.crypto.name);
@@ -132,9 +133,10 @@ export class LinuxLane implements Lane {
     try {
       await lane.#ask({ type: 'configure', update: packUpdate({ mtu: device.mtu, ...config }) });
     } catch (error) {
-      await lane.#stop();
+      await lane.#shut();
       throw error;
     }
+    lane.#isOpen = true;
     return lane;
   }
 
@@ -235,6 +237,10 @@ export class LinuxLane implements Lane {
   #shut(error?: Error): Promise<void> {
     this.#shutting ??= (async (): Promise<void> => {
       await this.#stop();
+      if (!this.#isOpen) {
+        disableOffloads(this.#device.fd);
+        return;
+      }
       await this.#device.close();
       this.#onEvent({ type: 'closed', ...(error !== undefined && { error }) });
     })();
@@ -243,7 +249,6 @@ export class LinuxLane implements Lane {
 
   /** Ends the thread in good order, or at once when it does not answer any more. */
   async #stop(): Promise<void> {
-    this.#shutting ??= Promise.resolve();
     this.#ask({ type: 'close' }).catch(() => undefined);
     await Promise.race([this.#exit, setTimeout(LONGEST_STOP, undefined, { ref: false })]);
     const bells = [this.#bell, ...this.#bells];

@@ -55,7 +55,10 @@ export class Outlet {
   /** Where a route refused trains of datagrams. */
   #single = new WeakSet<Endpoint>();
   #saidSingle = false;
-  readonly #errors = errorNumbers('EAGAIN', 'EIO', 'EINVAL', 'EMSGSIZE', 'EOPNOTSUPP');
+  readonly #errors = errorNumbers('EAGAIN');
+  /** How a route refuses trains, and what another source would not help against. */
+  readonly #trainErrors = new Set(Object.values(errorNumbers('EIO', 'EINVAL', 'EMSGSIZE', 'EOPNOTSUPP')));
+  readonly #sourcelessErrors = new Set(Object.values(errorNumbers('EAGAIN', 'EMSGSIZE', 'ENOBUFS')));
   readonly #entry: DataView = new DataView(new ArrayBuffer(8));
   readonly #entryAt: number = addressOf(new Uint8Array(this.#entry.buffer));
   readonly #poll: ForeignFunction = foreign('int poll(uintptr_t, unsigned long, int)');
@@ -243,61 +246,59 @@ export class Outlet {
       return;
     }
     if (!this.#known.has(endpoint)) this.#remember(endpoint, peer);
-    const address = this.#base + offset;
-    const isTrain = length > segment;
-    if (isTrain && (!socket.canSegment || this.#single.has(endpoint))) {
-      this.#sendSingly(socket, endpoint, address, length, segment, trafficClass);
+    if (length > segment && (!socket.canSegment || this.#single.has(endpoint))) {
+      this.#transmitSingly(endpoint, peer, offset, length, segment, trafficClass);
       return;
     }
-    let to = endpoint;
-    let code = this.#trySend(socket, to, address, length, segment, trafficClass);
-    if (code !== 0 && to.source !== undefined && code !== this.#errors.EAGAIN) {
-      // The address that the peer spoke to may be gone: let the system choose, at once.
-      if (peer !== undefined) this.#forgetSource(peer);
-      to = withoutSource(to);
-      code = this.#trySend(socket, to, address, length, segment, trafficClass);
+    let code = this.#trySend(socket, endpoint, offset, length, segment, trafficClass);
+    if (code !== 0 && length > segment && this.#trainErrors.has(code)) {
+      // A route that refuses everything says nothing of trains.
+      code = this.#trySend(socket, endpoint, offset, segment, segment, trafficClass);
+      if (code === 0) {
+        this.#keepSingle(endpoint);
+        this.#transmitSingly(endpoint, peer, offset + segment, length - segment, segment, trafficClass);
+      }
     }
     if (code === 0) return;
-    const { EIO, EINVAL, EMSGSIZE, EOPNOTSUPP } = this.#errors;
-    if (isTrain && (code === EIO || code === EINVAL || code === EMSGSIZE || code === EOPNOTSUPP)) {
-      // A route that refuses everything says nothing of trains.
-      if (this.#sendSingly(socket, to, address, length, segment, trafficClass) === 0) return;
-      this.#single.add(to);
-      if (!this.#saidSingle) this.#notes.push('A route refuses trains of datagrams: they are sent one by one there.');
-      this.#saidSingle = true;
+    if (endpoint.source !== undefined && !this.#sourcelessErrors.has(code)) {
+      // The address that the peer spoke to may be gone: let the system choose, at once.
+      if (peer !== undefined) this.#forgetSource(peer);
+      this.#transmit(withoutSource(endpoint), peer, offset, length, segment, trafficClass);
       return;
     }
     this.#faults.add('send-failed', code, Math.ceil(length / segment));
   }
 
-  /** Returns how many left. */
-  #sendSingly(
-    socket: LinuxUdp,
+  #transmitSingly(
     endpoint: Endpoint,
-    address: number,
+    peer: PeerHandle | undefined,
+    offset: number,
     length: number,
     segment: number,
     trafficClass: number,
-  ): number {
-    let sent = 0;
+  ): void {
     for (let at = 0; at < length; at += segment) {
       const size = Math.min(segment, length - at);
-      const code = this.#trySend(socket, endpoint, address + at, size, size, trafficClass);
-      if (code === 0) sent += 1;
-      else this.#faults.add('send-failed', code);
+      this.#transmit(endpoint, peer, offset + at, size, size, trafficClass);
     }
-    return sent;
+  }
+
+  #keepSingle(endpoint: Endpoint): void {
+    this.#single.add(endpoint);
+    if (!this.#saidSingle) this.#notes.push('A route refuses trains of datagrams: they are sent one by one there.');
+    this.#saidSingle = true;
   }
 
   /** One call; a full socket buffer gets a moment to drain. */
   #trySend(
     socket: LinuxUdp,
     endpoint: Endpoint,
-    address: number,
+    offset: number,
     length: number,
     segment: number,
     trafficClass: number,
   ): number {
+    const address = this.#base + offset;
     const code = socket.send(endpoint, address, length, segment, trafficClass);
     if (code !== this.#errors.EAGAIN) return code;
     this.#entry.setInt32(0, socket.fd, true);

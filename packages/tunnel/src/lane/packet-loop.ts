@@ -57,12 +57,13 @@ export class PacketLoop {
   #lastProbe = -Infinity;
   #refusalsLeft = REFUSAL_RATE;
   #running = true;
+  readonly #said = new Set<string>();
   /** Peers whose handshakes were due while no socket was open: begun again when one is. */
   readonly #unsent = new Map<string, Uint8Array>();
 
   readonly #poll: LanePoll;
-  readonly #news: LinkNews | undefined = LinkNews.open(ALL_NEWS);
-  readonly #routes: Routes | undefined = Routes.open();
+  readonly #news: LinkNews | undefined;
+  readonly #routes: Routes | undefined;
   #routesChanged = false;
 
   /** Throws when the interface is gone already or the timestamp file cannot be read. */
@@ -70,12 +71,18 @@ export class PacketLoop {
     this.#handlers = handlers;
     const [tun] = input.queues as readonly [number];
     const lanes = input.queues.length;
-    this.#link = new TunLink(tun);
-    const state = this.#link.probe();
-    if (state === undefined) throw new Error('the interface was deleted');
-    this.#state = { ...state, up: false };
+    // What may fail comes before what would have to be closed then.
     this.#timestamps =
       input.timestampFile === undefined ? undefined : TimestampFile.open(input.timestampFile, handlers.onWritten);
+    this.#link = new TunLink(tun);
+    const state = this.#link.probe();
+    if (state === undefined) {
+      this.#link.close();
+      throw new Error('the interface was deleted');
+    }
+    this.#state = { ...state, up: false };
+    this.#news = LinkNews.open(ALL_NEWS);
+    this.#routes = Routes.open();
     const floor = this.#timestamps?.floor;
     this.#core = new Device({
       crypto: selectCrypto(input.crypto),
@@ -170,7 +177,7 @@ export class PacketLoop {
       mtu: this.#state.mtu,
       up: this.#state.up,
       ...(problem !== undefined && { socketProblem: problem.message }),
-      notes: [...new Set([this.#notes, this.#outlet.notes(), ...others.map(({ notes }) => notes)].flat())],
+      notes: this.#allNotes(),
       faults: sumCounts([this.#faults.snapshot(), ...others.map(({ faults }) => faults)]),
       ...(this.#lanes !== undefined && { lanes: [this.#path.traffic, ...others.map(({ traffic }) => traffic)] }),
     };
@@ -264,6 +271,7 @@ export class PacketLoop {
       this.#handlers.onGone();
       return;
     }
+    this.#sayNotes();
     const before = this.#state;
     this.#state = state;
     if (state.mtu !== before.mtu) {
@@ -276,14 +284,28 @@ export class PacketLoop {
     this.#beginUnsent();
   }
 
+  #allNotes(): readonly string[] {
+    const others = this.#lanes?.states ?? [];
+    return [...new Set([this.#notes, this.#outlet.notes(), ...others.map(({ notes }) => notes)].flat())];
+  }
+
+  #sayNotes(): void {
+    for (const text of this.#allNotes()) {
+      if (this.#said.has(text)) continue;
+      this.#said.add(text);
+      this.#handlers.onEvent({ type: 'note', text });
+    }
+  }
+
   #joinLanes(input: Pick<WorkerInput, 'links' | 'answers'>): DataLanes {
     return new DataLanes(input.links, input.answers, {
       onReport: (report) => {
-        const unsent = this.#core.account(report, performance.now());
-        for (const packet of unsent) this.#path.sealBytes(packet);
+        const now = performance.now();
+        const unsent = this.#core.account(report, now);
+        for (const packet of unsent) this.#path.sealBytes(packet, now);
         wipe(...unsent);
       },
-      onDatagram: (datagram) => this.#path.openBytes(datagram),
+      onDatagram: (datagram) => this.#path.openBytes(datagram, performance.now()),
     });
   }
 

@@ -319,6 +319,7 @@ export class PortableLane implements Lane {
     for (const publicKey of this.#unsent.values()) this.#core.rekey(publicKey, performance.now());
     this.#unsent.clear();
     this.#requestTurn();
+    if (former === undefined) for (const text of sockets.notes) this.#onEvent({ type: 'note', text });
     await former?.close();
   }
 

@@ -91,6 +91,11 @@ export function enableOffloads(fd: number): Offloads {
   return { tcp: ioctl()(fd, TUNSETOFFLOAD, tcp) === 0, udp: false };
 }
 
+/** Undoes `enableOffloads`: packets come one by one, whole. */
+export function disableOffloads(fd: number): void {
+  ioctl()(fd, TUNSETOFFLOAD, 0);
+}
+
 /**
  * Follows one interface by asking. Netlink would not tell of an interface that was moved to another network namespace;
  * a socket made over there can be asked, as far as this process may enter it.

@@ -41,6 +41,8 @@ export type LogFields = Readonly<Record<string, string | number | boolean | read
 export interface Log {
   /** Always written: something that this side did or that went wrong on it. */
   entry(event: LogEvent, message: string, fields?: LogFields): void;
+  /** As `entry`, but the same message only once. */
+  once(event: LogEvent, message: string): void;
   /**
    * Written as long as entries of its `kind` (by default its event) are rare: for what the far side can cause as often as it likes.
    * The next entry that is written says how many were left out. `kind` comes from a closed set.
@@ -78,6 +80,13 @@ export function createLog({ format, level, write, now = Date.now, prefix }: LogO
     else write(JSON.stringify({ time, level: LEVELS[event], event, message: line, ...fields }));
   };
 
+  const said = new Set<string>();
+  const once: Log['once'] = (event, message) => {
+    if (said.has(message)) return;
+    said.add(message);
+    entry(event, message);
+  };
+
   const limited: Log['limited'] = (event, message, fields = {}, kind = event) => {
     if (!isWanted(event)) return;
     const at = now();
@@ -104,5 +113,5 @@ export function createLog({ format, level, write, now = Date.now, prefix }: LogO
     buckets.clear();
   };
 
-  return { entry, limited, close };
+  return { entry, once, limited, close };
 }
