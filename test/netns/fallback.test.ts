@@ -38,7 +38,10 @@ it.for([
 
   // Whole packets with whole checksums: what the interface was asked for in vain is taken back.
   await iperfServer(b);
-  for (const args of [['-t', '1'], ['-t', '1', '-R']]) {
+  for (const args of [
+    ['-t', '1'],
+    ['-t', '1', '-R'],
+  ]) {
     const { end } = await iperf(a, '10.88.0.1', args);
     expect(end.sum_received.bytes).toBeGreaterThan(100_000);
   }

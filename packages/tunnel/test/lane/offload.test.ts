@@ -308,6 +308,41 @@ describe('merge', () => {
     expect(merge(still(false))).toHaveLength(44);
   });
 
+  it('merges no packet that may be cut up with one that may not', () => {
+    const packets = segments({ ...flow, payload: fill(6_000, 1) }, 1_000);
+    const last = packets.at(-1)!;
+    const written = merge([...packets.slice(0, -1), build({ ...read(last), dontFragment: false })]);
+    expect(written.map(({ packet }) => packet.length)).toEqual([5_052, 1_052]);
+  });
+
+  it.each([
+    ['65,535 bytes', 1_368, 47],
+    ['64 segments', 100, 64],
+  ])('writes no more than %s at once', (_, size, most) => {
+    for (const version of [4, 6] as const) {
+      const half = (from: number): Uint8Array[] =>
+        segments(
+          { ...flow, version, flags: ACK, sequence: from * size, id: from, payload: fill(40 * size, from) },
+          size,
+        );
+      const packets = [...half(0), ...half(40)];
+      const written = merge(packets);
+      expectFaithful(packets, written);
+      expect(written.map(({ packet }) => Math.floor((packet.length - (version === 4 ? 52 : 72)) / size))).toEqual([
+        most,
+        80 - most,
+      ]);
+    }
+  });
+
+  it('is faithful to more flows than it keeps open', () => {
+    const flows = Array.from({ length: 40 }, (_, n) =>
+      segments({ ...flow, sourcePort: n, payload: fill(4_000, n) }, 500),
+    );
+    const packets = Array.from({ length: 320 }, (_, i) => flows[i % 40]![Math.floor(i / 40)]!);
+    expectFaithful(packets, merge(packets));
+  });
+
   it('keeps ten flows apart that take turns', () => {
     const flows = Array.from({ length: 10 }, (_, n) =>
       segments({ ...flow, sourcePort: n, version: n % 2 === 0 ? 4 : 6, payload: fill(12_000, n) }, 1_200),
