@@ -161,8 +161,30 @@ it('loses no ping when sessions are renewed, on any lane', async ({ skip }) => {
   expect(await renewWhile([pair.a], pings)).toBeGreaterThan(10);
   expect(await pings).toEqual({ sent: 1_500, received: 1_500, duplicates: 0 });
   // Sessions are divided by their random indexes: that one lane had all of so many does not happen.
-  const received = (await statusOf(pair.b)).lanes.filter((lane) => lane.received > 20);
-  expect(received.length).toBeGreaterThan(1);
+  const { lanes } = await statusOf(pair.b);
+  expect(lanes.filter((lane) => lane.received > 20).length).toBeGreaterThan(1);
+  // Each datagram comes in on the lane that opens it.
+  expect(lanes.reduce((sum, lane) => sum + lane.handedOver, 0)).toBeLessThan(150);
+}, 60_000);
+
+it('begins handshakes with a dead peer no more often than every five seconds, whichever lanes have packets for it', async ({
+  skip,
+}) => {
+  const reason = missingFor(['sealane'], 'ping');
+  if (reason !== undefined) skip(reason);
+  await using lab = await Lab.open();
+  const { a, b } = await wireguardPair(lab, ['sealane', 'sealane'], { flags: FLAGS });
+  await b.process.stop('SIGKILL');
+  const before = await datagramsSent(a.host);
+  const begun = Date.now();
+  // Each flow is another lane's; lane 0 has nothing of its own to do meanwhile.
+  for (let i = 0; i < 16; i++) {
+    await ping(a.host, INNER.b4, { count: 1, extra: ['-W', '0.1', '-e', String(1_000 + i)] });
+    await sleep(700);
+  }
+  const initiations = (await datagramsSent(a.host)) - before;
+  expect(initiations).toBeGreaterThan(0);
+  expect(initiations).toBeLessThanOrEqual(1 + (Date.now() - begun) / 5_000);
 }, 60_000);
 
 it('is served by one lane, and says so once, where the kernel refuses to steer sockets', async ({ skip }) => {

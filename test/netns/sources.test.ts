@@ -1,6 +1,7 @@
 /** Where outer datagrams come from and which link they take: addresses that vanish, several addresses and links, marks. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
+import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
 import { counter, firewall } from '../support/packets.ts';
 import { routedPair } from '../support/routed.ts';
@@ -74,6 +75,32 @@ describe.for(LINUX_LANE)('%s, with %s', (implementations) => {
       expect(await peer.endpoint()).toBe(endpoint);
       expect((await counter(peer.host, 'other')).packets).toBe(0);
     }
+  });
+
+  it('answers from there also where the route refuses trains of datagrams', async ({ skip }) => {
+    const lacking = missingFor(implementations, 'iperf3', 'nft');
+    if (lacking !== undefined) skip(lacking);
+    await using lab = await Lab.open();
+    const { a: served, b: peer, aKeys } = await wireguardPair(lab, implementations);
+    if (served.lane !== 'linux') skip(NEEDS_LINUX_LANE);
+    await served.host.must('ip', ['addr', 'add', '192.168.77.12/24', 'dev', 'va']);
+    await served.host.must('ip', ['route', 'add', `${OUTER.b4}/32`, 'dev', 'va', 'mtu', '1300']);
+    await firewall(
+      peer.host,
+      `table inet lab {
+        counter other {}
+        chain in { type filter hook input priority 0
+          iifname vb udp sport 51001 ip saddr != 192.168.77.12 counter name other
+        }
+      }`,
+    );
+    await peer.wg('set', peer.name, 'peer', aKeys.publicKey, 'endpoint', '192.168.77.12:51001');
+    expect((await ping(peer.host, INNER.a4)).received).toBe(5);
+    await iperfServer(peer.host);
+    const report = await iperf(served.host, INNER.b4, ['-n', '4M']);
+    expect(report.end.sum_received.bytes).toBeGreaterThan(1e6);
+    expect((await counter(peer.host, 'other')).packets).toBe(0);
+    expect(await peer.endpoint()).toBe('192.168.77.12:51001');
   });
 
   it('loses at most one ping when another link takes over', async ({ skip }) => {
