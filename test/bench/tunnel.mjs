@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { closeHosts, cpuOf, INNER, openHosts, rssOf, run, startPair, stopPair, within } from './namespaces.mjs';
 import { chart } from './chart.mjs';
@@ -185,10 +186,15 @@ process.once('SIGINT', () => {
   closeHosts();
   process.exit(130);
 });
-const machine = `${cpus()[0]?.model ?? 'unknown processor'} x ${cpus().length}, Linux ${execFileSync('uname', ['-r'], { encoding: 'utf8' }).trim()}, Node ${process.versions.node}`;
-const peer = `${execFileSync(peerProgram, ['--version'], { encoding: 'utf8' }).split('\n')[0]} (${hasOffloads ? 'with' : 'WITHOUT'} offloads)`;
+const said = (/** @type {string} */ program, /** @type {string[]} */ ...args) =>
+  execFileSync(program, args, { encoding: 'utf8', cwd: fileURLToPath(new URL('.', import.meta.url)) })
+    .split('\n')[0]
+    ?.trim() ?? '';
+const machine = `${cpus()[0]?.model ?? 'unknown processor'} x ${cpus().length}, Linux ${said('uname', '-r')}, Node ${process.versions.node}`;
+const build = `Sealane ${commit()}, ${said('iperf3', '--version').replace(/ \(.*/, '')}`;
+const peer = `${said(peerProgram, '--version')} (${hasOffloads ? 'with' : 'WITHOUT'} offloads)`;
 console.log(
-  `${machine}\nagainst ${peer}, ${rounds} rounds of ${seconds} s by turns, ${new Date().toISOString().slice(0, 10)}\n`,
+  `${machine}\n${build}\nagainst ${peer}, ${rounds} rounds of ${seconds} s by turns, ${new Date().toISOString().slice(0, 10)}\n`,
 );
 
 openHosts();
@@ -211,6 +217,15 @@ try {
   closeHosts();
 }
 process.stderr.write('\n');
+
+/** What was built, as Git names it; a packed copy has no history. */
+function commit() {
+  try {
+    return said('git', 'describe', '--always', '--dirty');
+  } catch {
+    return 'of an unknown commit';
+  }
+}
 
 async function measureHandshakes() {
   for (const [name, end] of KINDS) {
@@ -259,6 +274,7 @@ if (scaling.ours !== undefined && scaling.theirs !== undefined) {
 if (options.json !== undefined) {
   const content = {
     machine,
+    build,
     peer,
     date: new Date().toISOString(),
     rounds,

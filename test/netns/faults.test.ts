@@ -41,7 +41,9 @@ describe('the Linux lane', () => {
     const report = await iperf(a.host, INNER.b4, ['-n', '4M']);
     // The client ends when it has written: up to a socket's buffer is still on the way then.
     expect(report.end.sum_received.bytes).toBeGreaterThan(1e6);
-    expect((await statusOf(a)).notes).toContain('A route refuses trains of datagrams: they are sent one by one there.');
+    const note = 'A route refuses trains of datagrams: they are sent one by one there.';
+    expect((await statusOf(a)).notes).toContain(note);
+    await until('the log to say so', () => a.process.stderr.includes(note));
     expect((await ping(a.host, INNER.b6, { size: 1372 })).received).toBe(5);
   });
 

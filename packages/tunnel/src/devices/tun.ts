@@ -1,6 +1,7 @@
 /** A TUN interface (Linux) as a packet device. */
 import { closeSync } from 'node:fs';
 import { HEADROOM, TAILROOM, type PacketBatch } from '@sealane/protocol';
+import { Bell } from '../linux/bell.ts';
 import { addressOf, errno, errnoName, foreign, foreignAsync, type ForeignFunction } from '../linux/foreign.ts';
 import { LinkNews } from '../linux/link-news.ts';
 import { createTun, TunLink, VNET_HEADER, type LinkState } from '../linux/tun.ts';
@@ -174,7 +175,7 @@ class Watch {
   readonly #entries = new Uint8Array(new ArrayBuffer(3 * POLL_ENTRY));
   readonly #view = new DataView(this.#entries.buffer);
   readonly #poll = foreignAsync('int poll(uintptr_t, unsigned long, int)');
-  readonly #bell: number;
+  readonly #bell = Bell.open();
   readonly #news = LinkNews.open();
   readonly #watcher: Watcher;
   #ending = false;
@@ -184,9 +185,7 @@ class Watch {
 
   constructor(fd: number, watcher: Watcher) {
     this.#watcher = watcher;
-    this.#bell = foreign('int eventfd(unsigned int, int)')(0, 0o2004000);
-    if (this.#bell < 0) throw new Error(`no eventfd to be had: ${errnoName(errno())}`);
-    for (const [i, watched] of [fd, this.#bell, this.#news?.fd ?? -1].entries()) {
+    for (const [i, watched] of [fd, this.#bell.fd, this.#news?.fd ?? -1].entries()) {
       this.#view.setInt32(i * POLL_ENTRY, watched, true);
       this.#view.setInt16(i * POLL_ENTRY + 4, POLLIN, true);
     }
@@ -199,9 +198,7 @@ class Watch {
   async end(): Promise<void> {
     if (!this.#ending) {
       this.#ending = true;
-      const one = new Uint8Array(new ArrayBuffer(8));
-      one[0] = 1;
-      foreign('long write(int, uintptr_t, size_t)')(this.#bell, addressOf(one), 8);
+      this.#bell.ring();
     }
     await this.#end;
   }
@@ -228,7 +225,7 @@ class Watch {
       return;
     }
     this.#ending = true;
-    closeSync(this.#bell);
+    this.#bell.close();
     this.#news?.close();
     this.#ended();
   }
