@@ -1,4 +1,4 @@
-/** Secrets are compared by `Crypto.equal` alone, which has no branch that depends on their bytes. */
+/** Secrets are compared by `Crypto.equal` and `timingSafeEqual` alone, which have no branch that depends on their bytes. */
 import { readFileSync, readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
@@ -27,7 +27,7 @@ const NAMELESS: readonly RegExp[] = [
   /\bBuffer\.compare\(/,
 ];
 
-/** Public keys, addresses, timestamps, marks, a host's own echoes, and the fixed values of a self-test. */
+/** Public keys, addresses, settings that are no keys, timestamps, marks, a host's own echoes, and the fixed values of a self-test. */
 const PUBLIC: readonly (readonly [file: string, text: string])[] = [
   ['packages/protocol/src/endpoint.ts', 'i < a.length; i++) if (a[i] !== b[i]) return false;'],
   ['packages/protocol/src/tai64n.ts', 'if (a[i] !== b[i]) return a[i]! > b[i]!;'],
@@ -35,6 +35,14 @@ const PUBLIC: readonly (readonly [file: string, text: string])[] = [
   ['packages/tunnel/src/net/tunnel-datagram.ts', 'remote.address.equals(address)'],
   ['packages/tunnel/src/devices/echo-client.ts', 'Buffer.compare(content, waiting.payload)'],
   ['packages/tunnel/src/crypto/select.ts', 'hex(shared) === KNOWN_ANSWERS.dh'],
+  ['packages/client/src/commands/ping.ts', 'formatKey(peer.publicKey) === key'],
+  ['packages/client/src/ping/run.ts', 'formatKey(peer.publicKey) === key'],
+  ['packages/client/src/system/routes.ts', '.address.every((byte, i) => byte === network[i])'],
+  ['packages/client/src/up/change.ts', 'was[key] !== is[key]'],
+  ['packages/client/src/up/endpoints.ts', 'formatKey(peer.publicKey) === watch.id'],
+  ['packages/client/src/up/save.ts', 'formatKey(peer.publicKey) === key'],
+  ['packages/server/src/running/changes.ts', 'address === peer.addresses[i]'],
+  ['packages/server/src/userspace/policy.ts', 'if (network[i] !== address[i]) return false;'],
 ];
 
 function comparisons(text: string): string[] {
@@ -48,7 +56,8 @@ function comparisons(text: string): string[] {
 }
 
 describe('comparisons of secrets', () => {
-  it.each(['protocol', 'tunnel'])('in %s go through Crypto.equal', (name) => {
+  // The stack has no secrets: its packets are compared by address and port.
+  it.each(['protocol', 'tunnel', 'client', 'server'])('in %s go through Crypto.equal', (name) => {
     const found: string[] = [];
     for (const file of readdirSync(`${root}packages/${name}/src`, { recursive: true, encoding: 'utf8' })) {
       if (!file.endsWith('.ts')) continue;

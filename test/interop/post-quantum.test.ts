@@ -142,20 +142,27 @@ describe.skipIf(reason !== undefined)(`interfaces in namespaces (${reason ?? 'al
     },
   );
 
-  it('hedges two interfaces live, and wg shows the configured preshared key only', { timeout: 180_000 }, async () => {
-    await using lab = await Lab.open();
-    const { a, b, aKeys, bKeys } = await wireguardPair(lab, ['sealane', 'sealane']);
-    expect((await ping(a.host, INNER.b4, { count: 2 })).received).toBe(2);
-    await hedge(b, aKeys.publicKey);
-    await hedge(a, bKeys.publicKey);
-    const sent = 50;
-    const pings = ping(a.host, INNER.b4, { count: sent, interval: 0.1 });
-    await until('both sides to be hedged', async () =>
-      (await Promise.all([peerOf(a), peerOf(b)])).every((peer) => peer.session?.hedged === true),
-    );
-    expect(await pings).toEqual({ sent, received: sent, duplicates: 0 });
-    for (const device of [a, b]) {
-      expect((await device.wg('show', device.name, 'preshared-keys')).trim().split('\t')[1]).toBe('(none)');
-    }
-  });
+  it.for([1, 3])(
+    'hedges two interfaces live, %i lanes, and wg shows the configured preshared key only',
+    { timeout: 180_000 },
+    async (lanes) => {
+      await using lab = await Lab.open();
+      const { a, b, aKeys, bKeys } = await wireguardPair(lab, ['sealane', 'sealane'], {
+        flags: ['--lanes', String(lanes)],
+      });
+      for (const device of [a, b]) expect((await readStatus(device.socketPath)).lanes?.length ?? 1).toBe(lanes);
+      expect((await ping(a.host, INNER.b4, { count: 2 })).received).toBe(2);
+      await hedge(b, aKeys.publicKey);
+      await hedge(a, bKeys.publicKey);
+      const sent = 50;
+      const pings = ping(a.host, INNER.b4, { count: sent, interval: 0.1 });
+      await until('both sides to be hedged', async () =>
+        (await Promise.all([peerOf(a), peerOf(b)])).every((peer) => peer.session?.hedged === true),
+      );
+      expect(await pings).toEqual({ sent, received: sent, duplicates: 0 });
+      for (const device of [a, b]) {
+        expect((await device.wg('show', device.name, 'preshared-keys')).trim().split('\t')[1]).toBe('(none)');
+      }
+    },
+  );
 });

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Folder, sealane } from '../cli/client-support.ts';
 import { Scratch, connect, finish, launch, startServer } from '../cli/server-support.ts';
+import { formsOf } from './forms.ts';
 
 const SECRET_LINE = /^\s*(?:PrivateKey|PresharedKey)\s*=\s*(\S+)/gm;
 
@@ -19,23 +20,6 @@ afterEach(async () => {
   scratch.remove();
   await folder.remove();
 });
-
-/** Base64 in both alphabets, hexadecimal in both cases, and half of each. */
-function formsOf(base64: string): string[] {
-  const bytes = Buffer.from(base64, 'base64');
-  const hex = bytes.toString('hex');
-  const whole = [
-    base64,
-    bytes.toString('base64url'),
-    hex,
-    hex.toUpperCase(),
-    [...bytes].join(','),
-    [...bytes].join(' '),
-  ];
-  return whole
-    .flatMap((form) => [form, form.slice(0, form.length >> 1), form.slice(form.length >> 1)])
-    .filter((form) => form.length > 8);
-}
 
 /** All keys of base64 that lie in the server's own files. */
 function keysIn(path: string): string[] {

@@ -32,7 +32,7 @@ export async function rekey(
 
   const before = await reach(name, () => readStatus(path));
   if (chosen !== undefined && !before.peers.some((entry) => entry.publicKey === chosen)) {
-    throw badInput(`${name} has no peer ${chosen}`);
+    throw badInput(`${name} has no peer of that key`);
   }
   const wanted = before.peers.filter(
     (entry) => entry.endpoint !== undefined && (chosen === undefined || entry.publicKey === chosen),

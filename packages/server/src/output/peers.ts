@@ -86,8 +86,9 @@ export function peerCard(peer: PeerView, now: number, style: Style): string {
 function hedgeText(live: PeerView['live']): string {
   if (live?.session === undefined) return 'on';
   if (live.session.hedged) return 'on, the session is hedged';
-  const silent =
-    live.postQuantum?.trouble === 'unanswered' ? ": the peer does not answer; is 'PostQuantum = yes' there?" : '';
+  const { trouble } = live.postQuantum ?? {};
+  if (trouble === 'mtu') return 'on, the session is not hedged: the MTU has no room for the exchange; it needs 1200';
+  const silent = trouble === 'unanswered' ? ": the peer does not answer; is 'PostQuantum = yes' there?" : '';
   return `on, the session is not hedged${silent}`;
 }
 

@@ -11,7 +11,9 @@ const PRIVATE = 0o600;
  */
 export function replaceFile(path: string, text: string): void {
   const temporary = `${path}.tmp`;
-  writeThrough(temporary, 'w', text);
+  // What a killed writer left, or a link that the owner of the folder would have root follow.
+  removeFile(temporary);
+  writeThrough(temporary, text);
   renameSync(temporary, path);
   syncFolder(path);
 }
@@ -24,7 +26,7 @@ export function createFile(path: string, text: string): void {
   // The folder may belong to others: nobody can guess the name and put something there before.
   const temporary = join(dirname(path), `.${basename(path)}.${randomBytes(8).toString('hex')}.tmp`);
   try {
-    writeThrough(temporary, 'wx', text);
+    writeThrough(temporary, text);
     linkSync(temporary, path);
   } catch (error) {
     if (errorCode(error) === 'EEXIST') throw new RefusedError(`${path} exists already and is not overwritten`);
@@ -44,8 +46,9 @@ export function removeFile(path: string): void {
   }
 }
 
-function writeThrough(path: string, flags: 'w' | 'wx', text: string): void {
-  const file = openSync(path, flags, PRIVATE);
+/** The file must be new: nothing that is there is followed or taken. */
+function writeThrough(path: string, text: string): void {
+  const file = openSync(path, 'wx', PRIVATE);
   try {
     writeFileSync(file, text);
     fsyncSync(file);

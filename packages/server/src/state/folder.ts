@@ -1,6 +1,6 @@
-import { chmodSync, lchownSync, mkdirSync, readdirSync, readFileSync, statSync, type Stats } from 'node:fs';
+import { chmodSync, lchownSync, lstatSync, mkdirSync, readdirSync, readFileSync, statSync, type Stats } from 'node:fs';
 import { homedir } from 'node:os';
-import { isAbsolute, join, resolve } from 'node:path';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { errorCode, InputError, RefusedError } from '../errors.ts';
 
 /** Where one server keeps everything: a folder of mode 0700 that is its own. */
@@ -88,17 +88,28 @@ export function readPrivate(folder: StateFolder, path: string): Uint8Array {
 }
 
 function checkMode(path: string, kind: 'directory' | 'file', mode: '0700' | '0600'): void {
-  const stat = statOf(path);
+  const stat = statOf(path, kind);
   if (stat === undefined) throw new InputError(`${path} does not exist: make a server with 'sealaned init' first`);
+  if (stat.isSymbolicLink()) throw new InputError(`${path} is a symbolic link: put the file itself there`);
   if (kind === 'directory' ? !stat.isDirectory() : !stat.isFile()) throw new InputError(`${path} is not a ${kind}`);
+  if (kind === 'file') checkOwner(path, stat);
   if ((stat.mode & 0o077) === 0) return;
   const found = (stat.mode & 0o7777).toString(8).padStart(4, '0');
   throw new InputError(`${path} is open to others (mode ${found}): close it with 'chmod ${mode} ${path}'`);
 }
 
-function statOf(path: string): Stats | undefined {
+/** Ours, root's, or that of whom the folder belongs to, as with `--user`. */
+function checkOwner(path: string, { uid }: Stats): void {
+  const folder = statOf(dirname(path), 'directory');
+  if (uid === 0 || uid === process.geteuid?.() || uid === folder?.uid) return;
+  throw new InputError(`${path} belongs to another user (uid ${uid}): make it yours with 'chown'`);
+}
+
+/** Of a file itself, and of where a folder leads to. */
+function statOf(path: string, kind: 'directory' | 'file'): Stats | undefined {
   try {
-    return statSync(path, { throwIfNoEntry: false });
+    const options = { throwIfNoEntry: false } as const;
+    return kind === 'directory' ? statSync(path, options) : lstatSync(path, options);
   } catch (error) {
     throw new InputError(`${path} cannot be used: ${errorCode(error) ?? String(error)}`, { cause: error });
   }

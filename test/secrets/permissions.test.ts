@@ -1,0 +1,109 @@
+/** Whose the files are that hold keys, and who may read them: what is made, what is there already, and what others put there. */
+import {
+  chmodSync,
+  chownSync,
+  lchownSync,
+  lstatSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { launch, Scratch, startServer } from '../cli/server-support.ts';
+
+const STRANGER = 4_242;
+const isRoot = process.getuid?.() === 0;
+const modeOf = (path: string): string => (statSync(path).mode & 0o777).toString(8);
+
+let scratch: Scratch;
+
+beforeEach(() => {
+  scratch = new Scratch();
+});
+
+afterEach(() => scratch.remove());
+
+const fileOf = (name: string): string => join(scratch.state, name);
+
+describe('files and folders of a server', () => {
+  it('are for their owner alone, whatever the mask', async () => {
+    const before = process.umask(0);
+    try {
+      await scratch.init();
+      await scratch.must('peer', 'add', 'laptop', '--out', scratch.path('laptop.conf'));
+      const { server } = await startServer(scratch.state);
+      expect(modeOf(scratch.state)).toBe('700');
+      for (const name of ['private.key', 'registry.json', 'run.lock', 'control.sock']) {
+        expect([name, modeOf(fileOf(name))]).toEqual([name, '600']);
+      }
+      expect(modeOf(scratch.path('laptop.conf'))).toBe('600');
+      await server.stop();
+      expect(modeOf(fileOf('endpoints.json'))).toBe('600');
+    } finally {
+      process.umask(before);
+    }
+  });
+
+  it.each([
+    ['the folder', '', 0o750],
+    ['the folder', '', 0o701],
+    ['the key', 'private.key', 0o640],
+    ['the key', 'private.key', 0o602],
+    ['the registry', 'registry.json', 0o604],
+  ])('are refused when %s (%s) has mode %o', async (_what, name, mode) => {
+    await scratch.init();
+    chmodSync(join(scratch.state, name), mode);
+    const outcome = await scratch.run('run', '--userspace', '--listen', '0');
+    expect([outcome.code, outcome.stderr]).toEqual([2, expect.stringContaining('is open to others')]);
+  });
+
+  it.each(['private.key', 'registry.json'])('are refused when %s is a symbolic link', async (name) => {
+    await scratch.init();
+    renameSync(fileOf(name), scratch.path(name));
+    symlinkSync(scratch.path(name), fileOf(name));
+    const outcome = await scratch.run('run', '--userspace', '--listen', '0');
+    expect([outcome.code, outcome.stderr]).toEqual([2, expect.stringContaining(`${name} is a symbolic link`)]);
+  });
+
+  it.runIf(isRoot).each(['private.key', 'registry.json'])("are refused when %s is another user's", async (name) => {
+    await scratch.init();
+    chownSync(fileOf(name), STRANGER, STRANGER);
+    const outcome = await scratch.run('run', '--userspace', '--listen', '0');
+    expect([outcome.code, outcome.stderr]).toEqual([2, expect.stringContaining('belongs to another user (uid 4242)')]);
+  });
+
+  it('are replaced without following what lies in the way', async () => {
+    await scratch.init();
+    const precious = scratch.path('precious');
+    writeFileSync(precious, 'precious', { mode: 0o644 });
+    symlinkSync(precious, fileOf('registry.json.tmp'));
+    if (isRoot) lchownSync(fileOf('registry.json.tmp'), STRANGER, STRANGER);
+    await scratch.must('peer', 'add', 'laptop');
+    expect(readFileSync(precious, 'utf8')).toBe('precious');
+    expect(lstatSync(fileOf('registry.json')).isFile()).toBe(true);
+    expect(modeOf(fileOf('registry.json'))).toBe('600');
+  });
+
+  it('are not made where a file is in the way, which stays as it is', async () => {
+    writeFileSync(scratch.path('laptop.conf'), 'mine', { mode: 0o644 });
+    await scratch.init();
+    const outcome = await scratch.run('peer', 'add', 'laptop', '--out', scratch.path('laptop.conf'));
+    expect([outcome.code, outcome.stderr]).toEqual([1, expect.stringContaining('exists already')]);
+    expect([readFileSync(scratch.path('laptop.conf'), 'utf8'), modeOf(scratch.path('laptop.conf'))]).toEqual([
+      'mine',
+      '644',
+    ]);
+  });
+
+  it('do not share a control socket with what others put at its place', async () => {
+    await scratch.init();
+    writeFileSync(fileOf('control.sock'), '');
+    const server = launch(['run', '--userspace', '--listen', '0', '--state', scratch.state]);
+    const code = await new Promise((resolve) => server.once('exit', resolve));
+    expect(code).not.toBe(0);
+    expect(lstatSync(fileOf('control.sock')).isFile()).toBe(true);
+  });
+});
