@@ -43,15 +43,16 @@ function packetOf(from, to) {
   return packet;
 }
 
-/** Two devices under a clock of their own, so that nine minutes pass at once. */
-async function devices() {
+/** Two devices under a clock of their own, so that nine minutes pass at once; hedged ones keep a derived key until the peer is removed. */
+async function devices(isHedged) {
   let now = 1_000;
   const unix = 1_767_225_600_000;
   const endpoints = [1, 2].map((n) => ({ address: Uint8Array.of(127, 0, 0, n), port: 1_000, scopeId: 0 }));
   const pair = keys.map((privateKey, i) => {
     const device = new Device({ crypto, random });
     const allowedIps = [{ address: inner[1 - i], length: 32 }];
-    const peer = { publicKey: publicKeys[1 - i], endpoint: endpoints[1 - i], allowedIps };
+    const hedge = isHedged ? { postQuantum: 60_000 } : {};
+    const peer = { publicKey: publicKeys[1 - i], endpoint: endpoints[1 - i], allowedIps, ...hedge };
     device.configure({ privateKey, mtu: 1_420, peers: [peer] }, now);
     return device;
   });
@@ -84,6 +85,11 @@ async function devices() {
     run(now + 1_000);
   }
   await step('live');
+  if (isHedged) {
+    if (!pair.every((device) => device.status(now).peers[0].session.hedged)) throw new Error('no derived key in use');
+    const gone = (i) => ({ peers: [{ publicKey: publicKeys[1 - i], remove: true }] });
+    for (const [i, device] of pair.entries()) device.configure(gone(i), now);
+  }
   run(now + 600_000);
   await step('ended');
   for (const device of pair) device.close();
@@ -130,5 +136,5 @@ async function tunnels() {
   await step('closed');
 }
 
-await (mode === 'devices' ? devices() : tunnels());
+await (mode === 'tunnels' ? tunnels() : devices(mode === 'hedged devices'));
 process.exit(0);
