@@ -185,6 +185,18 @@ const ELSEWHERE: readonly (readonly [place: string, cause: string, file: string,
     'loses at most one ping when its source address vanishes',
   ],
   [
+    'CVE-2024-26861 (kernel)',
+    'workers raced on one receive counter: lanes in all orders',
+    'packages/protocol/test/lanes.test.ts',
+    'use no counter twice, deliver nothing twice, and agree in the end, whatever is late, lost, doubled or misled',
+  ],
+  [
+    'CVE-2024-26861 (kernel)',
+    'workers raced on one receive counter: the threads of a real tunnel, every datagram twice',
+    'test/netns/lanes.test.ts',
+    'accepts no packet of $name twice when every datagram comes twice, through renewals',
+  ],
+  [
     'wireguard-go, routing loop',
     'the outer packet was routed into its own tunnel',
     'test/netns/paths.test.ts',
