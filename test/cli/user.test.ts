@@ -66,6 +66,38 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     expect(await systemOf(a)).toBe(before);
   });
 
+  it('takes several lanes of a client and of a server down, each thread of them', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await using _state = {
+      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
+    };
+    const before = [await systemOf(a), await systemOf(b)];
+    const options = ['--user', 'nobody', '--lanes', '3'];
+    const there = await up(lab, b, lab.interfaceName('b'), SERVER, ...options);
+    const here = await up(lab, a, lab.interfaceName('a'), clientFile('0.0.0.0/0, ::/0'), ...options);
+    for (const host of [a, b]) {
+      const pid = await processOf(host, SEALANE);
+      expectFewPrivileges(pid, NET_ADMIN);
+      const name = lab.interfaceName(host === a ? 'a' : 'b');
+      const status = JSON.parse(await host.must(process.execPath, [SEALANE, 'status', name, '--json'])) as unknown;
+      expect(JSON.stringify(status)).toContain('"lanes":[{');
+    }
+    expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
+    // Sockets that are opened and marked anew, by threads that are no longer root's.
+    await a.must('wg', ['set', lab.interfaceName('a'), 'listen-port', '51999']);
+    await until('the new port to work', async () => (await ping(a, '10.88.0.1', { count: 1 })).received === 1);
+    expect(await here.stop(), here.stderr).toBe(0);
+    expect(await there.stop(), there.stderr).toBe(0);
+    expect([await systemOf(a), await systemOf(b)]).toEqual(before);
+    for (const [host, side] of [
+      [a, 'a'],
+      [b, 'b'],
+    ] as const) {
+      expect((await host.run(process.execPath, [SEALANE, 'down', lab.interfaceName(side)])).code).toBe(0);
+    }
+  });
+
   it('refuses files whose end needs root, and users that are none', async () => {
     await using lab = await Lab.open();
     const host = await lab.host('a');

@@ -86,6 +86,8 @@ export interface ForegroundOptions {
   readonly log?: Log;
   /** What is left as it is because of how the command ends. */
   readonly keep?: (step: UndoStep, end: StopReason | 'failure') => boolean;
+  /** The process is an ordinary user's by then: what that user may not undo is left to `sealane down`, as is known. */
+  readonly leavesRest?: boolean;
 }
 
 /** Runs steps in the foreground until something ends them, then undoes what they did, whatever happened. */
@@ -94,7 +96,7 @@ export async function inForeground(
   stop: Stop,
   undo: UndoStack,
   steps: () => Promise<unknown>,
-  { log = textLog, keep = () => false }: ForegroundOptions = {},
+  { log = textLog, keep = () => false, leavesRest = false }: ForegroundOptions = {},
 ): Promise<ExitCode> {
   let failure: Error | undefined;
   try {
@@ -113,7 +115,7 @@ export async function inForeground(
   if (failure !== undefined) throw failure;
   const code = explainEnd(name, stop.reason, log);
   // Who asked on the control socket is told; a service manager that sees a failure would start it all again.
-  return failures.length === 0 || isAwaited ? code : EXIT.failure;
+  return failures.length === 0 || isAwaited || leavesRest ? code : EXIT.failure;
 }
 
 async function openInterface(name: string, mtu: number, queues: number): Promise<PacketDevice> {

@@ -110,6 +110,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
     },
     {
       log,
+      leavesRest: user !== undefined,
       // Nobody asked for the end: what was kept in the tunnel stays in.
       keep: (step, end) => {
         const kept = isKillSwitch(step) && (end === 'failure' ? standing : end.kind === 'closed');
