@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { clientFile, systemOf, twoHosts } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
-import { Lab, until } from '../support/lab.ts';
+import { type Host, Lab, type Running, until } from '../support/lab.ts';
 import { missingResolver, Resolver, type ResolverName } from '../support/resolvers.ts';
 
 const NAMES: readonly ResolverName[] = ['openresolv', 'systemd-resolved'];
@@ -24,16 +24,7 @@ describe.for(NAMES)('name servers of a tunnel, with %s', (name) => {
         `${link}.conf`,
         clientFile('0.0.0.0/0, ::/0', 'DNS = 10.88.0.1, fd08::1, corp.example'),
       );
-      const [program, args] = resolver.beside(process.execPath, SEALANE, 'up', file);
-      const running = a.start(program, args, { STATE_DIRECTORY: lab.folder });
-      await until(
-        'the tunnel to be up',
-        () => {
-          if (running.child.exitCode !== null) throw new Error(running.stderr);
-          return running.stderr.includes(' is up: ');
-        },
-        45_000,
-      );
+      const running = await upBeside(resolver, lab, a, file);
 
       const during = await resolver.resolvConf();
       expect(during).toContain('nameserver 10.88.0.1\nnameserver fd08::1\n');
@@ -61,16 +52,7 @@ describe.for(NAMES)('name servers of a tunnel, with %s', (name) => {
     const before = await resolver.resolvConf();
     const link = lab.interfaceName('a');
     const path = await lab.file(`${link}.conf`, clientFile('10.88.0.0/24', 'DNS = 10.88.0.1, corp.example'));
-    const [program, args] = resolver.beside(process.execPath, SEALANE, 'up', path);
-    const running = a.start(program, args, { STATE_DIRECTORY: lab.folder });
-    await until(
-      'the tunnel to be up',
-      () => {
-        if (running.child.exitCode !== null) throw new Error(running.stderr);
-        return running.stderr.includes(' is up: ');
-      },
-      45_000,
-    );
+    const running = await upBeside(resolver, lab, a, path);
     const follow = async (dns: string): Promise<string> => {
       await lab.file(`${link}.conf`, clientFile('10.88.0.0/24', dns));
       const [again, words] = resolver.beside(process.execPath, SEALANE, 'sync', link, path);
@@ -92,3 +74,13 @@ describe.for(NAMES)('name servers of a tunnel, with %s', (name) => {
     await resolver.stop();
   });
 });
+
+/** `sealane up`, beside the program that manages the name servers of the host. */
+async function upBeside(resolver: Resolver, lab: Lab, host: Host, file: string): Promise<Running> {
+  const [program, args] = resolver.beside(process.execPath, SEALANE, 'up', file);
+  const running = host.start(program, args, { STATE_DIRECTORY: lab.folder });
+  const ready = (): boolean => running.stderr.includes(' is up: ') || running.child.exitCode !== null;
+  await until('the tunnel to be up', ready, 45_000);
+  if (running.child.exitCode !== null) throw new Error(running.stderr);
+  return running;
+}

@@ -199,6 +199,12 @@ describe('sealaned peer', () => {
       expect(text.split('\n').filter((line) => /^[█▀▄ \r]{30,}$/.test(line)).length).toBeGreaterThan(15);
       const key = formatKey(nobleCrypto.publicKey(new Uint8Array(32).fill(0x48)));
       expect(await onTerminal('peer', 'add', 'carol', '--public-key', key)).not.toContain('█');
+      const other = await onTerminal('peer', 'add', 'dave', '--cipher', 'aes256gcm');
+      expect(other).toContain('[Interface]');
+      expect(other).not.toContain('█');
+      expect(other).toContain(
+        'aes256gcm is not WireGuard-compatible: dave has to use Sealane, no app takes this as a QR code',
+      );
     },
   );
 

@@ -43,8 +43,12 @@ interface AddedPeer {
 export async function peerAdd(name: string, options: PeerAddOptions): Promise<void> {
   const folder = stateFolder(options.state);
   const { config, addresses } = await whileChanging(folder, () => add(folder, name, options));
-  if (options.out === undefined) await printConfig(config, options.publicKey === undefined);
+  const isStock = options.cipher === 'chacha20poly1305';
+  // An app that is not Sealane would take the configuration and then find no server.
+  if (options.out === undefined) await printConfig(config, options.publicKey === undefined && isStock);
   else await print(`added ${name} (${addresses.join(', ')}): its configuration is in ${options.out}`);
+  if (!isStock)
+    note(`${options.cipher} is not WireGuard-compatible: ${name} has to use Sealane, no app takes this as a QR code`);
   const live = await informServer(folder, `${name} is added`);
   if (options.out === undefined) {
     note(`added ${name} (${addresses.join(', ')})${live ? ', the running server knows' : ''}`);
