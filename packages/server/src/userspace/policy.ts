@@ -33,11 +33,16 @@ const PROTECTED: readonly string[] = [
   // Metadata services outside of the link-local range.
   '100.100.100.200/32',
   '168.63.129.16/32',
+  '192.0.0.192/32',
+  'fd00:42::42/128',
+  'fd00:c1::a9fe:a9fe/128',
   'fd00:ec2::254/128',
+  'fd20:ce::254/128',
   '::/96',
   '::ffff:0:0/96',
-  // RFC 6052, RFC 3056: IPv4 addresses in another form.
+  // RFC 6052, RFC 8215, RFC 3056: IPv4 addresses in another form.
   '64:ff9b::/96',
+  '64:ff9b:1::/48',
   '2002::/16',
   'fe80::/10',
   'ff00::/8',

@@ -25,6 +25,12 @@ describe('a policy without rules', () => {
     ['a metadata service', '169.254.169.254'],
     ['a metadata service', 'fd00:ec2::254'],
     ['a metadata service', '100.100.100.200'],
+    ['a metadata service', '192.0.0.192'],
+    ['a metadata service', 'fd20:ce::254'],
+    ['a metadata service', 'fd00:c1::a9fe:a9fe'],
+    ['a metadata service', 'fd00:42::42'],
+    ['a metadata service, translated', '64:ff9b::a9fe:a9fe'],
+    ['a metadata service, translated by the network itself', '64:ff9b:1::a9fe:a9fe'],
     ['a group', '224.0.0.1'],
     ['a group', 'ff02::1'],
     ['everybody', '255.255.255.255'],
@@ -58,6 +64,16 @@ describe('a policy', () => {
     expect(policy.allows('192.0.2.1', 80)).toBe(true);
     expect(new Policy({ allow: rules('0.0.0.0/0', '::/0') }).allows('127.0.0.1', 8080)).toBe(false);
     expect(new Policy({ allow: rules('0.0.0.0/0', '::/0') }).allows('::1', 8080)).toBe(false);
+    for (const address of [
+      '192.0.0.192',
+      'fd20:ce::254',
+      'fd00:c1::a9fe:a9fe',
+      'fd00:42::42',
+      '64:ff9b:1::a9fe:a9fe',
+    ]) {
+      expect(new Policy({ allow: rules('0.0.0.0/0', '::/0', 'fd00::/8') }).allows(address, 80)).toBe(false);
+      expect(new Policy({ allow: rules(address) }).allows(address, 80)).toBe(true);
+    }
   });
 
   it('lets the narrower rule decide, and the denying one of equals', () => {
