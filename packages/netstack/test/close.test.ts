@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import type { IncomingConnection, TcpConnection } from '../src/index.ts';
 import { parse } from './support/packets.ts';
+import { Probe, establish } from './support/probe.ts';
 import { A4, B4, B6, Drain, Sim, Source, address } from './support/sim.ts';
 
 describe('closing', () => {
@@ -89,6 +90,39 @@ describe('closing', () => {
       [true, true, undefined],
       [true, true, undefined],
     ]);
+  });
+
+  it('both at once ends although the acknowledgments of both FINs are lost (RFC 9293 §3.6)', () => {
+    const probe = new Probe();
+    const { connection, theirs, closed } = establish(probe);
+    connection.end();
+    expect(probe.answers().map(({ flags }) => flags)).toEqual(['fa']);
+    // Theirs has crossed ours.
+    probe.tcp({ seq: 1001, ack: theirs, flags: 'fa' });
+    expect(connection.state).toBe('closing');
+    // Our acknowledgment and theirs are lost: their FIN comes again, and acknowledges ours.
+    const answers = probe.tcp({ seq: 1001, ack: theirs + 1, flags: 'fa' });
+    expect(answers.map(({ flags, ack }) => [flags, ack])).toEqual([['a', 1002]]);
+    expect([connection.state, closed()]).toEqual(['closed', { error: undefined }]);
+    expect(probe.stack.status()).toMatchObject({ connections: 0, timeWaits: 1 });
+    probe.wait(61_000);
+    expect(probe.stack.status()).toMatchObject({ connections: 0, timeWaits: 0, timers: 0 });
+  });
+
+  it('both at once ends on both sides, whatever is lost', () => {
+    for (let seed = 1; seed <= 40; seed++) {
+      const sim = new Sim(seed, { delay: 20 });
+      const ends = [new Source(1, 0, 'stay'), new Source(1, 0, 'stay')] as const;
+      let server: TcpConnection | undefined;
+      sim.b.stack.listen({ port: 80 }, (incoming) => (server = incoming.accept(ends[1])));
+      const client = sim.a.stack.connect({ address: B4, port: 80 }, ends[0]);
+      sim.run(1000, () => ends[0].connected && ends[1].connected);
+      for (const { faults } of [sim.a, sim.b]) faults.loss = 0.3;
+      client.end();
+      server!.end();
+      sim.run(3_600_000);
+      expect([seed, client.state, server!.state]).toEqual([seed, 'closed', 'closed']);
+    }
   });
 
   it('TIME_WAIT gives way to a new connection on the same ports', () => {

@@ -1,10 +1,9 @@
 /** What the RFCs ask of TCP, one behaviour a test, seen from the other side: with packets made by hand. */
 import { describe, expect, it } from 'vitest';
-import type { Parsed } from './support/packets.ts';
+import { type Parsed, SACK_PERMITTED } from './support/packets.ts';
 import { Probe, establish } from './support/probe.ts';
 import { B4, Drain, Sim, Source } from './support/sim.ts';
 
-const SACK_PERMITTED = [4, 2, 1, 1];
 const word = (value: number): number[] => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255);
 const timestamps = (value: number, echo = 0): number[] => [1, 1, 8, 10, ...word(value), ...word(echo)];
 

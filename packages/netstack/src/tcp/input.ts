@@ -42,14 +42,16 @@ export function processSegment(t: Tcb, segment: Segment, packet: IpPacket, now: 
     }
     drops['tcp-outside-window']++;
     if (segment.dataLength > 0 && end <= t.rcvNxt) noteDuplicate(t, start, end);
-    // Its acknowledgment may still be news (RFC 9293 §3.10.7.4: the window may be zero).
-    if ((flags & (SYN | ACK)) === ACK && t.state !== 'syn-received' && start <= t.rcvEdge)
-      takeAck(t, segment, start, now);
     if (segment.dataLength > 0) {
       t.ackNow = true;
       t.host.wake(t);
     } else {
       sendChallengeAck(t, now);
+    }
+    // Its acknowledgment may still be news (RFC 9293 §3.10.7.4: the window may be zero), also to our FIN: after both have closed
+    // at once, a FIN that comes again has the only acknowledgment there will be (§3.6, figure 13).
+    if ((flags & (SYN | ACK)) === ACK && t.state !== 'syn-received' && start <= t.rcvEdge) {
+      if (takeAck(t, segment, start, now)) advanceState(t, now);
     }
     return undefined;
   }
@@ -156,18 +158,21 @@ function takeAck(t: Tcb, segment: Segment, start: number, now: number): boolean 
   if (t.sndWl1 < start || (t.sndWl1 === start && t.sndWl2 <= ack)) {
     const window = segment.window * (1 << t.sndScale);
     windowChanged = window !== t.sndWnd;
+    t.answeredAt = now;
+    if (t.recovery === 'loss' && t.sndWnd === 0 && window > 0) {
+      // What was sent again into the shut window was not taken.
+      t.rtt.recovered();
+      t.board.markAllLost();
+    }
     t.sndWnd = window;
     t.sndWl1 = start;
     t.sndWl2 = ack;
     if (window > t.maxSndWnd) t.maxSndWnd = window;
-    // It answers: an open window ends probing, a shut one restarts the count of silent probes.
-    if (t.retransmitKind === 'persist') {
-      t.answeredAt = now;
-      if (window > 0) {
-        t.persistBackoff = 0;
-        t.retransmitKind = 'none';
-        t.zeroWindowSince = now;
-      }
+    // An open window ends probing.
+    if (t.retransmitKind === 'persist' && window > 0) {
+      t.persistBackoff = 0;
+      t.retransmitKind = 'none';
+      t.zeroWindowSince = now;
     }
   }
   processAck(t, segment, ack, windowChanged, now);

@@ -161,9 +161,9 @@ export function armRetransmit(t: Tcb, now: number): void {
   const rtoAt = t.rtoStart + t.rtt.rto;
   t.retransmitKind = 'rto';
   t.retransmitAt = rtoAt;
-  if (t.reorderWait > 0) {
+  if (t.reorderAt < rtoAt) {
     t.retransmitKind = 'reorder';
-    t.retransmitAt = Math.min(rtoAt, now + t.reorderWait);
+    t.retransmitAt = t.reorderAt;
   } else if (t.recovery !== 'loss' && t.sackEnabled && t.tlpEnd === 0 && t.rtt.srtt > 0) {
     // In fast recovery too, beyond RFC 8985 §7.2: where one ACK answers a whole batch, its loss leaves nothing else but the RTO.
     const lone = t.board.count === 1 ? WORST_DELAYED_ACK_MS : 0;
@@ -295,8 +295,8 @@ function sendReset(t: Tcb): boolean {
 /** Writes one segment; `start` is the offset of its first byte in our stream. */
 function writeSegment(t: Tcb, start: number, length: number, flags: number, now: number): boolean {
   const isSyn = (flags & SYN) !== 0;
-  const blockCount = isSyn ? 0 : countBlocks(t);
   let optionLength = t.tsEnabled && !isSyn ? TIMESTAMPS_LENGTH : 0;
+  const blockCount = isSyn ? 0 : countBlocks(t, t.segmentRoom - optionLength - length);
   if (blockCount > 0) optionLength += 4 + 8 * blockCount;
   if (isSyn) optionLength = synOptionLength(t);
   const tcpLength = TCP_HEADER_LENGTH + optionLength + length;
@@ -327,6 +327,8 @@ function writeSegment(t: Tcb, start: number, length: number, flags: number, now:
   writer.end(at, total);
   if ((flags & ACK) !== 0) {
     t.lastAckSent = t.rcvNxt;
+    // Where no block fitted beside the data, an ACK of its own has them.
+    if (blockCount === 0 && sackLength(t) > 0) return true;
     t.ackNow = false;
     t.outOfOrder = 0;
     t.delayedAckAt = Infinity;
@@ -365,11 +367,13 @@ function writeTimestamps(t: Tcb, view: DataView, at: number, now: number): numbe
   return at + TIMESTAMPS_LENGTH;
 }
 
-/** Collects the blocks to report, a duplicate first (RFC 2883 §4). */
-function countBlocks(t: Tcb): number {
+/** Collects the blocks to report, a duplicate first (RFC 2883 §4), as many as `room` bytes take (RFC 2018 §3). */
+function countBlocks(t: Tcb, room: number): number {
   if (!t.sackEnabled || (t.dsackEnd === 0 && !t.queue.hasGaps)) return 0;
-  if (t.dsackEnd === 0) return t.queue.sackBlocks(blocks, MAX_BLOCKS);
-  const count = t.queue.sackBlocks(blocks, MAX_BLOCKS - 1);
+  const maximum = Math.min(MAX_BLOCKS, Math.floor((room - 4) / 8));
+  if (maximum <= 0) return 0;
+  if (t.dsackEnd === 0) return t.queue.sackBlocks(blocks, maximum);
+  const count = t.queue.sackBlocks(blocks, maximum - 1);
   blocks.copyWithin(2, 0, count * 2);
   blocks[0] = t.dsackStart;
   blocks[1] = t.dsackEnd;

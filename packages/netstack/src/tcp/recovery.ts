@@ -57,7 +57,8 @@ export function detectLosses(t: Tcb, now: number): void {
   const { board, rtt } = t;
   if (rtt.minimum === Infinity) return;
   const window = board.reorderingWindow(t.reorderMultiplier, rtt.minimum, rtt.srtt, t.recovery !== 'open');
-  t.reorderWait = board.detectLoss(now, window);
+  const wait = board.detectLoss(now, window);
+  t.reorderAt = wait > 0 ? now + wait : Infinity;
 }
 
 /** Fast recovery begins: one reduction for all losses up to here. */
@@ -87,7 +88,7 @@ export function enterLoss(t: Tcb): void {
   t.cubic.onTimeout();
   t.recoveryPoint = t.sndNxt;
   t.duplicateAcks = 0;
-  t.reorderWait = 0;
+  t.reorderAt = Infinity;
   t.tlpEnd = 0;
   t.board.markAllLost();
 }

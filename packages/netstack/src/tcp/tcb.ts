@@ -223,7 +223,6 @@ export class Tcb implements FlowEntry, Timed {
   prrFlight = 0;
   duplicateAcks = 0;
   reorderMultiplier = 1;
-  reorderWait = 0;
   tlpEnd = 0;
   tlpIsRetransmission = false;
   /** When set, an echo older than this proves the recovery spurious (RFC 3522). */
@@ -240,9 +239,11 @@ export class Tcb implements FlowEntry, Timed {
   retransmitAt: number = Infinity;
   rtoStart = 0;
   probeStart = 0;
+  /** When what is late now counts as lost (RFC 8985 §6.2 step 5). */
+  reorderAt: number = Infinity;
   /** Last time the peer acknowledged something new, or sending began. */
   progressAt = 0;
-  /** Last time the peer acknowledged anything at all, while probing a shut window. */
+  /** Last time the peer acknowledged anything at all. */
   answeredAt = 0;
   persistBackoff = 0;
   zeroWindowSince = 0;
@@ -307,6 +308,11 @@ export class Tcb implements FlowEntry, Timed {
     return this.pathMtu - this.ipHeaderLength - TCP_HEADER_LENGTH;
   }
 
+  /** What options and data of a segment may take together (RFC 6691 §2). */
+  get segmentRoom(): number {
+    return Math.min(this.peerMss, this.offeredMss);
+  }
+
   /** How many bytes the owner may have waiting in the send buffer. */
   get sendLimit(): number {
     const { sendBuffer, maxSendBuffer } = this.host.tcpOptions;
@@ -352,7 +358,7 @@ export class Tcb implements FlowEntry, Timed {
 
   /** Call when the peer's MSS, the options in use or the path MTU changed. */
   updateMss(): void {
-    const room = Math.min(this.peerMss, this.offeredMss) - (this.tsEnabled ? TIMESTAMPS_LENGTH : 0);
+    const room = this.segmentRoom - (this.tsEnabled ? TIMESTAMPS_LENGTH : 0);
     const mss = Math.max(room, MINIMUM_MSS - TIMESTAMPS_LENGTH);
     const isFresh = this.sndNxt <= 1;
     if (mss < this.mss) this.board.resegment(mss);

@@ -70,7 +70,6 @@ function onRetransmitTimer(t: Tcb, now: number): void {
       sendSyn(t, now);
       break;
     case 'reorder': {
-      t.reorderWait = 0;
       detectLosses(t, now);
       if (t.board.lostBytes > 0 && t.recovery === 'open') {
         enterRecovery(t, t.sndNxt - t.sndUna);
@@ -105,7 +104,10 @@ function probeTail(t: Tcb, now: number): void {
 }
 
 function onRto(t: Tcb, now: number): void {
-  if (now - t.progressAt >= t.host.tcpOptions.retransmitTimeoutMs) {
+  // A window may be shut over what is in flight (RFC 9293 §3.8.6), a lone FIN be sent into one.
+  const isOver =
+    t.sndWnd === 0 ? isShutTooLong(t, now, t.progressAt) : now - t.progressAt >= t.host.tcpOptions.retransmitTimeoutMs;
+  if (isOver) {
     t.finish('ETIMEDOUT', false);
     return;
   }
@@ -115,9 +117,13 @@ function onRto(t: Tcb, now: number): void {
 }
 
 /** RFC 9293 §3.8.6.1, RFC 1122 §4.2.2.17: probes go on for as long as the peer answers them. */
-function onPersist(t: Tcb, now: number): void {
+function isShutTooLong(t: Tcb, now: number, since: number): boolean {
   const { retransmitTimeoutMs, zeroWindowTimeoutMs } = t.host.tcpOptions;
-  if (now - t.answeredAt >= retransmitTimeoutMs || now - t.zeroWindowSince >= zeroWindowTimeoutMs) {
+  return now - t.answeredAt >= retransmitTimeoutMs || now - since >= zeroWindowTimeoutMs;
+}
+
+function onPersist(t: Tcb, now: number): void {
+  if (isShutTooLong(t, now, t.zeroWindowSince)) {
     t.finish('ETIMEDOUT', false);
     return;
   }

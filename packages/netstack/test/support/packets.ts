@@ -119,6 +119,15 @@ export function tcp(fields: TcpFields): Uint8Array {
   return ip(fields.from, fields.to, 6, payload);
 }
 
+/** The SYN option that permits SACK. */
+export const SACK_PERMITTED: readonly number[] = [4, 2, 1, 1];
+
+/** A SACK option of the blocks between these sequence numbers: start, end, start, end ... */
+export function sackOption(...edges: readonly number[]): number[] {
+  const bytes = edges.flatMap((edge) => [24, 16, 8, 0].map((shift) => (edge >>> shift) & 255));
+  return [1, 1, 5, 2 + bytes.length, ...bytes];
+}
+
 export function udpPayload(
   from: IpAddress,
   fromPort: number,

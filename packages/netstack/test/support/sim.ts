@@ -51,6 +51,7 @@ interface Flying {
 export class Node {
   readonly stack: Stack;
   readonly out: PacketBatch = new PacketBatch(2048, 1500);
+  readonly mtu: number;
   /** Faults of what this node sends. */
   faults: Faults = {};
   /** Sees every packet that leaves. */
@@ -59,12 +60,13 @@ export class Node {
   stalled = false;
 
   constructor(dice: Dice, addresses: readonly IpAddress[], options: Partial<StackOptions>) {
+    this.mtu = options.mtu ?? 1420;
     this.stack = new Stack({
       output: this.out,
       random: (length) => dice.bytes(length),
-      mtu: 1420,
       addresses,
       ...options,
+      mtu: this.mtu,
     });
   }
 }
@@ -128,6 +130,7 @@ export class Sim {
     const { out, faults } = node;
     for (let i = 0; i < out.count; i++) {
       const packet = out.buffer.slice(out.offsets[i], out.offsets[i]! + out.lengths[i]!);
+      if (packet.length > node.mtu) throw new Error(`a packet of ${packet.length} bytes, larger than the MTU`);
       node.tap?.(packet);
       this.packets++;
       if (faults.blackHole === true || this.dice.next() < (faults.loss ?? 0) || faults.drop?.(packet) === true)
