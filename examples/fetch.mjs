@@ -1,9 +1,9 @@
 // Fetches pages through a tunnel of this process: node examples/fetch.mjs CONFIG URL...
 import { get } from 'node:http';
-import { openUserspaceTunnel } from '@sealane/tunnel';
+import { openTunnel } from '@sealane/tunnel';
 
 const [config, ...urls] = process.argv.slice(2);
-const tunnel = await openUserspaceTunnel(config);
+const tunnel = await openTunnel(config);
 try {
   tunnel.on('session', ({ handshakeMs }) => console.error(`session after ${handshakeMs} ms`));
   const agent = tunnel.agent();

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer, get } from 'node:http';
 import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
-import { openUserspaceTunnel, parseAddress } from '@sealane/tunnel';
+import { openTunnel, parseAddress } from '@sealane/tunnel';
 
 const keys = [1, 2].map(() => generatePrivateKey((length) => crypto.getRandomValues(new Uint8Array(length))));
 const addresses = ['127.88.0.1', '127.88.0.2'].map(parseAddress);
@@ -31,9 +31,9 @@ function configOf(own, other, port) {
   };
 }
 
-const serving = await openUserspaceTunnel(configOf(0, 1));
+const serving = await openTunnel(configOf(0, 1));
 const { listenPort } = await serving.status();
-const fetching = await openUserspaceTunnel(configOf(1, 0, listenPort));
+const fetching = await openTunnel(configOf(1, 0, listenPort));
 try {
   const web = createServer((request, response) => response.end(`hello ${request.socket.remoteAddress}\n`));
   const listener = serving.createServer((socket) => web.emit('connection', socket));

@@ -1,9 +1,9 @@
 // Talks TCP and UDP to an echo service behind a tunnel: node examples/sockets.mjs CONFIG HOST TCP-PORT UDP-PORT
 import { once } from 'node:events';
-import { openUserspaceTunnel } from '@sealane/tunnel';
+import { openTunnel } from '@sealane/tunnel';
 
 const [config, host, tcpPort, udpPort] = process.argv.slice(2);
-const tunnel = await openUserspaceTunnel(config);
+const tunnel = await openTunnel(config);
 try {
   const socket = tunnel.connect({ host, port: Number(tcpPort) });
   socket.write('hello over TCP\n');

@@ -1,9 +1,9 @@
 // Fetches a page with undici through a tunnel of this process: node examples/undici.mjs CONFIG URL
-import { openUserspaceTunnel } from '@sealane/tunnel';
+import { openTunnel } from '@sealane/tunnel';
 import { Agent, fetch } from 'undici';
 
 const [config, url] = process.argv.slice(2);
-const tunnel = await openUserspaceTunnel(config);
+const tunnel = await openTunnel(config);
 const dispatcher = tunnel.dispatcher(Agent);
 try {
   const response = await fetch(url, { dispatcher });

@@ -22,13 +22,13 @@ afterAll(async () => {
   web?.close();
 });
 
-/** Runs a program that has `openUserspaceTunnel`, `config` and `port`. */
+/** Runs a program that has `openTunnel`, `config` and `port`. */
 function program(body: string): ReturnType<RootlessWorld['run']> {
   const { port } = web.address() as AddressInfo;
   const code = `
     import { once } from 'node:events';
     import { get } from 'node:http';
-    import { openUserspaceTunnel } from '${LIBRARY}';
+    import { openTunnel } from '${LIBRARY}';
     const [config, port] = ['${world.config}', ${port}];
     ${body}`;
   return world.run('--input-type=module', ['--eval', code]);
@@ -37,7 +37,7 @@ function program(body: string): ReturnType<RootlessWorld['run']> {
 describe.skipIf(lacking !== undefined)(`a program (${lacking ?? 'without privileges'})`, () => {
   it.each(['auto', 'portable'])('ends by itself after close, however often that is called: lane %s', async (lane) => {
     const result = await program(`
-      const tunnel = await openUserspaceTunnel(config, { lane: '${lane}' });
+      const tunnel = await openTunnel(config, { lane: '${lane}' });
       const agent = tunnel.agent();
       const [response] = await once(get({ agent, host: '127.0.0.1', port }), 'response');
       response.resume();
@@ -59,7 +59,7 @@ describe.skipIf(lacking !== undefined)(`a program (${lacking ?? 'without privile
     const result = await program(`
       let kept;
       {
-        const tunnel = await openUserspaceTunnel(config);
+        const tunnel = await openTunnel(config);
         kept = tunnel;
         tunnel.on('closed', () => console.log('closed'));
         await tunnel[Symbol.asyncDispose]();

@@ -5,7 +5,7 @@ import * as http from 'node:http';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import {
   openConnection,
-  openUserspaceTunnel,
+  openTunnel,
   parseConfig,
   type StreamSocket,
   type TunnelConfig,
@@ -78,7 +78,7 @@ describe.skipIf(lacking !== undefined)(`a limit (${lacking ?? 'of a server witho
     const to4 = { host: '127.0.0.1', port: await listening(four) };
     const to6 = { host: '::1', port: await listening(six, '::1') };
     for (const config of [world.config, await world.addPeer('bob')]) {
-      const tunnel = await openUserspaceTunnel(configAt(config));
+      const tunnel = await openTunnel(configAt(config));
       closers.push(() => tunnel.close());
       for (const where of [to4, to6, to4]) await openConnection(tunnel.network, where);
       for (const where of [to4, to6]) {
@@ -119,12 +119,12 @@ describe.skipIf(lacking !== undefined)(`a greedy peer (${lacking ?? 'of a server
     closers.push(() => {
       for (const socket of open) socket.destroy();
     });
-    const modest = await openUserspaceTunnel(configAt(await world.addPeer('modest')));
+    const modest = await openTunnel(configAt(await world.addPeer('modest')));
     closers.push(() => modest.close());
     expect(await fetchPage(modest, webPort)).toBe('a page');
 
     const before = world.server.residentBytes();
-    const greedy = await openUserspaceTunnel(configAt(world.config));
+    const greedy = await openTunnel(configAt(world.config));
     closers.push(() => greedy.close());
     const sockets = await connectMany(greedy, port);
     if (!isDownload) for (const socket of sockets) socket.write(Buffer.alloc(2 * MEBIBYTE));

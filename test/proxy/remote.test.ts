@@ -8,7 +8,7 @@ import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
 import {
   formatConfig,
   openConnection,
-  openUserspaceTunnel,
+  openTunnel,
   parseAddress,
   parsePrefix,
   StackDevice,
@@ -75,7 +75,7 @@ describe.skipIf(lacking !== undefined)(`-R (${lacking ?? 'without privileges'})`
     const [peerKey, ownKey] = [1, 2].map(() =>
       generatePrivateKey((length) => crypto.getRandomValues(new Uint8Array(length))),
     );
-    await using peer = await openUserspaceTunnel(configOf(peerKey!, PEER, ownKey!, OWN));
+    await using peer = await openTunnel(configOf(peerKey!, PEER, ownKey!, OWN));
     const { listenPort } = await peer.status();
     await using world = await RootlessWorld.withConfig(
       formatConfig(configOf(ownKey!, OWN, peerKey!, PEER, listenPort)),

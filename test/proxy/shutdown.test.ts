@@ -33,6 +33,20 @@ async function serve(listener: (socket: Socket) => void): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
+/** Sends without end, as fast as it is taken. */
+function pour(socket: Socket): void {
+  socket.on('drain', () => socket.write(Buffer.alloc(65_536)));
+  while (socket.write(Buffer.alloc(65_536)));
+}
+
+/** `--stdio` whose standard output is full, as nobody reads it. */
+async function floodedStdio(world: RootlessWorld): Promise<Process> {
+  const stdio = world.stdio(`127.0.0.1:${await serve(pour)}`);
+  stdio.child.stdout!.pause();
+  await once(stdio.child.stdout!, 'readable');
+  return stdio;
+}
+
 /** A client that says `bytes` and reads nothing, unless it is told to wait for an answer. */
 async function client(where: number | string, bytes: Uint8Array | string, waits = false): Promise<Socket> {
   const socket = connect(
@@ -58,10 +72,7 @@ const getFrom = (port: number): string => `GET http://127.0.0.1:${port}/ HTTP/1.
 /** Brings connections into every state that they can have, then stops the server so that new ones wait for ever. */
 async function occupy(world: RootlessWorld): Promise<Process> {
   const silent = await serve((socket) => socket.resume());
-  const flood = await serve((socket) => {
-    socket.on('drain', () => socket.write(Buffer.alloc(65_536)));
-    while (socket.write(Buffer.alloc(65_536)));
-  });
+  const flood = await serve(pour);
   const unread = await serve((socket) => socket.pause());
   const half = await serve((socket) => socket.end());
   const page = await serve((socket) =>
@@ -114,26 +125,14 @@ describe.skipIf(lacking !== undefined)(`a proxy with connections in every state 
 
 describe.skipIf(lacking !== undefined)(`--stdio (${lacking ?? 'as a process'})`, () => {
   it('ends on SIGTERM while its reader takes nothing and its input stays open', async () => {
-    const flood = await serve((socket) => {
-      socket.on('drain', () => socket.write(Buffer.alloc(65_536)));
-      while (socket.write(Buffer.alloc(65_536)));
-    });
     await using world = await RootlessWorld.open();
-    const stdio = world.stdio(`127.0.0.1:${flood}`);
-    stdio.child.stdout!.pause();
-    await once(stdio.child.stdout!, 'readable');
+    const stdio = await floodedStdio(world);
     expect(await stdio.stop()).toBe(0);
   });
 
   it('ends when its reader goes away', async () => {
-    const flood = await serve((socket) => {
-      socket.on('drain', () => socket.write(Buffer.alloc(65_536)));
-      while (socket.write(Buffer.alloc(65_536)));
-    });
     await using world = await RootlessWorld.open();
-    const stdio = world.stdio(`127.0.0.1:${flood}`);
-    stdio.child.stdout!.pause();
-    await once(stdio.child.stdout!, 'readable');
+    const stdio = await floodedStdio(world);
     stdio.child.stdout!.destroy();
     expect(await stdio.exit).toBeLessThan(128);
   });

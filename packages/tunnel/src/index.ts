@@ -84,9 +84,10 @@ export type {
   StreamServer,
   StreamSocket,
 } from './net/types.ts';
-export { openUserspaceTunnel, type UserspaceOptions, type UserspaceTunnel } from './net/userspace-tunnel.ts';
+export type { UserspaceOptions, UserspaceTunnel } from './net/userspace-tunnel.ts';
+export { openTunnel } from './open-tunnel.ts';
 export { TimestampFile } from './timestamp-file.ts';
-export { openTunnel, Tunnel } from './tunnel.ts';
+export { Tunnel } from './tunnel.ts';
 export type { TunnelEventOf, TunnelEventType, TunnelListener, TunnelOptions, TunnelStatus } from './tunnel.ts';
 export {
   ControlError,

@@ -41,7 +41,7 @@ export type TunnelListener<T extends TunnelEventType = TunnelEventType> = (
  * Throws TypeError or RangeError for a wrong configuration, and an Error with its `cause` for what the system refuses
  * (a port in use, a timestamp file that cannot be read); nothing stays open then.
  */
-export async function openTunnel(options: TunnelOptions): Promise<Tunnel> {
+export async function openDeviceTunnel(options: TunnelOptions): Promise<Tunnel> {
   const { device, config = {}, timestampFile } = options;
   const events = new Listeners();
   try {

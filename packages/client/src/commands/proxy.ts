@@ -1,6 +1,13 @@
 import { isIP } from 'node:net';
 import type { CipherSuite } from '@sealane/protocol';
-import { type LaneKind, openUserspaceTunnel, ResolveError, serveControl, type TunnelConfig } from '@sealane/tunnel';
+import {
+  type LaneKind,
+  openTunnel,
+  ResolveError,
+  serveControl,
+  type TunnelConfig,
+  type UserspaceTunnel,
+} from '@sealane/tunnel';
 import { readConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf } from '../config-path.ts';
 import { badInput, CliError, errorCode, errorLine, EXIT, type ExitCode } from '../errors.ts';
@@ -56,7 +63,7 @@ export async function proxy(given: string, options: ProxyOptions): Promise<ExitC
   const undo = new UndoStack();
   return inForeground(name, stop, undo, async () => {
     const folder = await stateFolder();
-    const tunnel = await openUserspaceTunnel(config, {
+    const tunnel = await openTunnel(config, {
       name,
       lane: options.lane,
       ...(folder !== undefined && { timestampFile: `${folder}/timestamp-${identityOf(config)}` }),
@@ -143,12 +150,7 @@ function namesLeak(config: TunnelConfig, plan: ProxyPlan, target: { readonly hos
 }
 
 /** A status socket is a convenience: a second tunnel of the same name goes without. */
-async function serveStatus(
-  name: string,
-  tunnel: Awaited<ReturnType<typeof openUserspaceTunnel>>,
-  stop: Stop,
-  undo: UndoStack,
-): Promise<void> {
+async function serveStatus(name: string, tunnel: UserspaceTunnel, stop: Stop, undo: UndoStack): Promise<void> {
   try {
     const path = await freeControlPath(name);
     const server = await serveControl(tunnel, path, { shutdown: () => stop.request({ kind: 'shutdown' }) });

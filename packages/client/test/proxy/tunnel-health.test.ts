@@ -5,7 +5,7 @@ import * as http from 'node:http';
 import { connect } from 'node:net';
 import { buffer, text } from 'node:stream/consumers';
 import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
-import { openUserspaceTunnel, parseConfig, type UserspaceTunnel } from '@sealane/tunnel';
+import { openTunnel, parseConfig, type UserspaceTunnel } from '@sealane/tunnel';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { parseListen, parseLocalForward } from '../../src/proxy/address.ts';
 import { Complaints } from '../../src/proxy/complaints.ts';
@@ -53,7 +53,7 @@ afterEach(async () => {
 function openTo(where: string): Promise<UserspaceTunnel> {
   const [own, other] = [1, 2].map(() => generatePrivateKey((length) => crypto.getRandomValues(new Uint8Array(length))));
   const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-  return openUserspaceTunnel(
+  return openTunnel(
     parseConfig(
       `[Interface]\nPrivateKey = ${base64(own!)}\nAddress = 127.91.0.2/32\n` +
         `[Peer]\nPublicKey = ${base64(nobleCrypto.publicKey(other!))}\nAllowedIPs = 127.91.0.0/24\nEndpoint = ${where}\n`,

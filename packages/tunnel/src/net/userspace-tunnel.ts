@@ -7,7 +7,13 @@ import { resolveEndpoints, toUpdate } from '../config/update.ts';
 import { StackDevice } from '../devices/netstack.ts';
 import { formatAddress } from '../ip-text.ts';
 import type { LaneKind, TunnelEvent, TunnelUpdate } from '../model.ts';
-import { openTunnel, type Tunnel, type TunnelEventType, type TunnelListener, type TunnelStatus } from '../tunnel.ts';
+import {
+  openDeviceTunnel,
+  type Tunnel,
+  type TunnelEventType,
+  type TunnelListener,
+  type TunnelStatus,
+} from '../tunnel.ts';
 import { Routes } from './routes.ts';
 import { TunnelNetwork } from './tunnel-network.ts';
 
@@ -48,7 +54,7 @@ export async function openUserspaceTunnel(
     isRouted: (address) => routes.includes(address),
     ...(onNameLeak !== undefined && { onNameLeak }),
   });
-  const tunnel = await openTunnel({
+  const tunnel = await openDeviceTunnel({
     device,
     config: { ...update, mtu },
     ...(lane !== undefined && { lane }),
@@ -59,7 +65,7 @@ export async function openUserspaceTunnel(
   return new UserspaceTunnel(tunnel, network, routes);
 }
 
-/** A running tunnel and the network behind it; made by `openUserspaceTunnel`. */
+/** A running tunnel and the network behind it; made by `openTunnel`. */
 export class UserspaceTunnel {
   readonly name: string;
   readonly lane: LaneKind;

@@ -13,7 +13,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openTun, type TunDevice } from '../../src/devices/tun.ts';
 import { parseAddress, parsePrefix } from '../../src/ip-text.ts';
 import type { LaneKind, TunnelEvent, TunnelUpdate } from '../../src/model.ts';
-import { openTunnel, type Tunnel } from '../../src/tunnel.ts';
+import { openDeviceTunnel, type Tunnel } from '../../src/tunnel.ts';
 
 const root = process.platform === 'linux' && process.getuid!() === 0;
 const run = promisify(execFile);
@@ -70,7 +70,7 @@ describe.runIf(root)('the Linux lane', () => {
   }
 
   async function open(side: Side, config: TunnelUpdate = {}, lane: LaneKind = 'linux', queues = 1): Promise<Tunnel> {
-    const tunnel = await openTunnel({
+    const tunnel = await openDeviceTunnel({
       device: interfaceOf(side, 1420, queues),
       lane,
       config: { privateKey: privateKeys[side], ...config },
@@ -281,7 +281,7 @@ describe.runIf(root)('the Linux lane', () => {
 
   it('says why it cannot open, and leaves nothing behind then', async () => {
     const device = interfaceOf('a');
-    await expect(openTunnel({ device, lane: 'linux', timestampFile: '/proc' })).rejects.toThrow(
+    await expect(openDeviceTunnel({ device, lane: 'linux', timestampFile: '/proc' })).rejects.toThrow(
       /\/proc: cannot read the handshake/,
     );
     expect(ip('-n', namespaceOf('a'), 'link')).not.toContain(nameOf('a'));
@@ -297,7 +297,7 @@ describe.runIf(root)('the Linux lane', () => {
     const { lanes, notes } = await tunnel.status();
     expect(lanes).toHaveLength(3);
     expect(notes).toEqual([]);
-    const again = await openTunnel({ device: interfaceOf('b', 1420, 3), lane: 'portable' });
+    const again = await openDeviceTunnel({ device: interfaceOf('b', 1420, 3), lane: 'portable' });
     tunnels.b = again;
     expect((await again.status()).lanes).toBeUndefined();
   });

@@ -4,7 +4,7 @@ import { createSocket } from 'node:dgram';
 import { generatePrivateKey, nobleCrypto } from '@sealane/protocol';
 import {
   openConnection,
-  openUserspaceTunnel,
+  openTunnel,
   parseAddress,
   parsePrefix,
   type LaneKind,
@@ -13,7 +13,8 @@ import {
   type TunnelEvent,
   type UserspaceTunnel,
 } from '@sealane/tunnel';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
+import { until } from '../../../../test/support/lab.ts';
 
 const SERVER = '127.88.0.1';
 const CLIENT = '127.88.0.2';
@@ -57,13 +58,12 @@ function configOf(
 /** Two tunnels of this process, joined by real UDP sockets. */
 async function ends(lane: LaneKind | 'auto'): Promise<{ client: UserspaceTunnel; server: UserspaceTunnel }> {
   const [serverKey, clientKey] = [newKey(), newKey()];
-  const server = await openUserspaceTunnel(
-    configOf({ key: serverKey, address: SERVER }, { key: clientKey, address: CLIENT }),
-    { lane },
-  );
+  const server = await openTunnel(configOf({ key: serverKey, address: SERVER }, { key: clientKey, address: CLIENT }), {
+    lane,
+  });
   open.push(server);
   const { listenPort } = await server.status();
-  const client = await openUserspaceTunnel(
+  const client = await openTunnel(
     configOf({ key: clientKey, address: CLIENT }, { key: serverKey, address: SERVER, port: listenPort }),
     { lane },
   );
@@ -105,6 +105,51 @@ describe.each(lanes)('a userspace tunnel in the %s lane', (lane) => {
     expect(status.device.peers[0]!.sessions).toBe(2);
   });
 
+  it('tells where its peer has moved to', async () => {
+    const { client, server } = await ends(lane);
+    const ports: number[] = [];
+    server.on('roamed', ({ endpoint }) => void ports.push(endpoint.port));
+    const port = await listening(server, (socket) => socket.pipe(socket));
+    const hear = async (): Promise<void> => {
+      const socket = await openConnection(client.network, { host: SERVER, port });
+      socket.end('x');
+      await once(socket.resume(), 'close');
+    };
+    await hear();
+    const { listenPort } = await client.status();
+    await client.configure({ listenPort: 0 });
+    const now = (await client.status()).listenPort;
+    expect(now).not.toBe(listenPort);
+    await hear();
+    // It is told of the first address, too: nobody knew it.
+    await until('the move', () => ports.length >= 2);
+    expect(ports).toEqual([listenPort, now]);
+  });
+
+  it('tells that all keys of a peer are erased, nine minutes after its last session', async () => {
+    const { client, server } = await ends(lane);
+    const events: string[] = [];
+    for (const [name, tunnel] of Object.entries({ client, server })) {
+      tunnel.on('expired', ({ publicKey }) => void events.push(`${name}: ${publicKey.length}`));
+    }
+    const port = await listening(server, (socket) => socket.end('x'));
+    const socket = await openConnection(client.network, { host: SERVER, port });
+    await once(socket.resume(), 'close');
+    expect((await client.status()).device.peers[0]!.session).toBeDefined();
+    // As after the sleep of a computer whose clock goes on.
+    const now = performance.now.bind(performance);
+    const later = vi.spyOn(performance, 'now').mockImplementation(() => now() + 541_000);
+    try {
+      await until('both to expire', async () => {
+        await Promise.all([client.configure({}), server.configure({})]);
+        return events.length >= 2;
+      });
+    } finally {
+      later.mockRestore();
+    }
+    expect(events.toSorted()).toEqual(['client: 32', 'server: 32']);
+  });
+
   it('exchanges datagrams of every size that fits, fragments included', async () => {
     const { client, server } = await ends(lane);
     const echo = server.createSocket('udp4').bind(7_000);
@@ -142,18 +187,18 @@ describe.each(lanes)('a userspace tunnel in the %s lane', (lane) => {
       { key: newKey(), address: CLIENT },
       { key: newKey(), address: SERVER },
     ] as const;
-    await expect(openUserspaceTunnel(configOf(...ends, { listenPort: port }), { lane })).rejects.toThrow(
+    await expect(openTunnel(configOf(...ends, { listenPort: port }), { lane })).rejects.toThrow(
       `UDP port ${port} (IPv4) is in use`,
     );
     other.close();
     await once(other, 'close');
-    const tunnel = await openUserspaceTunnel(configOf(...ends, { listenPort: port }), { lane });
+    const tunnel = await openTunnel(configOf(...ends, { listenPort: port }), { lane });
     open.push(tunnel);
     await expect(tunnel.configure({ listenPort: 70_000 })).rejects.toThrow(RangeError);
     expect((await tunnel.status()).listenPort).toBe(port);
     await tunnel.configure({ listenPort: 0 });
     expect((await tunnel.status()).listenPort).not.toBe(port);
-    await expect(openUserspaceTunnel(configOf(...ends, { addresses: [] }), { lane })).rejects.toThrow('Address');
+    await expect(openTunnel(configOf(...ends, { addresses: [] }), { lane })).rejects.toThrow('Address');
   });
 
   it('ends with its sockets, once, and takes nothing after that', async () => {
