@@ -5,7 +5,7 @@ import { controlPath, requestControl, requestReload } from '@sealane/tunnel';
 
 const HOUR = 3_600_000;
 /** How often an hour, as the goal of a soak has it. */
-const PACE = { changes: 10_000, peers: 360, hangups: 240, flaps: 120, restarts: 500 };
+const PACE = { changes: 10_000, peers: 1_200, hangups: 240, flaps: 120, restarts: 500 };
 /** Milliseconds that a link stays down. */
 const FLAP = 1_000;
 /** Times that a restarted tunnel is tried, half a second apart or more, before it counts as lost: tries, as all may be stopped. */
@@ -44,7 +44,7 @@ export class Churn {
 
   begin() {
     const jobs = {
-      ...(this.#rig.client !== undefined && { changes: (n) => this.#change(n) }),
+      changes: (n) => this.#change(n),
       peers: (n) => this.#peer(n),
       hangups: (n) => this.#hangup(n),
       ...(this.#rig.flaps.length > 0 && { flaps: (n) => this.#flap(n) }),
@@ -80,7 +80,7 @@ export class Churn {
 
   /** Through the client's control socket, as `wg set` does: a peer comes, changes and goes; the keepalive changes. */
   async #change(n) {
-    const path = controlPath(this.#rig.client ?? '');
+    const path = controlPath(this.#rig.client);
     if (n % 4 === 0) this.#added = randomBytes(32);
     const key = this.#added?.toString('hex');
     const prefix = `10.${100 + (n % 100)}.${n % 256}.0/24`;
@@ -103,8 +103,8 @@ export class Churn {
 
   /** Server and client by turns read their configuration again. */
   async #hangup(n) {
-    const { lasting, client } = this.#rig;
-    if (n % 2 === 1 && client !== undefined) await requestReload(controlPath(client));
+    const { lasting, client, reloads } = this.#rig;
+    if (n % 2 === 1 && reloads) await requestReload(controlPath(client));
     else lasting[0]?.running.child.kill('SIGHUP');
   }
 

@@ -27,7 +27,8 @@ export async function overLoopback(context) {
     ]);
   const proxy = (name, config, port) => {
     const forward = `127.0.0.1:${port}:127.0.0.1:${echoPort}`;
-    return builder.start(name, 'sealane', ['proxy', config, '-L', forward, '-L', `${forward}/udp`]);
+    const options = name === 'client' ? ['--name', client] : [];
+    return builder.start(name, 'sealane', ['proxy', config, '-L', forward, '-L', `${forward}/udp`, ...options]);
   };
 
   await builder.echo(echoPort);
@@ -60,7 +61,8 @@ export async function overLoopback(context) {
     lasting,
     restarted,
     state: first.state,
-    client: undefined,
+    client,
+    reloads: false,
     sender: builder.sender('127.0.0.1', clientPort),
     flaps: [],
   };

@@ -61,6 +61,7 @@ export async function inNamespaces(context) {
     restarted,
     state: first.state,
     client,
+    reloads: true,
     sender: builder.sender('10.91.0.1', ECHO_PORT, inside('client')),
     flaps: [
       { name: 'cable', down: () => link('client', 'outer', 'down'), up: () => link('client', 'outer', 'up') },

@@ -21,7 +21,8 @@ const START_LIMIT = 60_000;
  * @property {Restarted[]} restarted
  * @property {Running} sender
  * @property {string} state of the server that lasts
- * @property {string | undefined} client the interface of its client, where it has one
+ * @property {string} client the name of its client, for its control socket
+ * @property {boolean} reloads whether that client reads its file again
  * @property {Flap[]} flaps
  */
 
