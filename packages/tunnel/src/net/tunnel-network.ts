@@ -2,6 +2,7 @@
 import { lookup } from 'node:dns/promises';
 import type { AgentOptions as HttpAgentOptions } from 'node:http';
 import type { AgentOptions as HttpsAgentOptions } from 'node:https';
+import { createRequire } from 'node:module';
 import { isIP } from 'node:net';
 import type { ConnectionOptions } from 'node:tls';
 import { type ConnectionError, type IpAddress, parseAddress } from '@sealane/netstack';
@@ -26,6 +27,16 @@ export interface TunnelNetworkOptions {
 
 /** How long one of several addresses of a name may take. */
 const ATTEMPT_MS = 2_500;
+
+/** What undici's Agent, Pool and their like have in common. */
+export type DispatcherClass<Options extends object, Dispatcher> = new (
+  options: Options & { connect: UndiciConnector },
+) => Dispatcher;
+
+export interface ClosableDispatcher {
+  close(): Promise<void>;
+  destroy(): Promise<void>;
+}
 
 export class TunnelNetwork implements NetworkStack {
   readonly #device: StackDevice;
@@ -112,11 +123,17 @@ export class TunnelNetwork implements NetworkStack {
   }
 
   /**
-   * An undici dispatcher: `tunnel.dispatcher(Agent)` with undici's Agent, Pool or any class that takes `connect`. The
-   * program brings its own undici, so that dispatcher and `fetch` are of one version.
+   * An undici dispatcher: of the Agent of the undici that is installed beside this package, or, as `dispatcher(Agent)`, of any class
+   * that takes `connect`, which may be a Pool or another version's. Throws a TypeError when there is no undici.
    */
+  dispatcher<Dispatcher = ClosableDispatcher>(): Dispatcher;
   dispatcher<Options extends object, Dispatcher>(
-    Agent: new (options: Options & { connect: UndiciConnector }) => Dispatcher,
+    Agent: DispatcherClass<Options, Dispatcher>,
+    options?: Options,
+    tls?: ConnectionOptions,
+  ): Dispatcher;
+  dispatcher<Options extends object, Dispatcher>(
+    Agent: DispatcherClass<Options, Dispatcher> = installedAgent(),
     options?: Options,
     tls?: ConnectionOptions,
   ): Dispatcher {
@@ -191,5 +208,21 @@ export class TunnelNetwork implements NetworkStack {
   #closeAll(): void {
     for (const agent of this.#agents) agent.destroy();
     for (const socket of this.#open) socket.destroy();
+  }
+}
+
+function installedAgent<Options extends object, Dispatcher>(): DispatcherClass<Options, Dispatcher> {
+  try {
+    const { Agent } = createRequire(import.meta.url)('undici') as {
+      readonly Agent: DispatcherClass<Options, Dispatcher>;
+    };
+    return Agent;
+  } catch (error) {
+    throw new TypeError(
+      'undici is not installed: `npm install undici`, or call dispatcher(Agent) with a class like its Agent',
+      {
+        cause: error,
+      },
+    );
   }
 }

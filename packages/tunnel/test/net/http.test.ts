@@ -153,6 +153,15 @@ describe('programs over a tunnel', () => {
     await dispatcher.close();
   });
 
+  it('use the undici that is installed beside the library', async () => {
+    const plain = await serve(http.createServer(answer));
+    const dispatcher = pair.left.dispatcher<Agent>();
+    expect(dispatcher).toBeInstanceOf(Agent);
+    const page = await undiciRequest(`http://${RIGHT}:${plain}/page`, { dispatcher });
+    expect(await page.body.text()).toBe('page /page');
+    await dispatcher.close();
+  });
+
   it('reach the computer itself when they pass agent: false, as documented', async () => {
     const own = http.createServer((_, response) => response.end('this computer'));
     own.listen(0, '127.0.0.1');
