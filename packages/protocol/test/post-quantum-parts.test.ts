@@ -77,6 +77,20 @@ describe('derived keys', () => {
       expect(name).toBeLessThan(2 ** 24);
     }
     expect(Math.max(...names)).toBeGreaterThan(2 ** 23);
+    const nothing = new Uint8Array(0);
+    const transcript = {
+      offeredBy: nothing,
+      answeredBy: nothing,
+      id: ID,
+      encapsulationKey: nothing,
+      ciphertext: nothing,
+    };
+    for (let fill = 0; fill < 20; fill++) {
+      const derived = exchange.derive({ secret: key(fill), ...transcript });
+      const keys = new DerivedKeys();
+      keys.add(nobleCrypto, derived.key, true, 0);
+      expect(keys.newestShared?.name).toBe(derived.name);
+    }
   });
 
   it('are four at most: the oldest is erased for a fifth', () => {
