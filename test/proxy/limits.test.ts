@@ -65,84 +65,96 @@ async function fetchPage(tunnel: UserspaceTunnel, port: number): Promise<string>
 }
 
 describe.skipIf(lacking !== undefined)(`a limit (${lacking ?? 'of a server without privileges'})`, () => {
-  it('is for a peer, not for each of its addresses, also for one that was added later', async () => {
-    await using world = await RootlessWorld.open({
-      pool: '127.77.0.0/24,fd77::/64',
-      allowedIps: '127.0.0.0/8,::1/128',
-      run: ['--allow', '127.0.0.1/32', '--allow', '::1/128', '--limit', 'connections=3'],
-    });
-    const [four, six] = [
-      createServer((socket) => void socket.resume()),
-      createServer((socket) => void socket.resume()),
-    ];
-    const to4 = { host: '127.0.0.1', port: await listening(four) };
-    const to6 = { host: '::1', port: await listening(six, '::1') };
-    for (const config of [world.config, await world.addPeer('bob')]) {
-      const tunnel = await openTunnel(configAt(config));
-      closers.push(() => tunnel.close());
-      for (const where of [to4, to6, to4]) await openConnection(tunnel.network, where);
-      for (const where of [to4, to6]) {
-        const refused = openConnection(tunnel.network, { ...where, timeoutMs: 2_000 });
-        await expect(refused).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+  it(
+    'is for a peer, not for each of its addresses, also for one that was added later',
+    { timeout: 120_000 },
+    async () => {
+      await using world = await RootlessWorld.open({
+        pool: '127.77.0.0/24,fd77::/64',
+        allowedIps: '127.0.0.0/8,::1/128',
+        run: ['--allow', '127.0.0.1/32', '--allow', '::1/128', '--limit', 'connections=3'],
+      });
+      const [four, six] = [
+        createServer((socket) => void socket.resume()),
+        createServer((socket) => void socket.resume()),
+      ];
+      const to4 = { host: '127.0.0.1', port: await listening(four) };
+      const to6 = { host: '::1', port: await listening(six, '::1') };
+      for (const config of [world.config, await world.addPeer('bob')]) {
+        const tunnel = await openTunnel(configAt(config));
+        closers.push(() => tunnel.close());
+        for (const where of [to4, to6, to4]) await openConnection(tunnel.network, where);
+        for (const where of [to4, to6]) {
+          const refused = openConnection(tunnel.network, { ...where, timeoutMs: 2_000 });
+          await expect(refused).rejects.toMatchObject({ code: 'ETIMEDOUT' });
+        }
       }
-    }
-  });
+    },
+  );
 });
 
 describe.skipIf(lacking !== undefined)(`a greedy peer (${lacking ?? 'of a server without privileges'})`, () => {
   it.each([
     ['reads nothing of what it asks for', 'download'],
     ['sends to those who read nothing', 'upload'],
-  ])('that %s costs a bounded amount of memory, and others are served', async (_what, direction) => {
-    await using world = await RootlessWorld.open({
-      run: ['--allow', '127.0.0.0/8', '--limit', 'memory=16M', '--limit', 'connections=1000'],
-    });
-    const web = http.createServer((_request, response) => response.end('a page'));
-    const webPort = await listening(web);
-    const isDownload = direction === 'download';
-    const open = new Set<{ destroy(): void }>();
-    const endless = createServer((socket) => {
-      open.add(socket);
-      socket.on('error', () => undefined).on('close', () => open.delete(socket));
-      const chunk = Buffer.alloc(65_536);
-      const write = (): void => {
-        while (!socket.destroyed && socket.write(chunk));
-      };
-      if (isDownload) {
-        socket.on('drain', write);
-        write();
-      } else {
-        socket.pause();
-      }
-    });
-    const port = await listening(endless);
-    closers.push(() => {
-      for (const socket of open) socket.destroy();
-    });
-    const modest = await openTunnel(configAt(await world.addPeer('modest')));
-    closers.push(() => modest.close());
-    expect(await fetchPage(modest, webPort)).toBe('a page');
+  ])(
+    'that %s costs a bounded amount of memory, and others are served',
+    { timeout: 240_000 },
+    async (_what, direction) => {
+      await using world = await RootlessWorld.open({
+        run: ['--allow', '127.0.0.0/8', '--limit', 'memory=16M', '--limit', 'connections=1000'],
+      });
+      const web = http.createServer((_request, response) => response.end('a page'));
+      const webPort = await listening(web);
+      const isDownload = direction === 'download';
+      const open = new Set<{ destroy(): void }>();
+      const endless = createServer((socket) => {
+        open.add(socket);
+        socket.on('error', () => undefined).on('close', () => open.delete(socket));
+        const chunk = Buffer.alloc(65_536);
+        const write = (): void => {
+          while (!socket.destroyed && socket.write(chunk));
+        };
+        if (isDownload) {
+          socket.on('drain', write);
+          write();
+        } else {
+          socket.pause();
+        }
+      });
+      const port = await listening(endless);
+      closers.push(() => {
+        for (const socket of open) socket.destroy();
+      });
+      const modest = await openTunnel(configAt(await world.addPeer('modest')));
+      closers.push(() => modest.close());
+      expect(await fetchPage(modest, webPort)).toBe('a page');
 
-    const before = world.server.residentBytes();
-    const greedy = await openTunnel(configAt(world.config));
-    closers.push(() => greedy.close());
-    const sockets = await connectMany(greedy, port);
-    if (!isDownload) for (const socket of sockets) socket.write(Buffer.alloc(2 * MEBIBYTE));
-    expect(sockets.length).toBeGreaterThan(20);
-    expect(sockets.length).toBeLessThanOrEqual(1_000);
-    let last = -1;
-    await until('memory to settle', async () => {
-      const now = world.server.residentBytes();
-      const isSettled = Math.abs(now - last) < MEBIBYTE;
-      last = now;
-      await new Promise((resolve) => setTimeout(resolve, 500));
-      return isSettled;
-    });
-    const held = world.server.residentBytes() - before;
-    // 16 MiB of streams, and of each connection what Node's own streams hold.
-    expect(held).toBeLessThan(16 * MEBIBYTE + sockets.length * 160_000 + 64 * MEBIBYTE);
-    expect(await fetchPage(modest, webPort)).toBe('a page');
-    await greedy.close();
-    expect(await fetchPage(modest, webPort)).toBe('a page');
-  });
+      const before = world.server.residentBytes();
+      const greedy = await openTunnel(configAt(world.config));
+      closers.push(() => greedy.close());
+      const sockets = await connectMany(greedy, port);
+      if (!isDownload) for (const socket of sockets) socket.write(Buffer.alloc(2 * MEBIBYTE));
+      expect(sockets.length).toBeGreaterThan(20);
+      expect(sockets.length).toBeLessThanOrEqual(1_000);
+      let last = -1;
+      await until(
+        'memory to settle',
+        async () => {
+          const now = world.server.residentBytes();
+          const isSettled = Math.abs(now - last) < MEBIBYTE;
+          last = now;
+          await new Promise((resolve) => setTimeout(resolve, 500));
+          return isSettled;
+        },
+        90_000,
+      );
+      const held = world.server.residentBytes() - before;
+      // 16 MiB of streams, and of each connection what Node's own streams hold.
+      expect(held).toBeLessThan(16 * MEBIBYTE + sockets.length * 160_000 + 64 * MEBIBYTE);
+      expect(await fetchPage(modest, webPort)).toBe('a page');
+      await greedy.close();
+      expect(await fetchPage(modest, webPort)).toBe('a page');
+    },
+  );
 });

@@ -60,21 +60,25 @@ async function openPath(lab: Lab): Promise<Host> {
 describe.skipIf(lacking !== undefined)(
   `a narrow link behind the userspace server (${lacking ?? 'of namespaces'})`,
   () => {
-    it('is told to a client whose datagrams must not be cut up, and what it sends then arrives', async () => {
-      await using lab = await Lab.open();
-      const client = await openPath(lab);
-      for (const [family, host, flag] of [
-        [4, FAR[4], '-4'],
-        [6, FAR[6], '-6'],
-      ] as const) {
-        // The client's kernel sends whole, and cuts up what is larger than it knows the path to be.
-        const headers = family === 4 ? 28 : 48;
-        const largest = 1_420 - headers;
-        const sizes = [100, largest, 5_000, NARROW - headers];
-        const echoed = await client.must('node', [ECHOES, JSON.stringify({ host, port: 53, sizes })]);
-        expect(JSON.parse(echoed), host).toEqual(sizes);
-        expect(await client.must('ip', [flag, 'route', 'get', host]), host).toContain(`mtu ${NARROW}`);
-      }
-    });
+    it(
+      'is told to a client whose datagrams must not be cut up, and what it sends then arrives',
+      { timeout: 180_000 },
+      async () => {
+        await using lab = await Lab.open();
+        const client = await openPath(lab);
+        for (const [family, host, flag] of [
+          [4, FAR[4], '-4'],
+          [6, FAR[6], '-6'],
+        ] as const) {
+          // The client's kernel sends whole, and cuts up what is larger than it knows the path to be.
+          const headers = family === 4 ? 28 : 48;
+          const largest = 1_420 - headers;
+          const sizes = [100, largest, 5_000, NARROW - headers];
+          const echoed = await client.must('node', [ECHOES, JSON.stringify({ host, port: 53, sizes })]);
+          expect(JSON.parse(echoed), host).toEqual(sizes);
+          expect(await client.must('ip', [flag, 'route', 'get', host]), host).toContain(`mtu ${NARROW}`);
+        }
+      },
+    );
   },
 );
