@@ -223,7 +223,7 @@ const benches = {
 };
 // Compiled code is what counts.
 bulk(new Link(), 1, 20e6);
-bulk(new Link(roomy), 1000, 20e3);
+bulk(new Link(roomy), 5000, 20e3);
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
 const rows = [];
 for (const [name, bench] of Object.entries(benches)) {

@@ -122,24 +122,19 @@ export class FlowTable<T extends FlowEntry> {
     }
   }
 
-  *[Symbol.iterator](): Generator<T, undefined> {
-    for (const first of this.#slots) {
-      for (let entry: FlowEntry | undefined = first; entry !== undefined;) {
-        const next: FlowEntry | undefined = entry.nextInSlot;
-        yield entry as T;
+  #grow(): void {
+    const old = this.#slots;
+    const slots: (T | undefined)[] = Array.from({ length: old.length * 2 }, () => undefined);
+    for (const first of old) {
+      for (let entry = first; entry !== undefined;) {
+        const next = entry.nextInSlot as T | undefined;
+        const slot = entry.flowHash & (slots.length - 1);
+        entry.nextInSlot = slots[slot];
+        slots[slot] = entry;
         entry = next;
       }
     }
-  }
-
-  #grow(): void {
-    const entries = [...this];
-    this.#slots = Array.from({ length: this.#slots.length * 2 }, () => undefined);
-    for (const entry of entries) {
-      const slot = entry.flowHash & (this.#slots.length - 1);
-      entry.nextInSlot = this.#slots[slot];
-      this.#slots[slot] = entry;
-    }
+    this.#slots = slots;
   }
 }
 

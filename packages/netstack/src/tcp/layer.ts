@@ -63,7 +63,9 @@ export class TcpLayer implements TcpHost, IncomingHost {
   readonly #hashed = new Int32Array(2);
   /** Those whose writes found no memory, by where they get it from. */
   readonly #starved = new Map<BufferSource, Set<Tcb>>();
-  #awake: Tcb[] = [];
+  /** Those with something to send or to tell, first come first served. */
+  #firstAwake: Tcb | undefined;
+  #lastAwake: Tcb | undefined;
   #isFlushing = false;
 
   constructor(host: TcpLayerHost, options: TcpOptions) {
@@ -158,26 +160,21 @@ export class TcpLayer implements TcpHost, IncomingHost {
   flush(now: number): boolean {
     this.#isFlushing = true;
     this.#feed();
-    const awake = this.#awake;
     let fits = true;
-    let i = 0;
     try {
-      while (i < awake.length && fits) {
-        const tcb = awake[i++]!;
+      while (this.#firstAwake !== undefined && fits) {
+        const tcb = this.#firstAwake;
+        this.#firstAwake = tcb.nextAwake;
+        tcb.nextAwake = undefined;
         tcb.isAwake = false;
         const { events } = tcb;
         tcb.events = 0;
+        // An owner's callback may throw; the others keep their turn.
         if (events !== 0) tcb.onEvents?.(events);
         fits = output(tcb, now);
-        if (!fits && !tcb.isAwake) {
-          tcb.isAwake = true;
-          awake.push(tcb);
-        }
+        if (!fits) this.wake(tcb);
       }
     } finally {
-      // An owner's callback may throw; the others keep their turn.
-      if (i === awake.length) awake.length = 0;
-      else this.#awake = awake.slice(i);
       this.#isFlushing = false;
     }
     return fits;
@@ -224,8 +221,11 @@ export class TcpLayer implements TcpHost, IncomingHost {
   wake(tcb: Tcb): void {
     if (tcb.isAwake) return;
     tcb.isAwake = true;
-    this.#awake.push(tcb);
-    if (this.#awake.length === 1 && !this.#isFlushing) this.#host.pending();
+    const isFirst = this.#firstAwake === undefined;
+    if (isFirst) this.#firstAwake = tcb;
+    else this.#lastAwake!.nextAwake = tcb;
+    this.#lastAwake = tcb;
+    if (isFirst && !this.#isFlushing) this.#host.pending();
   }
 
   starve(tcb: Tcb): void {

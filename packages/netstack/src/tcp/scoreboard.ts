@@ -6,17 +6,21 @@
 const SACKED = 1;
 const LOST = 2;
 const RETRANSMITTED = 4;
-const INITIAL_CAPACITY = 16;
-const NO_OFFSETS = new Float64Array(0);
-const NO_FLAGS = new Uint8Array(0);
+/** A record takes three numbers: the offset at which its segment ends, when it was last sent, and its flags. */
+const RECORD = 3;
+const SENT_AT = 1;
+const FLAGS = 2;
+/** Two records lie within the runtime's heap, which is much cheaper than a buffer: enough for a short request, or a FIN. */
+const FIRST_CAPACITY = 2;
+const SECOND_CAPACITY = 16;
+const NO_RECORDS = new Float64Array(0);
 /** RFC 8985 §6.2 step 4. */
 const DUPLICATE_THRESHOLD = 3;
 
 export class Scoreboard {
-  /** Records in a ring; sequence offsets of each end. */
-  #ends = NO_OFFSETS;
-  #sentAt = NO_OFFSETS;
-  #flags = NO_FLAGS;
+  /** A ring of `#capacity` records, a power of two. */
+  #records = NO_RECORDS;
+  #capacity = 0;
   #head = 0;
   #count = 0;
   /** Everything below is acknowledged. */
@@ -56,22 +60,22 @@ export class Scoreboard {
 
   /** A new segment that ends at `end` was sent. */
   push(end: number, now: number): void {
-    if (this.#count === this.#ends.length) this.#grow();
-    const i = (this.#head + this.#count++) & (this.#ends.length - 1);
-    this.#ends[i] = end;
-    this.#sentAt[i] = now;
-    this.#flags[i] = 0;
+    if (this.#count === this.#capacity) this.#grow();
+    const at = this.#recordAt(this.#count++);
+    this.#records[at] = end;
+    this.#records[at + SENT_AT] = now;
+    this.#records[at + FLAGS] = 0;
   }
 
   /** Everything below `una` arrived. */
   acknowledge(una: number, now: number, minimumRtt: number): void {
     this.deliveredBytes = 0;
     this.sampleRtt = Infinity;
-    const mask = this.#ends.length - 1;
+    const records = this.#records;
     while (this.#count > 0) {
-      const i = this.#head & mask;
-      const end = this.#ends[i]!;
-      const flags = this.#flags[i]!;
+      const at = this.#head * RECORD;
+      const end = records[at]!;
+      const flags = records[at + FLAGS]!;
       const reached = Math.min(end, una);
       const bytes = reached - this.#una;
       if (bytes <= 0) break;
@@ -81,33 +85,34 @@ export class Scoreboard {
       this.#una = reached;
       if (reached < end) break;
       if ((flags & SACKED) !== 0) this.sackedSegments--;
-      else this.#arrived(i, now, minimumRtt);
+      else this.#arrived(at, now, minimumRtt);
       if ((flags & RETRANSMITTED) !== 0) this.#everRetransmitted--;
-      this.#head = (this.#head + 1) & mask;
+      this.#head = (this.#head + 1) & (this.#capacity - 1);
       this.#count--;
       if (this.#lostHint > 0) this.#lostHint--;
     }
     if (una > this.#una) this.#una = una;
-    if (this.#count === 0 && this.#ends.length > INITIAL_CAPACITY) this.#shrink();
+    if (this.#count === 0 && this.#capacity > SECOND_CAPACITY) this.#release();
   }
 
   /** The segments wholly within a SACK block arrived. */
   sack(start: number, end: number, now: number, minimumRtt: number): void {
-    const mask = this.#ends.length - 1;
+    const records = this.#records;
     for (let n = this.#firstStartingAt(start); n < this.#count; n++) {
-      const i = (this.#head + n) & mask;
-      if (this.#ends[i]! > end) break;
-      const flags = this.#flags[i]!;
+      const at = this.#recordAt(n);
+      const endsAt = records[at]!;
+      if (endsAt > end) break;
+      const flags = records[at + FLAGS]!;
       if ((flags & SACKED) !== 0) continue;
-      const bytes = this.#ends[i]! - this.#startOf(n);
+      const bytes = endsAt - this.startOf(n);
       if ((flags & LOST) !== 0) this.lostBytes -= bytes;
       this.sackedBytes += bytes;
       this.sackedSegments++;
       this.deliveredBytes += bytes;
-      if (this.#ends[i]! < this.highestSacked && (flags & RETRANSMITTED) === 0) this.reorderingSeen = true;
-      if (this.#ends[i]! > this.highestSacked) this.highestSacked = this.#ends[i]!;
-      this.#arrived(i, now, minimumRtt);
-      this.#flags[i] = (flags & ~LOST) | SACKED;
+      if (endsAt < this.highestSacked && (flags & RETRANSMITTED) === 0) this.reorderingSeen = true;
+      if (endsAt > this.highestSacked) this.highestSacked = endsAt;
+      this.#arrived(at, now, minimumRtt);
+      records[at + FLAGS] = (flags & ~LOST) | SACKED;
     }
   }
 
@@ -118,20 +123,20 @@ export class Scoreboard {
   detectLoss(now: number, window: number): number {
     // Without holes and retransmissions nothing was sent before what arrived last.
     if (this.sackedSegments === 0 && this.#everRetransmitted === 0) return 0;
-    const mask = this.#ends.length - 1;
+    const records = this.#records;
     let wait = 0;
     for (let n = 0; n < this.#count; n++) {
-      const i = (this.#head + n) & mask;
-      const flags = this.#flags[i]!;
-      if ((flags & (SACKED | LOST)) !== 0) continue;
-      const sentAt = this.#sentAt[i]!;
-      if (sentAt > this.rackSentAt || (sentAt === this.rackSentAt && this.#ends[i]! >= this.rackEnd)) {
+      const at = this.#recordAt(n);
+      if ((records[at + FLAGS]! & (SACKED | LOST)) !== 0) continue;
+      const end = records[at]!;
+      const sentAt = records[at + SENT_AT]!;
+      if (sentAt > this.rackSentAt || (sentAt === this.rackSentAt && end >= this.rackEnd)) {
         // Beyond the last SACKed segment everything was sent later still, but for what was sent twice.
-        if (this.#ends[i]! > this.highestSacked && this.#everRetransmitted === 0) break;
+        if (end > this.highestSacked && this.#everRetransmitted === 0) break;
         continue;
       }
       const left = sentAt + this.rackRtt + window - now;
-      if (left <= 0) this.#markLost(n, i);
+      if (left <= 0) this.#markLost(n);
       else if (left > wait) wait = left;
     }
     return wait;
@@ -145,40 +150,30 @@ export class Scoreboard {
 
   /** Marks the oldest segment lost: what a peer without SACK can tell us (RFC 6582). */
   markHeadLost(): void {
-    if (this.#count > 0 && (this.#flags[this.#head]! & (SACKED | LOST)) === 0) this.#markLost(0, this.#head);
+    if (this.#count > 0 && (this.#flagsOf(0) & (SACKED | LOST)) === 0) this.#markLost(0);
   }
 
   /** Marks everything that was not selectively acknowledged lost (RFC 8985 §6.3). */
   markAllLost(): void {
-    const mask = this.#ends.length - 1;
     for (let n = 0; n < this.#count; n++) {
-      const i = (this.#head + n) & mask;
-      if ((this.#flags[i]! & (SACKED | LOST)) === 0) this.#markLost(n, i);
+      if ((this.#flagsOf(n) & (SACKED | LOST)) === 0) this.#markLost(n);
     }
   }
 
   /** Takes every LOST mark back: the timeout was spurious. */
   unmarkLost(): void {
-    const mask = this.#ends.length - 1;
-    for (let n = 0; n < this.#count; n++) {
-      const i = (this.#head + n) & mask;
-      this.#flags[i] = this.#flags[i]! & ~LOST;
-    }
+    this.#unmark(LOST);
     this.lostBytes = 0;
   }
 
   /** A sign of reneging: what is next in order was reported, and still is not acknowledged (RFC 2018 §8). */
   get isHeadSacked(): boolean {
-    return this.#count > 0 && (this.#flags[this.#head]! & SACKED) !== 0;
+    return this.#count > 0 && (this.#flagsOf(0) & SACKED) !== 0;
   }
 
   /** RFC 2018 §8: the receiver may have dropped what it had acknowledged selectively. */
   forgetSacks(): void {
-    const mask = this.#ends.length - 1;
-    for (let n = 0; n < this.#count; n++) {
-      const i = (this.#head + n) & mask;
-      this.#flags[i] = this.#flags[i]! & ~SACKED;
-    }
+    this.#unmark(SACKED);
     this.sackedBytes = 0;
     this.sackedSegments = 0;
     this.highestSacked = 0;
@@ -187,9 +182,8 @@ export class Scoreboard {
   /** The number of the first lost segment, or -1. */
   nextLost(): number {
     if (this.lostBytes === 0) return -1;
-    const mask = this.#ends.length - 1;
     for (let n = this.#lostHint; n < this.#count; n++) {
-      if ((this.#flags[(this.#head + n) & mask]! & LOST) !== 0) {
+      if ((this.#flagsOf(n) & LOST) !== 0) {
         this.#lostHint = n;
         return n;
       }
@@ -198,21 +192,21 @@ export class Scoreboard {
   }
 
   startOf(n: number): number {
-    return this.#startOf(n);
+    return n === 0 ? this.#una : this.endOf(n - 1);
   }
 
   endOf(n: number): number {
-    return this.#ends[(this.#head + n) & (this.#ends.length - 1)]!;
+    return this.#records[this.#recordAt(n)]!;
   }
 
   /** Segment `n` was sent again. */
   retransmitted(n: number, now: number): void {
-    const i = (this.#head + n) & (this.#ends.length - 1);
-    const flags = this.#flags[i]!;
-    if ((flags & LOST) !== 0) this.lostBytes -= this.#ends[i]! - this.#startOf(n);
+    const at = this.#recordAt(n);
+    const flags = this.#records[at + FLAGS]!;
+    if ((flags & LOST) !== 0) this.lostBytes -= this.endOf(n) - this.startOf(n);
     if ((flags & RETRANSMITTED) === 0) this.#everRetransmitted++;
-    this.#flags[i] = (flags & ~LOST) | RETRANSMITTED;
-    this.#sentAt[i] = now;
+    this.#records[at + FLAGS] = (flags & ~LOST) | RETRANSMITTED;
+    this.#records[at + SENT_AT] = now;
   }
 
   /** Cuts records down to `mss` bytes each: the path takes less than it did. */
@@ -220,9 +214,9 @@ export class Scoreboard {
     const records: { readonly end: number; readonly sentAt: number; readonly flags: number }[] = [];
     let start = this.#una;
     for (let n = 0; n < this.#count; n++) {
-      const i = (this.#head + n) & (this.#ends.length - 1);
-      const end = this.#ends[i]!;
-      const record = { sentAt: this.#sentAt[i]!, flags: this.#flags[i]! };
+      const at = this.#recordAt(n);
+      const end = this.#records[at]!;
+      const record = { sentAt: this.#records[at + SENT_AT]!, flags: this.#records[at + FLAGS]! };
       for (; end - start > mss; start += mss) records.push({ ...record, end: start + mss });
       records.push({ ...record, end });
       start = end;
@@ -234,24 +228,37 @@ export class Scoreboard {
     this.#everRetransmitted = 0;
     for (const { end, sentAt, flags } of records) {
       this.push(end, sentAt);
-      this.#flags[this.#count - 1] = flags;
+      this.#records[this.#recordAt(this.#count - 1) + FLAGS] = flags;
       if ((flags & SACKED) !== 0) this.sackedSegments++;
       if ((flags & RETRANSMITTED) !== 0) this.#everRetransmitted++;
     }
   }
 
-  #markLost(n: number, i: number): void {
-    this.#flags[i] = this.#flags[i]! | LOST;
-    this.lostBytes += this.#ends[i]! - this.#startOf(n);
+  /** Where record `n` lies, counted from the oldest. */
+  #recordAt(n: number): number {
+    return ((this.#head + n) & (this.#capacity - 1)) * RECORD;
+  }
+
+  #flagsOf(n: number): number {
+    return this.#records[this.#recordAt(n) + FLAGS]!;
+  }
+
+  #unmark(flag: number): void {
+    for (let n = 0; n < this.#count; n++) this.#records[this.#recordAt(n) + FLAGS] = this.#flagsOf(n) & ~flag;
+  }
+
+  #markLost(n: number): void {
+    this.#records[this.#recordAt(n) + FLAGS] = this.#flagsOf(n) | LOST;
+    this.lostBytes += this.endOf(n) - this.startOf(n);
     if (n < this.#lostHint) this.#lostHint = n;
   }
 
   /** RFC 8985 §6.2 steps 1 and 2. */
-  #arrived(i: number, now: number, minimumRtt: number): void {
-    const sentAt = this.#sentAt[i]!;
-    const end = this.#ends[i]!;
+  #arrived(at: number, now: number, minimumRtt: number): void {
+    const end = this.#records[at]!;
+    const sentAt = this.#records[at + SENT_AT]!;
+    const flags = this.#records[at + FLAGS]!;
     const rtt = now - sentAt;
-    const flags = this.#flags[i]!;
     if ((flags & RETRANSMITTED) === 0) {
       // What was held for lost may have arrived long ago, and only its acknowledgment have been lost.
       if ((flags & LOST) === 0 && rtt < this.sampleRtt) this.sampleRtt = rtt;
@@ -266,47 +273,35 @@ export class Scoreboard {
     }
   }
 
-  #startOf(n: number): number {
-    return n === 0 ? this.#una : this.#ends[(this.#head + n - 1) & (this.#ends.length - 1)]!;
-  }
-
   /** The number of the first record that starts at or after `start`. */
   #firstStartingAt(start: number): number {
     if (start <= this.#una) return 0;
-    const mask = this.#ends.length - 1;
     let low = 0;
     let high = this.#count;
     while (low < high) {
       const middle = (low + high) >>> 1;
-      if (this.#ends[(this.#head + middle) & mask]! < start) low = middle + 1;
+      if (this.endOf(middle) < start) low = middle + 1;
       else high = middle;
     }
     return low === this.#count ? low : low + 1;
   }
 
-  /** Nothing is in flight: an idle connection holds no records. */
-  #shrink(): void {
-    this.#ends = NO_OFFSETS;
-    this.#sentAt = NO_OFFSETS;
-    this.#flags = NO_FLAGS;
+  /** Nothing is in flight: an idle connection holds few records. */
+  #release(): void {
+    this.#records = NO_RECORDS;
+    this.#capacity = 0;
     this.#head = 0;
   }
 
   #grow(): void {
-    const size = this.#ends.length;
-    const grown = Math.max(size * 2, INITIAL_CAPACITY);
-    const ends = new Float64Array(grown);
-    const sentAt = new Float64Array(grown);
-    const flags = new Uint8Array(grown);
-    for (let n = 0; n < this.#count; n++) {
-      const i = (this.#head + n) & (size - 1);
-      ends[n] = this.#ends[i]!;
-      sentAt[n] = this.#sentAt[i]!;
-      flags[n] = this.#flags[i]!;
-    }
-    this.#ends = ends;
-    this.#sentAt = sentAt;
-    this.#flags = flags;
+    const old = this.#records;
+    const capacity = this.#capacity === 0 ? FIRST_CAPACITY : Math.max(this.#capacity * 2, SECOND_CAPACITY);
+    const grown = new Float64Array(capacity * RECORD);
+    const first = this.#head * RECORD;
+    grown.set(old.subarray(first));
+    grown.set(old.subarray(0, first), old.length - first);
+    this.#records = grown;
+    this.#capacity = capacity;
     this.#head = 0;
   }
 }

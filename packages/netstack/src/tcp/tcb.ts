@@ -153,6 +153,7 @@ export class Tcb implements FlowEntry, Timed {
   events = 0;
   /** On the host's list of connections to look at. */
   isAwake = false;
+  nextAwake: Tcb | undefined = undefined;
   /** Called with the events that happened; gone once the owner has closed. */
   onEvents: ((events: number) => void) | undefined = undefined;
 
