@@ -1,6 +1,9 @@
 import type { Aead, Crypto } from './crypto.ts';
 import { copySecret, wipe } from './crypto.ts';
 
+const EMPTY: Uint8Array = new Uint8Array(0);
+const COUNTERS = [Uint8Array.of(1), Uint8Array.of(2), Uint8Array.of(3)] as const;
+
 /**
  * Key derivation of the Noise specification (section 4.3) and the paper (section 5.4): HKDF with HMAC-BLAKE2s.
  * Returns `count` keys of 32 bytes.
@@ -8,9 +11,9 @@ import { copySecret, wipe } from './crypto.ts';
 export function kdf(crypto: Crypto, chainingKey: Uint8Array, input: Uint8Array, count: 1 | 2 | 3): Uint8Array[] {
   const secret = crypto.hmac(chainingKey, input);
   const outputs: Uint8Array[] = [];
-  let previous: Uint8Array = new Uint8Array(0);
-  for (let i = 1; i <= count; i++) {
-    previous = crypto.hmac(secret, previous, Uint8Array.of(i));
+  let previous = EMPTY;
+  for (let i = 0; i < count; i++) {
+    previous = crypto.hmac(secret, previous, COUNTERS[i]!);
     outputs.push(previous);
   }
   wipe(secret);
@@ -94,7 +97,7 @@ export class SymmetricState {
 
   /** The two transport keys: initiator to responder, responder to initiator. */
   split(): [Uint8Array, Uint8Array] {
-    const [first, second] = kdf(this.#crypto, this.#chainingKey, new Uint8Array(0), 2);
+    const [first, second] = kdf(this.#crypto, this.#chainingKey, EMPTY, 2);
     return [first!, second!];
   }
 

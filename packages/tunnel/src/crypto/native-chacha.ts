@@ -35,6 +35,8 @@ interface Functions {
   /** Words to be put back. */
   readonly saved: Uint32Array;
   readonly states: LowPool;
+  /** The longest packet that went through the scratch buffer since it was erased. */
+  longest: number;
 }
 
 let bound: Functions | undefined;
@@ -56,6 +58,7 @@ function functions(): Functions {
     address,
     saved: new Uint32Array(16),
     states: new LowPool(48),
+    longest: 0,
   };
   return bound;
 }
@@ -127,11 +130,13 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
   }
 
   wipe(): void {
-    const { scratch, saved, states } = this.#call;
+    const { scratch, saved, states, longest } = this.#call;
     if (this.#state !== undefined) states.give(this.#state);
     this.#state = undefined;
-    scratch.fill(0);
+    scratch.fill(0, 0, INPUT + BLOCK + longest);
+    scratch.fill(0, OUTPUT, OUTPUT + BLOCK + longest + 64);
     saved.fill(0);
+    this.#call.longest = 0;
   }
 
   /** Returns the key's address. */
@@ -176,6 +181,7 @@ class ChachaPacketCipher implements PacketSealer, PacketOpener {
   #run(memory: Memory, at: number, length: number, low: number, high: number): void {
     const { words, address, chacha, copy, saved } = this.#call;
     const key = this.#setCounter(low, high);
+    if (length > this.#call.longest) this.#call.longest = length;
     let from = memory.words;
     let first = (at - BLOCK) >> 2;
     let source = memory.address + at - BLOCK;
