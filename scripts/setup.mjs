@@ -62,7 +62,10 @@ function build() {
 
 /** Whether nothing was compiled since the bundles were made. */
 function isBundled() {
-  const bundles = ['client', 'server'].map((name) => join(root, 'packages', name, 'bundle', 'cli.js'));
+  const bundles = [
+    ...['client', 'server'].map((name) => join(root, 'packages', name, 'bundle', 'cli.js')),
+    ...['protocol', 'netstack', 'tunnel'].map((name) => join(root, 'packages', name, 'bundle', 'index.js')),
+  ];
   if (!bundles.every((file) => existsSync(file))) return false;
   const made = Math.min(...bundles.map((file) => statSync(file).mtimeMs));
   const compiled = readdirSync(join(root, 'packages')).flatMap((name) => {
