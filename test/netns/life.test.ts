@@ -73,6 +73,33 @@ describe.for(OURS)('%s alone', (implementation) => {
   });
 });
 
+it('loses no packet that waits when it hears that its link is up', async ({ skip }) => {
+  const reason = missingFor(['sealane'], 'ping');
+  if (reason !== undefined) skip(reason);
+  await using lab = await Lab.open();
+  const { a } = await wireguardPair(lab, ['sealane', 'sealane']);
+  if (a.lane !== 'linux') skip('needs the Linux lane');
+  expect((await ping(a.host, INNER.b4, { count: 1 })).received).toBe(1);
+  const listens = async (): Promise<boolean> => (await a.host.must('ss', ['-Hlun', 'sport', '=', ':51001'])) !== '';
+  const sent = async (): Promise<string> => {
+    const lines = (await a.host.must('cat', ['/proc/net/snmp']))
+      .split('\n')
+      .filter((line) => line.startsWith('Icmp: '));
+    const [names, values] = lines.map((line) => line.split(' '));
+    return values![names!.indexOf('OutEchos')]!;
+  };
+  await a.host.must('ip', ['link', 'set', 'down', 'dev', a.name]);
+  await until('its sockets to close', async () => !(await listens()));
+  // The news and the packet are there when it looks.
+  a.process.child.kill('SIGSTOP');
+  await a.host.must('ip', ['link', 'set', 'up', 'dev', a.name]);
+  const before = await sent();
+  const traffic = a.host.run('ping', ['-n', '-c', '1', '-W', '20', INNER.b4]);
+  await until('the ping to be sent', async () => (await sent()) !== before);
+  a.process.child.kill('SIGCONT');
+  expect((await traffic).stdout).toContain(' 1 received');
+});
+
 describe.for(ANSWERED_BY_OURS)('%s begins, %s answers', (implementations) => {
   const reason = missingFor(implementations, 'ping', 'nft');
 

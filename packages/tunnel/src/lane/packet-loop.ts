@@ -202,6 +202,9 @@ export class PacketLoop {
       if (!this.#running) return;
       if (poll.has(WAITED.news)) this.#hearNews();
       const now = performance.now();
+      // A packet shows that the link is up before the news of that is heard: it would find no socket.
+      if (poll.has(WAITED.interface) && !this.#state.up) this.#probe(now);
+      if (!this.#running) return;
       if (poll.has(WAITED.udp4)) moved += this.#path.receive(this.#outlet.udp4, now);
       if (poll.has(WAITED.udp6)) moved += this.#path.receive(this.#outlet.udp6, now);
       // The host's own answers to what was delivered are there already: a poll less before they leave.
