@@ -3,6 +3,10 @@ import { get } from 'node:http';
 import { openTunnel } from '@sealane/tunnel';
 
 const [config, ...urls] = process.argv.slice(2);
+if (config === undefined || urls.length === 0) {
+  console.error('usage: node examples/fetch.mjs CONFIG URL...');
+  process.exit(2);
+}
 const tunnel = await openTunnel(config);
 try {
   tunnel.on('session', ({ handshakeMs }) => console.error(`session after ${handshakeMs} ms`));

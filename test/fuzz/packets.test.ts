@@ -69,7 +69,12 @@ describe('packets', () => {
     for (const error of ['ECONNRESET', 'ETIMEDOUT', ...Object.values(UNREACHABLE_ERRORS)])
       expect(target.errors, error).toContain(error);
 
-    // Once it is silent, all that it made the stack hold goes away, but for what the stack's owner has not let go of.
+    // Once it is silent, nothing waits for it for ever but what the owner may still use.
+    target.pass(HOUR);
+    const usable = new Set(['established', 'close-wait', 'fin-wait-2']);
+    expect(target.held().filter((state) => !usable.has(state))).toEqual([]);
+
+    // And all that it made the stack hold goes away, but for what the stack's owner has not let go of.
     target.letGo();
     target.pass(3 * HOUR);
     const { connections, halfOpen, timeWaits, udpFlows, reassemblies, timers, bufferBytes } = stack.status();

@@ -131,10 +131,16 @@ export class StackTarget {
     this.#now = end;
   }
 
+  /** States of the connections that the owner has not let go of. */
+  held(): string[] {
+    return Array.from(this.#connections, ({ state }) => state);
+  }
+
   /** The owner closes everything. */
   letGo(): void {
     for (const connection of this.#connections) connection.close();
     this.#connections.clear();
+    this.pass(0);
   }
 
   /** Whether an honest host gets what it asks for. */

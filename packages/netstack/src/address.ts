@@ -1,5 +1,8 @@
 /** IP addresses as four 32-bit words, so that both families compare and hash alike. */
 
+/** Ports from here on are for whoever asks for no particular one (RFC 6056 §3.2). */
+export const FIRST_EPHEMERAL_PORT = 32_768;
+
 /** An immutable IPv4 or IPv6 address; IPv4 is held in its mapped form ::ffff:a.b.c.d (RFC 4291 §2.5.5.2). */
 export class IpAddress {
   /** The 128 bits as signed 32-bit words, most significant first. */

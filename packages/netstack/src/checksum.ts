@@ -52,6 +52,7 @@ export function pseudoHeaderSum(
   return source + destination + protocol;
 }
 
-function isMapped(a: number, b: number, c: number): boolean {
+/** Whether these are the first words of an IPv4 address (RFC 4291 §2.5.5.2). */
+export function isMapped(a: number, b: number, c: number): boolean {
   return a === 0 && b === 0 && c === 0xffff;
 }

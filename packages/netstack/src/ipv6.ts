@@ -1,4 +1,5 @@
 /** IPv6 on the way in: the fixed header and the extension headers in front of the payload (RFC 8200). */
+import { isMapped } from './checksum.ts';
 import type { DropReason } from './drops.ts';
 import { IPV6_HEADER_LENGTH, type IpPacket } from './ip.ts';
 
@@ -83,8 +84,4 @@ function areOptionsSkippable(view: DataView, at: number, end: number): boolean {
     at += 2 + view.getUint8(at + 1);
   }
   return at === end;
-}
-
-function isMapped(a: number, b: number, c: number): boolean {
-  return a === 0 && b === 0 && c === 0xffff;
 }

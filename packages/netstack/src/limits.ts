@@ -1,6 +1,9 @@
 /** Bounds on what remote hosts can make a stack hold. */
 import type { IpAddress } from './address.ts';
 
+/** What is kept of a request's packet, for an ICMP error to quote. */
+export const QUOTE_LENGTH = 120;
+
 export interface StackLimits {
   /** TCP connections of all kinds but TIME_WAIT. */
   readonly maxConnections: number;

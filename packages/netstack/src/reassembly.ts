@@ -40,6 +40,9 @@ interface Datagram {
   bytes: number;
   /** Payload length, known once the last fragment came. */
   total: number;
+  /** The IPv6 header and the protocol of the fragment at offset 0: those of the whole (RFC 8200 §4.5). */
+  header: Uint8Array | undefined;
+  protocol: number;
   /** An overlap was seen: nothing of it will be delivered. */
   poisoned: boolean;
 }
@@ -117,6 +120,10 @@ export class Reassembler {
     datagram.bytes += bytes.length;
     this.#bytes += bytes.length;
     if (isLast) datagram.total = end;
+    if (start === 0) {
+      datagram.protocol = packet.protocol;
+      if (packet.family === 6) datagram.header = packet.buffer.slice(packet.start, packet.start + IPV6_HEADER_LENGTH);
+    }
     if (datagram.bytes !== datagram.total) return undefined;
     this.#forget(key, datagram);
     return assemble(packet, datagram);
@@ -133,6 +140,8 @@ export class Reassembler {
       fragments: [],
       bytes: 0,
       total: -1,
+      header: undefined,
+      protocol: 0,
       poisoned: false,
     };
     this.#datagrams.set(key, datagram);
@@ -163,11 +172,11 @@ function assemble(packet: IpPacket, datagram: Datagram): Uint8Array | DropReason
   const whole = new Uint8Array(headerLength + datagram.total);
   const view = viewOf(whole);
   if (packet.family === 4) {
-    writeIpv4Header(view, 0, packet.s3, packet.d3, packet.protocol, datagram.total, 0, 0);
+    writeIpv4Header(view, 0, packet.s3, packet.d3, datagram.protocol, datagram.total, 0, 0);
   } else {
-    whole.set(packet.buffer.subarray(packet.start, packet.start + headerLength));
+    whole.set(datagram.header!);
     view.setUint16(4, datagram.total);
-    view.setUint8(6, packet.protocol);
+    view.setUint8(6, datagram.protocol);
   }
   for (const fragment of datagram.fragments) whole.set(fragment.bytes, headerLength + fragment.start);
   return whole;

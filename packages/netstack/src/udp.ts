@@ -1,5 +1,5 @@
 /** UDP (RFC 768): bound sockets, and flows to any destination for the transparent mode. */
-import { type Endpoint, IpAddress } from './address.ts';
+import { type Endpoint, FIRST_EPHEMERAL_PORT, IpAddress } from './address.ts';
 import { checksumOf, isChecksumValid, pseudoHeaderSum, sumBytes } from './checksum.ts';
 import type { DropCounters } from './drops.ts';
 import { type FlowEntry, FlowTable } from './flow-table.ts';
@@ -7,15 +7,13 @@ import { firstFragmentLength, sendFragments } from './fragment.ts';
 import { type UnreachableReason, addressSum } from './icmp.ts';
 import { type IpPacket, PROTOCOL_UDP, ipHeaderLength, writeIpHeader } from './ip.ts';
 import { LargeDatagrams } from './large-datagrams.ts';
-import { SourceCounter, type StackLimits } from './limits.ts';
+import { QUOTE_LENGTH, SourceCounter, type StackLimits } from './limits.ts';
 import { type PacketWriter, viewOf } from './output.ts';
 import type { Timed, TimerHeap } from './timer-heap.ts';
 
 export const UDP_HEADER_LENGTH = 8;
 const MAX_PAYLOAD_V4 = 65_507;
 const MAX_PAYLOAD_V6 = 65_527;
-const FIRST_EPHEMERAL_PORT = 32_768;
-const QUOTE_LENGTH = 120;
 
 /** `data` is a view into the packet and only good during the call. */
 export type DatagramHandler = (data: Uint8Array, remote: Endpoint, local: Endpoint) => void;

@@ -4,6 +4,9 @@ import { checksumOf, sumBytes } from '../src/checksum.ts';
 import { IpPacket } from '../src/ip.ts';
 import { parseIpv4 } from '../src/ipv4.ts';
 import { parseIpv6 } from '../src/ipv6.ts';
+import { ip, udpPayload } from './support/packets.ts';
+import { Probe } from './support/probe.ts';
+import { A6, B6 } from './support/sim.ts';
 
 const PAYLOAD = [1, 2, 3, 4, 5, 6, 7, 8];
 const UDP = 17;
@@ -132,5 +135,18 @@ describe('IPv6 addresses', () => {
   it('that map IPv4 never come from the wire (RFC 4942 §2.2)', () => {
     const view = ipv6([], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10]);
     expect(parseIpv6(new IpPacket(), view, 0, view.byteLength)).toBe('bad-source');
+  });
+});
+
+describe('IPv6 fragments', () => {
+  it('are put together under the headers of the first by offset (RFC 8200 §4.5), whichever comes last', () => {
+    const probe = new Probe();
+    const got: number[] = [];
+    probe.stack.bindUdp({ port: 9, onMessage: (data) => got.push(data.length) });
+    const payload = udpPayload(A6, 7, B6, 9, new Uint8Array(120));
+    const first = ip(A6, B6, UDP, payload.slice(0, 64), { id: 1, offset: 0, more: true });
+    const last = ip(A6, B6, 6, payload.slice(64), { id: 1, offset: 64 });
+    probe.say(first, last);
+    expect(got).toEqual([120]);
   });
 });

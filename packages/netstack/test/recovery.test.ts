@@ -1,6 +1,8 @@
 /** What losses cost, in virtual time: round trips and probes, not retransmission timeouts (RFC 8985, RFC 9438). */
 import { describe, expect, it } from 'vitest';
 import type { TcpConnection } from '../src/index.ts';
+import { Cubic } from '../src/tcp/cubic.ts';
+import { Scoreboard } from '../src/tcp/scoreboard.ts';
 import { SACK_PERMITTED, sackOption } from './support/packets.ts';
 import { Probe, establish } from './support/probe.ts';
 import { B4, Drain, type Faults, Sim, Source } from './support/sim.ts';
@@ -112,6 +114,153 @@ describe('the wait for what may only have been reordered (RFC 8985 §6.2 step 5)
     }
     // A quarter of the round trip.
     expect(probe.now - start).toBe(5);
+  });
+});
+
+describe('a probe for the tail that repairs a loss (RFC 8985 §7.4.2)', () => {
+  /** The last of five segments is sent again by a probe; then `answer` is said, and one segment more is acknowledged. */
+  function windows(duplicate: boolean): { readonly before: number; readonly after: number } {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: 20 });
+    const at = (segments: number): number => (theirs + segments * 536) | 0;
+    connection.setNoDelay(true);
+    connection.write(new Uint8Array(5 * 536));
+    probe.answers();
+    probe.now += 20;
+    probe.tcp({ seq: 1001, ack: at(4) });
+    const before = connection.congestionWindow;
+    const probes = probe.wait(150);
+    expect(probes.map(({ seq, data }) => [(seq - at(4)) | 0, data.length])).toEqual([[0, 536]]);
+    probe.tcp({ seq: 1001, ack: at(5) });
+    if (duplicate) probe.tcp({ seq: 1001, ack: at(5), options: sackOption(at(4), at(5)) });
+    connection.write(new Uint8Array(536));
+    probe.answers();
+    probe.now += 20;
+    probe.tcp({ seq: 1001, ack: at(6) });
+    return { before, after: connection.congestionWindow };
+  }
+
+  it('is a congestion signal', () => {
+    const { before, after } = windows(false);
+    expect(after / before).toBeCloseTo(0.7, 1);
+  });
+
+  it('is none when the receiver reports a duplicate: only the acknowledgment was late', () => {
+    const { before, after } = windows(true);
+    expect(after).toBeGreaterThanOrEqual(before);
+  });
+});
+
+describe('the reordering window (RFC 8985 §6.2)', () => {
+  const ROUND_TRIP = 20;
+
+  function start(): { readonly flight: () => number; readonly duplicates: () => void } {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: ROUND_TRIP });
+    connection.setNoDelay(true);
+    let base = theirs;
+    const at = (segments: number): number => (base + segments * 536) | 0;
+    /** Of two segments the first is missing; returns after how long it is sent again. */
+    function flight(): number {
+      connection.write(new Uint8Array(2 * 536));
+      probe.answers();
+      probe.now += ROUND_TRIP;
+      const sackedAt = probe.now;
+      let said = probe.tcp({ seq: 1001, ack: base, options: sackOption(at(1), at(2)) });
+      while (!said.some(({ seq }) => seq === base) && probe.now < sackedAt + 500) said = probe.wait(1);
+      const wait = probe.now - sackedAt;
+      probe.now += ROUND_TRIP;
+      base = at(2);
+      probe.tcp({ seq: 1001, ack: base });
+      return wait;
+    }
+    /** Three segments come, the first two twice. */
+    function duplicates(): void {
+      connection.write(new Uint8Array(3 * 536));
+      probe.answers();
+      probe.now += ROUND_TRIP;
+      for (const n of [1, 2]) probe.tcp({ seq: 1001, ack: at(n), options: sackOption(at(n - 1), at(n)) });
+      base = at(3);
+      probe.tcp({ seq: 1001, ack: base });
+    }
+    return { flight, duplicates };
+  }
+
+  it('grows by a quarter of the round trip for each round trip with duplicates, and is small again after 16 recoveries', () => {
+    const { flight, duplicates } = start();
+    expect(flight()).toBe(5);
+    duplicates();
+    expect(flight()).toBe(10);
+    duplicates();
+    for (let i = 0; i < 16; i++) expect(flight()).toBe(15);
+    expect(flight()).toBe(5);
+  });
+
+  it('is kept once a segment comes after its successors, also by a cumulative acknowledgment (step 3)', () => {
+    const board = new Scoreboard();
+    board.reset(1);
+    for (const end of [101, 201, 301, 401]) board.push(end, 0);
+    board.acknowledge(101, 20, 0);
+    board.sack(201, 301, 20, 20);
+    expect(board.reorderingSeen).toBe(false);
+    board.acknowledge(301, 21, 20);
+    expect(board.reorderingSeen).toBe(true);
+  });
+});
+
+describe('a receiver that drops what it has reported (RFC 2018 §8)', () => {
+  it('is sent it again at the first timeout', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: 20 });
+    const at = (segments: number): number => (theirs + segments * 536) | 0;
+    connection.setNoDelay(true);
+    connection.write(new Uint8Array(3 * 536));
+    probe.answers();
+    probe.now += 20;
+    probe.tcp({ seq: 1001, ack: theirs, options: sackOption(at(1), at(3)) });
+    probe.wait(30);
+    probe.tcp({ seq: 1001, ack: at(1) });
+    expect(probe.wait(300).map(({ seq }) => seq)).toContain(at(1));
+  });
+});
+
+describe('the window of CUBIC', () => {
+  /** Lets `rounds` round trips of 200 ms pass, each with a whole window acknowledged. */
+  function grow(cubic: Cubic, rounds: number): void {
+    for (let round = 0; round < rounds; round++) {
+      for (let left = cubic.cwnd; left > 0; left -= 1000) cubic.onAck(1000, round * 200, 200);
+    }
+  }
+
+  it('grows after a timeout from where slow start ends, with K = 0 (RFC 9438 §4.8)', () => {
+    const cubic = new Cubic(1000);
+    cubic.cwnd = 1_000_000;
+    cubic.onCongestion();
+    cubic.onTimeout();
+    while (cubic.inSlowStart) cubic.onAck(1000, 0, 200);
+    const start = cubic.cwnd;
+    grow(cubic, 30);
+    // C t^3 segments after 6 s.
+    const expected = 0.4 * 6 ** 3 * 1000;
+    expect((cubic.cwnd - start) / expected).toBeGreaterThan(0.8);
+    expect((cubic.cwnd - start) / expected).toBeLessThan(1.2);
+  });
+
+  it('is after a reduction by mistake what it would have been without one (RFC 9438 §4.9)', () => {
+    const [one, other] = [new Cubic(1000), new Cubic(1000)];
+    for (const cubic of [one, other]) {
+      cubic.cwnd = 500_000;
+      cubic.onCongestion();
+      cubic.cwnd = cubic.ssthresh;
+      grow(cubic, 10);
+    }
+    one.remember();
+    one.onCongestion();
+    one.onTimeout();
+    one.undo();
+    expect([one.cwnd, one.ssthresh]).toEqual([other.cwnd, other.ssthresh]);
+    for (const cubic of [one, other]) grow(cubic, 20);
+    expect(one.cwnd).toBe(other.cwnd);
   });
 });
 

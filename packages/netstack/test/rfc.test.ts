@@ -1,8 +1,9 @@
 /** What the RFCs ask of TCP, one behaviour a test, seen from the other side: with packets made by hand. */
 import { describe, expect, it } from 'vitest';
+import type { TcpConnection } from '../src/index.ts';
 import { type Parsed, SACK_PERMITTED } from './support/packets.ts';
 import { Probe, establish } from './support/probe.ts';
-import { B4, Drain, Sim, Source } from './support/sim.ts';
+import { A4, B4, Drain, Sim, Source } from './support/sim.ts';
 
 const word = (value: number): number[] => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255);
 const timestamps = (value: number, echo = 0): number[] => [1, 1, 8, 10, ...word(value), ...word(echo)];
@@ -168,6 +169,20 @@ describe('lost packets', () => {
     for (let i = 2; i < gaps.length; i++) expect(gaps[i]! / gaps[i - 1]!).toBeCloseTo(2, 1);
   });
 
+  it('of a handshake make the first data wait for 3 s (RFC 6298 §5.7), where no timestamp tells the round trip', () => {
+    const probe = new Probe();
+    let connection: TcpConnection | undefined;
+    probe.stack.listen({ port: 80 }, (incoming) => (connection = incoming.accept({})));
+    const [synAck] = probe.tcp({ seq: 1000, flags: 's' });
+    expect(probe.wait(1500).map(({ flags }) => flags)).toEqual(['sa']);
+    probe.tcp({ seq: 1001, ack: (synAck!.seq + 1) | 0 });
+    connection!.write(new Uint8Array(100));
+    const start = probe.now;
+    expect(probe.answers().map(({ data }) => data.length)).toEqual([100]);
+    expect(firstAnswer(probe, 10_000).map(({ data }) => data.length)).toEqual([100]);
+    expect(probe.now - start).toBe(3000);
+  });
+
   it('take three tenths of the window and no more (RFC 9438 §4.6)', () => {
     const sim = new Sim(4, { delay: 10 });
     const drain = new Drain(4);
@@ -263,6 +278,42 @@ describe('TIME_WAIT', () => {
     expect(probe.stack.status().connections).toBe(0);
     expect(probe.tcp({ seq: 5000, flags: 's' }).map(({ flags }) => flags)).toEqual(['sa']);
     expect(probe.stack.status()).toMatchObject({ connections: 1, timeWaits: 0 });
+  });
+
+  it('gives way to a connection of ours or of theirs that begins beyond where the last one ended, however fast that was', () => {
+    for (const isOurs of [false, true]) {
+      const probe = new Probe();
+      const { connection, theirs } = establish(probe, { options: timestamps(500) });
+      connection.setNoDelay(true);
+      // 300,000 bytes within a millisecond: the clock for initial numbers makes 250 of it.
+      let end = theirs;
+      const acknowledge = (said: readonly Parsed[], flags: string): Parsed[] => {
+        for (const { seq, data, flags: their } of said) {
+          const next = (seq + data.length + (their.includes('f') ? 1 : 0)) | 0;
+          if (((next - end) | 0) > 0) end = next;
+        }
+        return probe.tcp({ seq: 1001, ack: end, flags, options: timestamps(600) });
+      };
+      for (let round = 0; round < 10 && connection.bytesWritten < 300_001; round++) {
+        connection.write(new Uint8Array(60_000));
+        for (let said = probe.answers(); said.length > 0;) said = acknowledge(said, 'a');
+      }
+      connection.end();
+      acknowledge(probe.answers(), 'fa');
+      expect(probe.stack.status().timeWaits).toBe(1);
+      expect((end - theirs) | 0).toBeGreaterThan(300_000);
+      probe.wait(1000);
+      let opened: Parsed | undefined;
+      if (isOurs) {
+        probe.stack.connect({ address: A4, port: 4000 }, {}, { local: B4, localPort: 80 });
+        [opened] = probe.answers();
+      } else {
+        probe.stack.listen({ port: 80 }, (incoming) => void incoming.accept({}));
+        [opened] = probe.tcp({ seq: 5000, flags: 's', options: timestamps(700) });
+      }
+      expect([isOurs, opened!.flags]).toEqual([isOurs, isOurs ? 's' : 'sa']);
+      expect((opened!.seq - end) | 0).toBeGreaterThan(0);
+    }
   });
 
   it('gives way to a SYN with a later timestamp, whatever its number (RFC 6191 §2)', () => {

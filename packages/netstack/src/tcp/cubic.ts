@@ -15,6 +15,17 @@ const RTT_SAMPLES = 8;
 const CSS_GROWTH_DIVISOR = 4;
 const CSS_ROUNDS = 5;
 
+/** What a reduction changes. */
+interface CubicState {
+  readonly cwnd: number;
+  readonly ssthresh: number;
+  readonly maximum: number;
+  readonly k: number;
+  readonly epochStart: number;
+  readonly estimate: number;
+  readonly prior: number;
+}
+
 export class Cubic {
   cwnd: number;
   ssthresh: number = Infinity;
@@ -25,6 +36,7 @@ export class Cubic {
   #k = 0;
   #estimate = 0;
   #prior = 0;
+  #remembered: CubicState | undefined = undefined;
   // HyStart++: this round's and last round's lowest RTT, and the conservative phase.
   #roundEnd = 0;
   #lastRoundMin = Infinity;
@@ -110,9 +122,10 @@ export class Cubic {
     this.#inCss = false;
   }
 
-  /** RFC 9438 §4.8, RFC 5681 §3.1: everything in flight is presumed lost. */
+  /** RFC 9438 §4.8, RFC 5681 §3.1: everything in flight is presumed lost; K will be 0, W_max the window where slow start ends. */
   onTimeout(): void {
     this.cwnd = this.#mss;
+    this.#maximum = 0;
     this.#epochStart = -1;
     this.#roundMin = Infinity;
     this.#lastRoundMin = Infinity;
@@ -124,10 +137,29 @@ export class Cubic {
     this.#epochStart = -1;
   }
 
-  /** The last reduction was a mistake (RFC 4015, RFC 9438 §4.9). */
-  undo(cwnd: number, ssthresh: number): void {
-    this.cwnd = Math.max(this.cwnd, cwnd);
-    this.ssthresh = ssthresh;
-    this.#epochStart = -1;
+  /** Call before a reduction that may turn out to be a mistake (RFC 9438 §4.9). */
+  remember(): void {
+    this.#remembered = {
+      cwnd: this.cwnd,
+      ssthresh: this.ssthresh,
+      maximum: this.#maximum,
+      k: this.#k,
+      epochStart: this.#epochStart,
+      estimate: this.#estimate,
+      prior: this.#prior,
+    };
+  }
+
+  /** It was one: everything is as it was, and the window no smaller than it is. */
+  undo(): void {
+    const past = this.#remembered;
+    if (past === undefined) return;
+    this.cwnd = Math.max(this.cwnd, past.cwnd);
+    this.ssthresh = past.ssthresh;
+    this.#maximum = past.maximum;
+    this.#k = past.k;
+    this.#epochStart = past.epochStart;
+    this.#estimate = past.estimate;
+    this.#prior = past.prior;
   }
 }

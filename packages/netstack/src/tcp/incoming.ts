@@ -33,6 +33,8 @@ export class IncomingConnection implements FlowEntry, Timed {
   /** Called when the other side gave up, or time ran out, before an answer. */
   onAbort: (() => void) | undefined = undefined;
   isOpen = true;
+  /** Where the connection ended whose TIME_WAIT this request has taken over, as a sequence number. */
+  sndNxtBefore: number | undefined = undefined;
   flowHash = 0;
   nextInSlot: FlowEntry | undefined = undefined;
   deadline: number;

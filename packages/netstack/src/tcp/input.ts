@@ -103,7 +103,6 @@ function processSynSent(t: Tcb, segment: Segment, now: number): 'reset' | undefi
   if ((flags & ACK) !== 0) {
     t.ackNow = true;
     establish(t, segment, now);
-    t.sndUna = 1;
   } else {
     // Both sides opened at once (RFC 9293 §3.5, figure 8).
     t.state = 'syn-received';
@@ -119,7 +118,10 @@ function establish(t: Tcb, segment: Segment, now: number): void {
   t.events |= EVENT_CONNECT | EVENT_WRITABLE;
   t.lifeAt = t.readClosed ? now + t.host.tcpOptions.orphanTimeoutMs : Infinity;
   if (t.rtt.backoff === 0) t.rtt.sample(now - t.rtoStart, now);
-  else if (t.tsEnabled) sampleEcho(t, segment, now);
+  else {
+    if (t.tsEnabled) sampleEcho(t, segment, now);
+    t.rtt.startOver();
+  }
   t.rtt.recovered();
   t.sndUna = 1;
   t.retransmitKind = 'none';

@@ -1,11 +1,11 @@
 /** All TCP connections of a stack: who a segment is for, who may open connections, and who has something to send. */
-import type { Endpoint, IpAddress } from '../address.ts';
+import { type Endpoint, FIRST_EPHEMERAL_PORT, type IpAddress } from '../address.ts';
 import { type BufferPool, BufferShares, type BufferSource } from '../byte-ring.ts';
 import type { DropCounters } from '../drops.ts';
-import { FlowTable } from '../flow-table.ts';
+import { type FlowKey, FlowTable } from '../flow-table.ts';
 import type { UnreachableReason } from '../icmp.ts';
 import { type IpPacket, destinationOf, sourceOf } from '../ip.ts';
-import type { StackLimits } from '../limits.ts';
+import { QUOTE_LENGTH, type StackLimits } from '../limits.ts';
 import type { PacketWriter } from '../output.ts';
 import type { SipHash } from '../siphash.ts';
 import type { TimerHeap } from '../timer-heap.ts';
@@ -39,8 +39,8 @@ export interface TcpLayerHost {
 
 type Entry = Tcb | IncomingConnection | TimeWait;
 
-const FIRST_EPHEMERAL_PORT = 32_768;
-const QUOTE_LENGTH = 120;
+/** Beyond any segment of the connection before that may still be under way. */
+const REOPEN_GAP = 65_537;
 /** Connections told of free memory in one flush. */
 const FED_AT_ONCE = 64;
 
@@ -119,8 +119,9 @@ export class TcpLayer implements TcpHost, IncomingHost {
     if (port === 0 || (held !== undefined && !this.#isReusable(held))) {
       throw new RangeError('localPort: no free port for this destination');
     }
-    if (held?.kind === 'time-wait') this.#timeWaits.delete(held);
-    const tcb = this.#createTcb(local, port, remote.address, remote.port, 'syn-sent', this.#host.pool);
+    const before = held?.kind === 'time-wait' ? held : undefined;
+    if (before !== undefined) this.#timeWaits.delete(before);
+    const tcb = this.#createTcb(flow, 'syn-sent', this.#host.pool, before?.sndNxt);
     this.#table.add(tcb);
     this.#admission.addOutgoing();
     tcb.lifeAt = this.now + this.tcpOptions.connectTimeoutMs;
@@ -153,7 +154,9 @@ export class TcpLayer implements TcpHost, IncomingHost {
     else if (entry.kind === 'connection') {
       if (processSegment(entry, segment, packet, now) === 'reset') this.#reset(packet, segment);
     } else if (entry.kind === 'incoming') this.#receiveForIncoming(entry, packet, segment, now);
-    else if (this.#timeWaits.receive(entry, segment, now) === 'reopened') this.#receiveUnmatched(packet, segment, now);
+    else if (this.#timeWaits.receive(entry, segment, now) === 'reopened') {
+      this.#receiveUnmatched(packet, segment, now, entry.sndNxt);
+    }
   }
 
   /** Tells owners what happened and sends what is due; false when the sink filled up and something is left. */
@@ -272,9 +275,8 @@ export class TcpLayer implements TcpHost, IncomingHost {
     this.#table.delete(incoming);
     this.#host.timers.remove(incoming);
     incoming.isOpen = false;
-    const { local, localPort, remote, remotePort } = incoming;
     const share = this.#shares?.of(incoming.source).join();
-    const tcb = this.#createTcb(local, localPort, remote, remotePort, 'syn-received', share ?? this.#host.pool);
+    const tcb = this.#createTcb(incoming, 'syn-received', share ?? this.#host.pool, incoming.sndNxtBefore);
     tcb.adopt(incoming.syn);
     tcb.source = incoming.source;
     tcb.isHalfOpen = true;
@@ -312,20 +314,21 @@ export class TcpLayer implements TcpHost, IncomingHost {
     }
   }
 
+  /** `sndNxtBefore` is where the flow's connection before this one ended, if that is still in TIME_WAIT. */
   #createTcb(
-    local: IpAddress,
-    localPort: number,
-    remote: IpAddress,
-    remotePort: number,
+    { local, localPort, remote, remotePort }: FlowKey,
     state: 'syn-sent' | 'syn-received',
     pool: BufferSource,
+    sndNxtBefore: number | undefined,
   ): Tcb {
     // RFC 6528 §3: a clock of 4 us steps plus a keyed hash of the four-tuple.
     const words = this.#words;
     words.set([local.a, local.b, local.c, local.d, remote.a, remote.b, remote.c, remote.d]);
     words[8] = (localPort << 16) | remotePort;
     this.#host.hash.hash(words, this.#hashed);
-    const iss = (this.#hashed[0]! + ((this.now * 250) % 0x100000000)) | 0;
+    let iss = (this.#hashed[0]! + ((this.now * 250) % 0x100000000)) | 0;
+    // RFC 9293 §3.6.1: larger than what the connection before has used, also where it was faster than that clock.
+    if (sndNxtBefore !== undefined && ((iss - sndNxtBefore) | 0) <= 0) iss = (sndNxtBefore + REOPEN_GAP) | 0;
     const mtu = this.#host.pathMtu(remote);
     return new Tcb(this, local, localPort, remote, remotePort, iss, this.#hashed[1]!, mtu, state, pool);
   }
@@ -346,7 +349,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
     return entry.kind === 'time-wait' && this.#timeWaits.isReusable(entry, this.now);
   }
 
-  #receiveUnmatched(packet: IpPacket, segment: Segment, now: number): void {
+  #receiveUnmatched(packet: IpPacket, segment: Segment, now: number, sndNxtBefore?: number): void {
     const { flags } = segment;
     if ((flags & RST) !== 0) {
       this.drops['no-listener']++;
@@ -358,7 +361,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
         const source = this.#host.sourceKey(sourceOf(packet));
         const hasRoom = this.#shares?.hasRoomFor(source) ?? true;
         const refusal = hasRoom ? this.#admission.refusal(source) : 'limit-memory';
-        if (refusal === undefined) this.#request(packet, segment, source, handler, now);
+        if (refusal === undefined) this.#request(packet, segment, source, handler, now, sndNxtBefore);
         else this.drops[refusal]++;
         return;
       }
@@ -373,7 +376,14 @@ export class TcpLayer implements TcpHost, IncomingHost {
     return found ?? this.onIncoming;
   }
 
-  #request(packet: IpPacket, segment: Segment, source: string | number, handler: IncomingHandler, now: number): void {
+  #request(
+    packet: IpPacket,
+    segment: Segment,
+    source: string | number,
+    handler: IncomingHandler,
+    now: number,
+    sndNxtBefore: number | undefined,
+  ): void {
     const local = { address: destinationOf(packet), port: segment.destinationPort };
     const remote = { address: sourceOf(packet), port: segment.sourcePort };
     const { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue } = segment;
@@ -381,6 +391,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
     const quote = packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH));
     const deadline = now + this.tcpOptions.acceptTimeoutMs;
     const incoming = new IncomingConnection(this, local, remote, source, syn, quote, deadline);
+    incoming.sndNxtBefore = sndNxtBefore;
     this.#table.add(incoming);
     this.#host.timers.update(incoming);
     this.#admission.add(source);

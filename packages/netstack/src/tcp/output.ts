@@ -164,7 +164,7 @@ export function armRetransmit(t: Tcb, now: number): void {
   if (t.reorderAt < rtoAt) {
     t.retransmitKind = 'reorder';
     t.retransmitAt = t.reorderAt;
-  } else if (t.recovery !== 'loss' && t.sackEnabled && t.tlpEnd === 0 && t.rtt.srtt > 0) {
+  } else if (t.recovery !== 'loss' && t.sackEnabled && t.tlpEnd <= t.sndUna && t.rtt.srtt > 0) {
     // In fast recovery too, beyond RFC 8985 §7.2: where one ACK answers a whole batch, its loss leaves nothing else but the RTO.
     const lone = t.board.count === 1 ? WORST_DELAYED_ACK_MS : 0;
     const probeAt = t.probeStart + Math.max(2 * t.rtt.srtt + lone, MINIMUM_PROBE_TIMEOUT_MS);

@@ -9,6 +9,8 @@ import { EVENT_WRITABLE, type Tcb } from './tcb.ts';
 const DUPLICATE_THRESHOLD = 3;
 /** RFC 8985 §6.2 step 4: the reordering window grows to this many quarters of the lowest round trip. */
 const MAX_REORDER_MULTIPLIER = 20;
+/** So many recoveries without a report of a duplicate make it small again. */
+const REORDER_PERSIST = 16;
 
 /** Takes an acceptable acknowledgment of everything below offset `ack`. */
 export function processAck(t: Tcb, segment: Segment, ack: number, windowChanged: boolean, now: number): void {
@@ -30,10 +32,12 @@ export function processAck(t: Tcb, segment: Segment, ack: number, windowChanged:
   }
   if (advanced) advance(t, ack, now);
   else if (delivered > 0) t.probeStart = now;
+  if (t.tlpEnd > 0 && ack >= t.tlpEnd) endTailLossProbe(t, segment, ack, advanced, sawDuplicate);
+  const isOver = t.recovery !== 'open' && ack >= t.recoveryPoint;
+  adaptReordering(t, sawDuplicate, isOver);
   if (flight === 0) return;
   if (advanced && t.undoArmed) undoIfSpurious(t, segment);
-  if (t.tlpEnd > 0 && ack >= t.tlpEnd) endTailLossProbe(t, ack, sawDuplicate);
-  if (t.recovery !== 'open' && ack >= t.recoveryPoint) {
+  if (isOver && t.recovery !== 'open') {
     if (t.recovery === 'recovery') cubic.cwnd = cubic.ssthresh;
     t.recovery = 'open';
     t.undoArmed = false;
@@ -83,8 +87,8 @@ export function enterLoss(t: Tcb): void {
     t.recovery = 'loss';
   } else {
     t.undoArmed = false;
-    if (t.board.isHeadSacked) t.board.forgetSacks();
   }
+  if (t.board.isHeadSacked) t.board.forgetSacks();
   t.cubic.onTimeout();
   t.recoveryPoint = t.sndNxt;
   t.duplicateAcks = 0;
@@ -96,8 +100,7 @@ export function enterLoss(t: Tcb): void {
 function rememberForUndo(t: Tcb): void {
   t.undoArmed = t.tsEnabled;
   t.undoStamp = 0;
-  t.undoCwnd = t.cubic.cwnd;
-  t.undoSsthresh = t.cubic.ssthresh;
+  t.cubic.remember();
 }
 
 /** The Eifel test (RFC 3522): an echo from before the first retransmission means that the original had arrived. */
@@ -106,7 +109,7 @@ function undoIfSpurious(t: Tcb, segment: Segment): void {
   t.undoArmed = false;
   if (!segment.hasTimestamps || ((segment.tsEcho - t.undoStamp) | 0) >= 0) return;
   t.board.unmarkLost();
-  t.cubic.undo(t.undoCwnd, t.undoSsthresh);
+  t.cubic.undo();
   t.recovery = 'open';
 }
 
@@ -135,7 +138,6 @@ function processSacks(t: Tcb, segment: Segment, ack: number, minimumRtt: number,
     if (start >= end || end > t.sndNxt) continue;
     if (i === 0 && (end <= ack || isInside(t, segment, start, end))) {
       sawDuplicate = true;
-      if (t.reorderMultiplier < MAX_REORDER_MULTIPLIER) t.reorderMultiplier++;
       continue;
     }
     if (end > ack) t.board.sack(start, end, now, minimumRtt);
@@ -151,11 +153,30 @@ function isInside(t: Tcb, segment: Segment, start: number, end: number): boolean
   return start >= outerStart && end <= outerEnd;
 }
 
-/** RFC 8985 §7.4.2: a probe that repaired a loss is a congestion signal like any other. */
-function endTailLossProbe(t: Tcb, ack: number, sawDuplicate: boolean): void {
-  if (t.tlpIsRetransmission && !sawDuplicate && ack > t.tlpEnd && t.recovery === 'open') {
-    t.cubic.onCongestion();
-    t.cubic.cwnd = t.cubic.ssthresh;
+/** RFC 8985 §6.2 step 4: a round trip with reports of duplicates makes the reordering window larger, by one step. */
+function adaptReordering(t: Tcb, sawDuplicate: boolean, isOver: boolean): void {
+  if (t.sndUna >= t.dsackRound) t.dsackRound = 0;
+  if (sawDuplicate && t.dsackRound === 0) {
+    t.dsackRound = t.sndNxt;
+    t.reorderMultiplier = Math.min(t.reorderMultiplier + 1, MAX_REORDER_MULTIPLIER);
+    t.reorderPersist = REORDER_PERSIST;
+  } else if (isOver && --t.reorderPersist <= 0) {
+    t.reorderMultiplier = 1;
+  }
+}
+
+/**
+ * RFC 8985 §7.4.2: a probe that repaired a loss is a congestion signal like any other. That it was needless a report of a duplicate
+ * says, or without DSACK a duplicate acknowledgment; either comes before anything that was sent later is acknowledged.
+ */
+function endTailLossProbe(t: Tcb, segment: Segment, ack: number, advanced: boolean, sawDuplicate: boolean): void {
+  const isRepeat = !advanced && segment.sackCount === 0 && segment.dataLength === 0;
+  if (t.tlpIsRetransmission && !sawDuplicate && !isRepeat) {
+    if (ack === t.tlpEnd) return;
+    if (t.recovery === 'open') {
+      t.cubic.onCongestion();
+      t.cubic.cwnd = t.cubic.ssthresh;
+    }
   }
   t.tlpEnd = 0;
 }

@@ -5,6 +5,7 @@ const MINIMUM_RTO_MS = 200;
 const MAXIMUM_RTO_MS = 60_000;
 /** RFC 6298 §2.1. */
 const INITIAL_RTO_MS = 1000;
+const RTO_AFTER_LOST_SYN_MS = 3000;
 const MIN_RTT_WINDOW_MS = 10_000;
 
 export class RttEstimator {
@@ -46,6 +47,13 @@ export class RttEstimator {
     } else if (rtt < this.#currentMin) {
       this.#currentMin = rtt;
     }
+  }
+
+  /** The SYN had to be repeated, so nothing was measured: be careful with the first data (RFC 6298 §5.7). */
+  startOver(): void {
+    if (this.srtt > 0) return;
+    this.#base = RTO_AFTER_LOST_SYN_MS;
+    this.#update();
   }
 
   /** RFC 6298 §5.5. */

@@ -85,7 +85,11 @@ export class Scoreboard {
       this.#una = reached;
       if (reached < end) break;
       if ((flags & SACKED) !== 0) this.sackedSegments--;
-      else this.#arrived(at, now, minimumRtt);
+      else {
+        // RFC 8985 §6.2 step 3.
+        if (end < this.highestSacked && (flags & RETRANSMITTED) === 0) this.reorderingSeen = true;
+        this.#arrived(at, now, minimumRtt);
+      }
       if ((flags & RETRANSMITTED) !== 0) this.#everRetransmitted--;
       this.#head = (this.#head + 1) & (this.#capacity - 1);
       this.#count--;
@@ -153,7 +157,7 @@ export class Scoreboard {
     if (this.#count > 0 && (this.#flagsOf(0) & (SACKED | LOST)) === 0) this.#markLost(0);
   }
 
-  /** Marks everything that was not selectively acknowledged lost (RFC 8985 §6.3). */
+  /** Marks everything that was not selectively acknowledged lost (RFC 6298 §5.4, RFC 6675 §5.1). */
   markAllLost(): void {
     for (let n = 0; n < this.#count; n++) {
       if ((this.#flagsOf(n) & (SACKED | LOST)) === 0) this.#markLost(n);

@@ -223,14 +223,15 @@ export class Tcb implements FlowEntry, Timed {
   prrOut = 0;
   prrFlight = 0;
   duplicateAcks = 0;
+  /** RFC 8985 §6.2 step 4: RACK.reo_wnd_mult, RACK.reo_wnd_persist, and the end of RACK.dsack_round or 0. */
   reorderMultiplier = 1;
+  reorderPersist = 0;
+  dsackRound = 0;
   tlpEnd = 0;
   tlpIsRetransmission = false;
   /** When set, an echo older than this proves the recovery spurious (RFC 3522). */
   undoArmed = false;
   undoStamp = 0;
-  undoCwnd = 0;
-  undoSsthresh = 0;
   /** Judged when sending, used when acknowledgments come. */
   cwndLimited = false;
   lastSendAt = 0;
