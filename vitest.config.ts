@@ -39,7 +39,7 @@ export default defineConfig({
           include: ['test/**/*.test.ts'],
           testTimeout: 60_000,
           hookTimeout: 60_000,
-          maxWorkers: 2,
+          maxWorkers: 3,
           // Whole machines in namespaces, with timers of their own: one more try, which the reporter names.
           retry: 1,
           sequence: { groupOrder: 1 },
