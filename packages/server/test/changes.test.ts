@@ -3,7 +3,7 @@ import { formatPrefix } from '@sealane/tunnel';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { peerChanges } from '../src/running/changes.ts';
-import type { RegistryPeer } from '../src/state/registry.ts';
+import type { RegistryPeer } from '../src/state/registry-file.ts';
 
 function peer(n: number, changes: Partial<RegistryPeer> = {}): RegistryPeer {
   return {

@@ -6,7 +6,7 @@ import { formatKey } from '@sealane/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { InputError } from '../src/errors.ts';
 import { createFolder, stateFolder, type StateFolder } from '../src/state/folder.ts';
-import { parseRegistry, readRegistry, writeRegistry, type Registry } from '../src/state/registry.ts';
+import { parseRegistry, readRegistry, writeRegistry, type Registry } from '../src/state/registry-file.ts';
 
 function key(n: number): string {
   return formatKey(new Uint8Array(32).fill(n));

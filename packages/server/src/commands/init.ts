@@ -9,7 +9,7 @@ import { createFolder, stateFolder } from '../state/folder.ts';
 import { createPrivateKey, readPrivateKey } from '../state/keys.ts';
 import { whileChanging } from '../state/lock.ts';
 import { serverAddress, type Network } from '../state/pool.ts';
-import { writeRegistry } from '../state/registry.ts';
+import { writeRegistry } from '../state/registry-file.ts';
 
 export interface InitOptions {
   readonly state: string;

@@ -18,7 +18,14 @@ import { stateFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { whileChanging } from '../state/lock.ts';
 import { nextFree, serverAddress } from '../state/pool.ts';
-import { networksOf, peerNamed, readRegistry, sealingOf, writeRegistry, type Registry } from '../state/registry.ts';
+import {
+  networksOf,
+  peerNamed,
+  readRegistry,
+  sealingOf,
+  writeRegistry,
+  type Registry,
+} from '../state/registry-file.ts';
 import { informServer } from '../running/live.ts';
 
 export interface PeerAddOptions {

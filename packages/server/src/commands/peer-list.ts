@@ -2,7 +2,7 @@ import { peerTable, peerViews } from '../output/peers.ts';
 import { print, printJson } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder } from '../state/folder.ts';
-import { readRegistry } from '../state/registry.ts';
+import { readRegistry } from '../state/registry-file.ts';
 import { liveStatus } from '../running/live.ts';
 
 export async function peerList(options: { readonly state: string; readonly json: boolean }): Promise<void> {

@@ -2,7 +2,7 @@ import { RefusedError } from '../errors.ts';
 import { print } from '../output/print.ts';
 import { stateFolder } from '../state/folder.ts';
 import { whileChanging } from '../state/lock.ts';
-import { peerNamed, readRegistry, writeRegistry } from '../state/registry.ts';
+import { peerNamed, readRegistry, writeRegistry } from '../state/registry-file.ts';
 import { informServer } from '../running/live.ts';
 
 /** Removes a peer; the running server drops its session at once. */

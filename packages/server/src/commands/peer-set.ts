@@ -3,7 +3,7 @@ import { InputError, RefusedError } from '../errors.ts';
 import { print } from '../output/print.ts';
 import { stateFolder } from '../state/folder.ts';
 import { whileChanging } from '../state/lock.ts';
-import { peerNamed, readRegistry, sealingOf, writeRegistry } from '../state/registry.ts';
+import { peerNamed, readRegistry, sealingOf, writeRegistry } from '../state/registry-file.ts';
 import { informServer } from '../running/live.ts';
 
 export interface PeerSetOptions {
@@ -19,12 +19,12 @@ export async function peerSet(name: string, { state, ...wanted }: PeerSetOptions
   }
   const folder = stateFolder(state);
   await whileChanging(folder, () => {
-    const registry = readRegistry(folder);
-    const peer = peerNamed(registry, name);
+    const known = readRegistry(folder);
+    const peer = peerNamed(known, name);
     if (peer === undefined) throw new RefusedError(`there is no peer ${name}`);
     const { cipher = 'chacha20poly1305', postQuantum = false, ...rest } = peer;
     const changed = { ...rest, ...sealingOf(wanted.cipher ?? cipher, wanted.postQuantum ?? postQuantum) };
-    writeRegistry(folder, { ...registry, peers: registry.peers.map((one) => (one === peer ? changed : one)) });
+    writeRegistry(folder, { ...known, peers: known.peers.map((one) => (one === peer ? changed : one)) });
   });
   const live = await informServer(folder, `${name} is changed`);
   await print([`changed ${name}${live ? ': the running server knows' : ''}`, ...clientNeeds(wanted)].join('\n'));

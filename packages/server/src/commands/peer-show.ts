@@ -3,7 +3,7 @@ import { peerCard, peerViews } from '../output/peers.ts';
 import { print, printJson } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder } from '../state/folder.ts';
-import { peerNamed, readRegistry } from '../state/registry.ts';
+import { peerNamed, readRegistry } from '../state/registry-file.ts';
 import { liveStatus } from '../running/live.ts';
 
 export async function peerShow(

@@ -2,7 +2,7 @@ import { formatBytes, type StatusReport } from '@sealane/tunnel';
 import { print, printJson, table } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder, type StateFolder } from '../state/folder.ts';
-import { readRegistry, type Registry } from '../state/registry.ts';
+import { readRegistry, type Registry } from '../state/registry-file.ts';
 import { liveStatus } from '../running/live.ts';
 
 /** Says whether a server runs on the folder, and how it does. */

@@ -1,6 +1,6 @@
 import type { CipherSuite } from '@sealane/protocol';
 import { formatBytes, formatDuration, type PeerReport, type StatusReport } from '@sealane/tunnel';
-import type { RegistryPeer } from '../state/registry.ts';
+import type { RegistryPeer } from '../state/registry-file.ts';
 import { table } from './print.ts';
 import type { Style } from './style.ts';
 

@@ -1,4 +1,4 @@
-import type { RegistryPeer } from '../state/registry.ts';
+import type { RegistryPeer } from '../state/registry-file.ts';
 
 /** Which peer an address in the tunnel belongs to. */
 export class AddressOwners {

@@ -1,6 +1,6 @@
 import { KEY_LENGTH, parseKey, type PeerUpdate, POST_QUANTUM_INTERVAL } from '@sealane/protocol';
 import { parsePrefix } from '@sealane/tunnel';
-import type { RegistryPeer } from '../state/registry.ts';
+import type { RegistryPeer } from '../state/registry-file.ts';
 
 /**
  * What turns a device that serves `before` into one that serves `after`: removals first, so that a freed address can

@@ -1,7 +1,7 @@
 import { formatKey, wipe } from '@sealane/protocol';
 import { type Log, type Tunnel } from '@sealane/tunnel';
 import type { StateFolder } from '../state/folder.ts';
-import { readRegistry, type Registry } from '../state/registry.ts';
+import { readRegistry, type Registry } from '../state/registry-file.ts';
 import type { AddressOwners } from './address-owners.ts';
 import { peerChanges } from './changes.ts';
 

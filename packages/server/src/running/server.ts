@@ -18,7 +18,7 @@ import { readPrivateKey } from '../state/keys.ts';
 import { lockRun } from '../state/lock.ts';
 import { endpointPort } from '../state/names.ts';
 import { serverAddress } from '../state/pool.ts';
-import { networksOf, readRegistry } from '../state/registry.ts';
+import { networksOf, readRegistry } from '../state/registry-file.ts';
 import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 import { AddressOwners } from './address-owners.ts';
@@ -87,12 +87,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const lock = await lockRun(folder);
     closers.push(() => lock.release());
     const registry = readRegistry(folder);
-    const { endpoint, mtu } = registry.server;
+    const { server, peers: registered } = registry;
+    const { endpoint, mtu } = server;
     const addresses = networksOf(registry).map(
       (network) => `${formatAddress(serverAddress(network))}/${network.length}`,
     );
 
-    const owners = new AddressOwners(registry.peers);
+    const owners = new AddressOwners(registered);
     const { device, fallback } = await openPacketDevice({
       ...options,
       addresses,
@@ -116,7 +117,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const publicKey = formatKey(nobleCrypto.publicKey(privateKey));
     const remembered = recallEndpoints(folder.endpoints, Date.now());
     const lastEndpoints = new Map(remembered.map((peer) => [formatKey(peer.publicKey), peer.endpoint]));
-    const peers = peerChanges([], registry.peers).map((peer) => {
+    const peers = peerChanges([], registered).map((peer) => {
       const last = lastEndpoints.get(formatKey(peer.publicKey));
       return last === undefined ? peer : { ...peer, endpoint: last };
     });
