@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
 import type { Host } from '../support/lab.ts';
-import { firewall } from '../support/packets.ts';
+import { firewall, sendTwice } from '../support/packets.ts';
 import { control, INNER, missingFor, OUTER, ping, wireguardPair } from '../support/wireguard.ts';
 import type { Implementation, Pair, WireguardDevice } from '../support/wireguard.ts';
 
@@ -126,19 +126,8 @@ describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
       await using lab = await Lab.open();
       const pair = await wireguardPair(lab, implementations, { flags: FLAGS });
       const { a, b } = pair;
-      for (const [host, link, target] of [
-        [a.host, 'va', OUTER.b4],
-        [b.host, 'vb', OUTER.a4],
-      ] as const) {
-        await firewall(
-          host,
-          `table ip twice {
-          chain out { type filter hook output priority 0
-            ip daddr ${target} meta l4proto udp dup to ${target} device ${link}
-          }
-        }`,
-        );
-      }
+      await sendTwice(a.host, 'va', OUTER.b4);
+      await sendTwice(b.host, 'vb', OUTER.a4);
       const pings = await ping(a.host, INNER.b4, { count: 50, interval: 0.02 });
       expect(pings).toEqual({ sent: 50, received: 50, duplicates: 0 });
       await iperfServer(b.host);

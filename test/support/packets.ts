@@ -12,6 +12,18 @@ export async function firewall(host: Host, ruleset: string): Promise<void> {
   await host.must('nft', ['-f', '-'], { input: `${ruleset}\n` });
 }
 
+/** Has the host send each UDP datagram to this IPv4 address twice, over this interface. */
+export async function sendTwice(host: Host, interfaceName: string, target: string): Promise<void> {
+  await firewall(
+    host,
+    `table ip twice {
+      chain out { type filter hook output priority 0
+        ip daddr ${target} meta l4proto udp dup to ${target} device ${interfaceName}
+      }
+    }`,
+  );
+}
+
 /** Reads a named counter of the table `inet lab`. */
 export async function counter(host: Host, name: string): Promise<Counter> {
   const answer = JSON.parse(await host.must('nft', ['-j', 'list', 'counter', 'inet', 'lab', name])) as {
