@@ -5,16 +5,17 @@ import type { DropCounters } from '../drops.ts';
 import { type FlowKey, FlowTable } from '../flow-table.ts';
 import type { UnreachableReason } from '../icmp.ts';
 import { type IpPacket, destinationOf, sourceOf } from '../ip.ts';
-import { QUOTE_LENGTH, type StackLimits } from '../limits.ts';
+import type { StackLimits } from '../limits.ts';
 import type { PacketWriter } from '../output.ts';
 import type { SipHash } from '../siphash.ts';
 import type { TimerHeap } from '../timer-heap.ts';
 import { Admission } from './admission.ts';
 import { type ConnectionHandler, TcpConnection } from './connection.ts';
-import { IncomingConnection, type IncomingHost, type Rejection } from './incoming.ts';
+import type { IncomingConnection } from './incoming.ts';
 import { processSegment } from './input.ts';
 import { type IncomingHandler, Listeners, type TcpListener } from './listeners.ts';
 import { output, writeControl } from './output.ts';
+import { Requests } from './requests.ts';
 import { ACK, FIN, RST, SYN, Segment, parseSegment } from './segment.ts';
 import { EVENT_WRITABLE, Tcb, type TcpHost, type TcpOptions, UNREACHABLE_ERRORS } from './tcb.ts';
 import { type TimeWait, TimeWaits } from './time-wait.ts';
@@ -44,7 +45,7 @@ const REOPEN_GAP = 65_537;
 /** Connections told of free memory in one flush. */
 const FED_AT_ONCE = 64;
 
-export class TcpLayer implements TcpHost, IncomingHost {
+export class TcpLayer implements TcpHost {
   readonly writer: PacketWriter;
   readonly tcpOptions: TcpOptions;
   readonly drops: DropCounters;
@@ -56,6 +57,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
   readonly #listeners = new Listeners();
   readonly #timeWaits: TimeWaits;
   readonly #admission: Admission;
+  readonly #requests: Requests;
   /** Absent when every source may have all. */
   readonly #shares: BufferShares | undefined;
   readonly #segment = new Segment();
@@ -76,6 +78,9 @@ export class TcpLayer implements TcpHost, IncomingHost {
     this.#table = new FlowTable(host.random32());
     this.#timeWaits = new TimeWaits(this, this.#table, host.limits.maxTimeWait, options.timeWaitMs);
     this.#admission = new Admission(host.limits);
+    this.#requests = new Requests(host, this.#table, this.#admission, options.acceptTimeoutMs, (incoming, handler) =>
+      this.#accept(incoming, handler),
+    );
     const { maxBufferBytes, maxBufferBytesPerSource } = host.limits;
     if (maxBufferBytesPerSource < maxBufferBytes) this.#shares = new BufferShares(host.pool, maxBufferBytesPerSource);
   }
@@ -150,12 +155,13 @@ export class TcpLayer implements TcpHost, IncomingHost {
       packet.s3,
       segment.sourcePort,
     );
-    if (entry === undefined) this.#receiveUnmatched(packet, segment, now);
+    if (entry === undefined) this.#receiveUnmatched(packet, segment);
     else if (entry.kind === 'connection') {
       if (processSegment(entry, segment, packet, now) === 'reset') this.#reset(packet, segment);
-    } else if (entry.kind === 'incoming') this.#receiveForIncoming(entry, packet, segment, now);
-    else if (this.#timeWaits.receive(entry, segment, now) === 'reopened') {
-      this.#receiveUnmatched(packet, segment, now, entry.sndNxt);
+    } else if (entry.kind === 'incoming') {
+      if (this.#requests.receive(entry, segment) === 'restarted') this.#receiveUnmatched(packet, segment);
+    } else if (this.#timeWaits.receive(entry, segment, now) === 'reopened') {
+      this.#receiveUnmatched(packet, segment, entry.sndNxt);
     }
   }
 
@@ -241,13 +247,8 @@ export class TcpLayer implements TcpHost, IncomingHost {
     this.#host.timers.update(tcb);
   }
 
-  onTimer(entry: Tcb | IncomingConnection, now: number = this.now): void {
-    if (entry.kind === 'connection') {
-      processTimeouts(entry, now);
-      return;
-    }
-    this.#forgetIncoming(entry);
-    entry.onAbort?.();
+  onTimer(tcb: Tcb, now: number): void {
+    processTimeouts(tcb, now);
   }
 
   retire(tcb: Tcb, timeWait: boolean): void {
@@ -268,13 +269,8 @@ export class TcpLayer implements TcpHost, IncomingHost {
     if (tcb.source !== undefined) this.#admission.leaveHalfOpen(tcb.source);
   }
 
-  // What requests call.
-
-  accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection {
-    if (!incoming.isOpen) throw new TypeError('accept: the request is no longer open');
-    this.#table.delete(incoming);
-    this.#host.timers.remove(incoming);
-    incoming.isOpen = false;
+  /** Makes a connection of a request. */
+  #accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection {
     const share = this.#shares?.of(incoming.source).join();
     const tcb = this.#createTcb(incoming, 'syn-received', share ?? this.#host.pool, incoming.sndNxtBefore);
     tcb.adopt(incoming.syn);
@@ -285,18 +281,6 @@ export class TcpLayer implements TcpHost, IncomingHost {
     const connection = new TcpConnection(tcb, handler);
     this.wake(tcb);
     return connection;
-  }
-
-  reject(incoming: IncomingConnection, reason: Rejection): void {
-    if (!incoming.isOpen) return;
-    this.#forgetIncoming(incoming);
-    if (reason === 'drop') return;
-    if (reason === 'reset') {
-      writeControl(this.writer, incoming, 0, (incoming.syn.sequence + 1) | 0, RST | ACK);
-    } else {
-      this.#host.sendUnreachable(incoming.quote, incoming.local, incoming.remote, reason);
-    }
-    this.#host.pending();
   }
 
   /** Tells those whose writes found no memory that there is some, a few at a time. */
@@ -349,7 +333,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
     return entry.kind === 'time-wait' && this.#timeWaits.isReusable(entry, this.now);
   }
 
-  #receiveUnmatched(packet: IpPacket, segment: Segment, now: number, sndNxtBefore?: number): void {
+  #receiveUnmatched(packet: IpPacket, segment: Segment, sndNxtBefore?: number): void {
     const { flags } = segment;
     if ((flags & RST) !== 0) {
       this.drops['no-listener']++;
@@ -361,7 +345,7 @@ export class TcpLayer implements TcpHost, IncomingHost {
         const source = this.#host.sourceKey(sourceOf(packet));
         const hasRoom = this.#shares?.hasRoomFor(source) ?? true;
         const refusal = hasRoom ? this.#admission.refusal(source) : 'limit-memory';
-        if (refusal === undefined) this.#request(packet, segment, source, handler, now, sndNxtBefore);
+        if (refusal === undefined) this.#requests.open(packet, segment, source, handler, sndNxtBefore);
         else this.drops[refusal]++;
         return;
       }
@@ -374,60 +358,6 @@ export class TcpLayer implements TcpHost, IncomingHost {
   #handlerFor(packet: IpPacket, port: number): IncomingHandler | undefined {
     const found = this.#host.isLocal(packet) ? this.#listeners.find(packet, port) : undefined;
     return found ?? this.onIncoming;
-  }
-
-  #request(
-    packet: IpPacket,
-    segment: Segment,
-    source: string | number,
-    handler: IncomingHandler,
-    now: number,
-    sndNxtBefore: number | undefined,
-  ): void {
-    const local = { address: destinationOf(packet), port: segment.destinationPort };
-    const remote = { address: sourceOf(packet), port: segment.sourcePort };
-    const { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue } = segment;
-    const syn = { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue };
-    const quote = packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH));
-    const deadline = now + this.tcpOptions.acceptTimeoutMs;
-    const incoming = new IncomingConnection(this, local, remote, source, syn, quote, deadline);
-    incoming.sndNxtBefore = sndNxtBefore;
-    this.#table.add(incoming);
-    this.#host.timers.update(incoming);
-    this.#admission.add(source);
-    handler(incoming);
-  }
-
-  #receiveForIncoming(incoming: IncomingConnection, packet: IpPacket, segment: Segment, now: number): void {
-    const { flags } = segment;
-    const isRepeat = segment.sequence === incoming.syn.sequence;
-    if ((flags & RST) !== 0) {
-      // Nothing of ours was sent, so only its own sequence number vouches for a reset (RFC 5961 §3.2).
-      if (segment.sequence !== ((incoming.syn.sequence + 1) | 0) && !isRepeat) {
-        this.drops['tcp-outside-window']++;
-        return;
-      }
-      this.#forgetIncoming(incoming);
-      incoming.onAbort?.();
-      return;
-    }
-    if ((flags & (SYN | ACK)) === SYN && !isRepeat) {
-      // The other side has started over with the same port.
-      this.#forgetIncoming(incoming);
-      incoming.onAbort?.();
-      this.#receiveUnmatched(packet, segment, now);
-      return;
-    }
-    if ((flags & (SYN | ACK)) !== SYN) this.drops['tcp-unexpected']++;
-  }
-
-  #forgetIncoming(incoming: IncomingConnection): void {
-    if (!incoming.isOpen) return;
-    incoming.isOpen = false;
-    this.#table.delete(incoming);
-    this.#host.timers.remove(incoming);
-    this.#admission.leaveHalfOpen(incoming.source);
-    this.#admission.remove(incoming.source);
   }
 
   /** RFC 9293 §3.10.7.1. */
