@@ -24,8 +24,6 @@ export interface IcmpHost {
   readonly writer: PacketWriter;
   readonly drops: DropCounters;
   readonly paths: PathMtu;
-  readonly tcp: TcpLayer;
-  readonly udp: UdpLayer;
   readonly now: number;
   isLocal(packet: IpPacket): boolean;
   fragmenting(destination: IpAddress): Fragmenting;
@@ -35,9 +33,13 @@ export interface IcmpHost {
 export class IcmpInput {
   onEchoReply: ((reply: EchoReply) => void) | undefined = undefined;
   readonly #host: IcmpHost;
+  readonly #tcp: TcpLayer;
+  readonly #udp: UdpLayer;
 
-  constructor(host: IcmpHost) {
+  constructor(host: IcmpHost, tcp: TcpLayer, udp: UdpLayer) {
     this.#host = host;
+    this.#tcp = tcp;
+    this.#udp = udp;
   }
 
   /** Takes the payload of `packet`. */
@@ -89,22 +91,19 @@ export class IcmpInput {
     const claimed = packet.family === 4 ? rest & 0xffff : rest;
     if (quote.protocol === PROTOCOL_UDP) {
       // Anyone may guess a datagram's ports: only a socket that exists is told, and claims of path MTU need a datagram to believe.
-      if (reason !== undefined) this.#host.udp.onUnreachable(local, remote, reason);
-      else if (this.#host.udp.hasSent(local, remote, quote.packetLength)) {
+      if (reason !== undefined) this.#udp.onUnreachable(local, remote, reason);
+      else if (this.#udp.hasSent(local, remote, quote.packetLength)) {
         this.#host.paths.lower(remote.address, claimed, quote.packetLength, this.#host.now);
       } else this.#host.drops['icmp-ignored']++;
       return;
     }
-    const tcb = this.#host.tcp.findQuoted(local.address, local.port, remote.address, remote.port, quote.sequence);
+    const tcb = this.#tcp.findQuoted(local.address, local.port, remote.address, remote.port, quote.sequence);
     if (tcb === undefined) {
       this.#host.drops['icmp-ignored']++;
     } else if (tooBig) {
-      this.#host.tcp.onPathMtu(
-        tcb,
-        this.#host.paths.lower(remote.address, claimed, quote.packetLength, this.#host.now),
-      );
+      this.#tcp.onPathMtu(tcb, this.#host.paths.lower(remote.address, claimed, quote.packetLength, this.#host.now));
     } else if (reason !== undefined) {
-      this.#host.tcp.onUnreachable(tcb, reason);
+      this.#tcp.onUnreachable(tcb, reason);
     }
   }
 }
