@@ -4,6 +4,8 @@ import {
   chownSync,
   lchownSync,
   lstatSync,
+  mkdirSync,
+  readdirSync,
   readFileSync,
   renameSync,
   statSync,
@@ -85,6 +87,45 @@ describe('files and folders of a server', () => {
     expect(readFileSync(precious, 'utf8')).toBe('precious');
     expect(lstatSync(fileOf('registry.json')).isFile()).toBe(true);
     expect(modeOf(fileOf('registry.json'))).toBe('600');
+  });
+
+  it.runIf(isRoot)("stay a user's when root looks after that user's server", async () => {
+    chmodSync(scratch.folder, 0o711);
+    mkdirSync(scratch.state, { mode: 0o700 });
+    chownSync(scratch.state, STRANGER, STRANGER);
+    const expectTheirs = (): void => {
+      for (const name of readdirSync(scratch.state)) {
+        const { uid, gid } = statSync(fileOf(name));
+        expect([name, uid, gid, modeOf(fileOf(name))]).toEqual([name, STRANGER, STRANGER, '600']);
+      }
+    };
+    await scratch.init();
+    await scratch.must('peer', 'add', 'laptop', '--out', scratch.path('laptop.conf'));
+    // The locks too, of which this made both.
+    expect(readdirSync(scratch.state).toSorted()).toEqual(['change.lock', 'private.key', 'registry.json', 'run.lock']);
+    expectTheirs();
+    // What is handed over belongs to whom it was made by.
+    expect(statSync(scratch.path('laptop.conf')).uid).toBe(0);
+
+    const { server } = await startServer(scratch.state, ['--userspace'], { uid: STRANGER });
+    for (const words of [
+      ['peer', 'add', 'phone'],
+      ['peer', 'set', 'phone', '--post-quantum'],
+      ['peer', 'remove', 'laptop'],
+    ]) {
+      const outcome = await scratch.run(...words);
+      // Without an answer from the running server it would be 1.
+      expect([words, outcome.code, outcome.stderr]).toEqual([words, 0, expect.not.stringContaining('does not know')]);
+      expectTheirs();
+    }
+    expect((await server.stop()).code).toBe(0);
+
+    // Root serves only as that user (`--user`); an attempt takes nothing away.
+    const refused = await scratch.run('run', '--userspace', '--listen', '0');
+    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('belongs to another user (uid 4242)')]);
+    expectTheirs();
+    const again = await startServer(scratch.state, ['--userspace'], { uid: STRANGER });
+    expect((await again.server.stop()).code).toBe(0);
   });
 
   it('are not made where a file is in the way, which stays as it is', async () => {

@@ -86,6 +86,7 @@ export type {
 } from './net/types.ts';
 export type { UserspaceOptions, UserspaceTunnel } from './net/userspace-tunnel.ts';
 export { openTunnel } from './open-tunnel.ts';
+export { giveToFolderOwner } from './owner.ts';
 export { TimestampFile } from './timestamp-file.ts';
 export { Tunnel } from './tunnel.ts';
 export type { TunnelEventOf, TunnelEventType, TunnelListener, TunnelOptions, TunnelStatus } from './tunnel.ts';

@@ -2,6 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { close, closeSync, fsync, open, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { isAfter, TIMESTAMP_LENGTH } from '@sealane/protocol';
 import { errorCode } from './os-error.ts';
+import { giveToFolderOwner } from './owner.ts';
 
 const AHEAD_SECONDS = 10n;
 
@@ -67,6 +68,7 @@ export class TimestampFile {
     const temporary = `${this.#path}.${randomBytes(4).toString('hex')}`;
     const fd = openSync(temporary, 'wx', 0o600);
     try {
+      giveToFolderOwner(fd, temporary);
       writeSync(fd, timestamp);
       renameSync(temporary, this.#path);
     } catch (error) {

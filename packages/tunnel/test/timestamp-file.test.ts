@@ -1,6 +1,15 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -40,6 +49,14 @@ describe('the timestamp file', () => {
     expect(TimestampFile.open(path).floor).toEqual(timestampAt(1_700_000_059_000));
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(readdirSync(directory)).toEqual(['timestamp']);
+  });
+
+  it.runIf(process.geteuid?.() === 0)('belongs to the owner of its folder, whoever writes it', () => {
+    chownSync(directory, 4_242, 4_243);
+    const file = TimestampFile.open(path);
+    file.cover(timestampAt(1_700_000_000_000));
+    const { uid, gid, mode } = statSync(path);
+    expect([uid, gid, mode & 0o777]).toEqual([4_242, 4_243, 0o600]);
   });
 
   it('holds no descriptor between two writes, although the event loop of a packet thread never turns', (context) => {

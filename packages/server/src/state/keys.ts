@@ -19,6 +19,6 @@ export function readPrivateKey(folder: StateFolder): Uint8Array {
 /** Writes a new private key; returns false, and keeps the old one, when there is one already. */
 export function createPrivateKey(folder: StateFolder, privateKey: Uint8Array): boolean {
   if (existsSync(folder.privateKey)) return false;
-  createFile(folder.privateKey, `${formatKey(privateKey)}\n`);
+  createFile(folder.privateKey, `${formatKey(privateKey)}\n`, true);
   return true;
 }
