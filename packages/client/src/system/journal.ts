@@ -104,7 +104,7 @@ export function runtimeFolder(): string {
  * only what outlived that is told. CliError for a file that cannot be trusted.
  */
 export function readJournal(name: string): JournalRecord | undefined {
-  return readRecord(journalPath(name), name) ?? bequests().find((record) => record.name === name);
+  return readRecord(journalPath(name), name) ?? bequests(name)[0];
 }
 
 /** Replaces a journal as a whole; throws when the file cannot be written. */
@@ -128,12 +128,15 @@ export function writeJournal(record: JournalRecord): void {
 }
 
 export function removeJournal(name: string): void {
-  rmSync(journalPath(name), { force: true });
+  const path = journalPath(name);
+  rmSync(path, { force: true });
+  // Of a process that was killed while it wrote.
+  rmSync(`${path}.tmp`, { force: true });
   for (const file of journalFiles()) if (file.name === name && isOfTheDead(file)) rmSync(file.path, { force: true });
 }
 
 /** True while the process that wrote the record lives, whatever it is doing. */
-export function isAlive({ pid, started }: JournalRecord): boolean {
+export function isAlive({ pid, started }: Pick<JournalRecord, 'pid' | 'started'>): boolean {
   return started !== '' && startOf(pid) === started;
 }
 
@@ -141,6 +144,34 @@ export function isAlive({ pid, started }: JournalRecord): boolean {
 export function journalNames(): readonly string[] {
   const own = journalFiles().filter(({ path, name }) => path === journalPath(name));
   return [...new Set([...own, ...bequests()].map(({ name }) => name))];
+}
+
+/**
+ * Journals of killed tunnels, written by versions that named the network namespace by its number alone: they may be of one
+ * that is gone, where what they tell of never happened here. Those that tell of nothing are removed.
+ */
+export function earlierJournals(): readonly { readonly name: string; readonly path: string }[] {
+  const folder = runtimeFolder();
+  const ours = new Set(journalFiles().map(({ path }) => path));
+  return readdirSync(folder).flatMap((file) => {
+    const [, name, inode] = /^(.+)\.(\d+)\.json$/.exec(file) ?? [];
+    const path = join(folder, file);
+    if (name === undefined || ours.has(path) || inode !== namespace().inode) return [];
+    const { pid, started, steps } = readEarlier(path);
+    if (pid !== undefined && started !== undefined && isAlive({ pid, started })) return [];
+    if (steps?.length !== 0) return [{ name, path }];
+    rmSync(path, { force: true });
+    return [];
+  });
+}
+
+function readEarlier(path: string): Partial<JournalRecord> {
+  try {
+    checkOwn(path, 'file');
+    return Object(JSON.parse(readFileSync(path, 'utf8'))) as Partial<JournalRecord>;
+  } catch {
+    return {};
+  }
 }
 
 interface JournalFile extends NetworkNamespace {
@@ -174,8 +205,9 @@ function isOfTheDead({ inode, cookie, boot }: NetworkNamespace): boolean {
  * What outlived a network namespace: name servers may be the whole system's. Rules, tables and settings ended with it,
  * and commands were meant for it. Journals that tell of nothing else are removed.
  */
-function bequests(): readonly JournalRecord[] {
-  return journalFiles().flatMap((file) => {
+function bequests(name?: string): readonly JournalRecord[] {
+  const files = journalFiles().filter((file) => name === undefined || file.name === name);
+  return files.flatMap((file) => {
     const record = isOfTheDead(file) ? readRecord(file.path, file.name) : undefined;
     if (record === undefined) return [];
     const steps = record.steps.filter(({ kind }) => kind === 'resolvconf');
