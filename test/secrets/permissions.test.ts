@@ -8,13 +8,17 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { clientFile, SERVER, twoHosts, up } from '../cli/client-lab.ts';
+import { SEALANE } from '../cli/client-support.ts';
 import { launch, Scratch, startServer } from '../cli/server-support.ts';
+import { Lab, missing } from '../support/lab.ts';
 
 const STRANGER = 4_242;
 const isRoot = process.getuid?.() === 0;
@@ -146,5 +150,87 @@ describe('files and folders of a server', () => {
     const code = await new Promise((resolve) => server.once('exit', resolve));
     expect(code).not.toBe(0);
     expect(lstatSync(fileOf('control.sock')).isFile()).toBe(true);
+  });
+});
+
+const reason = missing('nft');
+
+describe.skipIf(reason !== undefined)(`files and folders of a client (${reason ?? 'in a namespace'})`, () => {
+  const folder = '/run/sealane-client';
+  const filesOf = (name: string): readonly string[] =>
+    readdirSync(folder).filter((file) => file.startsWith(`${name}.`));
+
+  it('are for their owner alone, whatever the mask: journal, log, timestamp, sockets', async () => {
+    const before = process.umask(0);
+    try {
+      await using lab = await Lab.open();
+      const { a, b } = await twoHosts(lab);
+      await up(lab, b, lab.interfaceName('b'), SERVER);
+      const name = lab.interfaceName('a');
+      const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0', 'SaveConfig = true'));
+      const state = join(lab.folder, 'state');
+      const detached = await a.run('env', [
+        `STATE_DIRECTORY=${state}`,
+        process.execPath,
+        SEALANE,
+        'up',
+        file,
+        '--detach',
+      ]);
+      expect(detached.code, detached.stderr).toBe(0);
+      try {
+        const journal = filesOf(name).find((found) => found.endsWith('.json'))!;
+        expect(readFileSync(join(folder, journal), 'utf8')).toContain('suppress_prefixlength');
+        expect([modeOf(folder), modeOf(state)]).toEqual(['700', '700']);
+        const [timestamp] = readdirSync(state);
+        const files = [...filesOf(name).map((found) => join(folder, found)), join(state, timestamp!)];
+        for (const path of [...files, `/var/run/wireguard/${name}.sock`]) {
+          expect([path, modeOf(path)]).toEqual([path, '600']);
+        }
+      } finally {
+        const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+        for (const found of filesOf(name)) rmSync(join(folder, found));
+        expect(down.code, down.stderr).toBe(0);
+      }
+      expect(modeOf(file)).toBe('600');
+    } finally {
+      process.umask(before);
+    }
+  });
+
+  it.each([
+    ['a file that others can read', (path: string) => chmodSync(path, 0o640)],
+    ["another user's", (path: string) => chownSync(path, STRANGER, STRANGER)],
+    [
+      'a symbolic link',
+      (path: string) => {
+        renameSync(path, `${path}.moved`);
+        symlinkSync(`${path}.moved`, path);
+      },
+    ],
+  ])('are not followed when a journal is %s', async (_what, tamper) => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    const running = await up(lab, a, name, clientFile('0.0.0.0/0', `PostDown = touch ${join(lab.folder, 'done')}`));
+    await running.stop('SIGKILL');
+    const journal = join(
+      folder,
+      filesOf(name).find((found) => found.endsWith('.json'))!,
+    );
+    try {
+      tamper(journal);
+      for (const words of [
+        ['down', name],
+        ['up', join(lab.folder, `${name}.conf`)],
+      ]) {
+        const outcome = await a.run('env', [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE, ...words]);
+        const said = `${journal} is not a file that only we may use: look at it and remove it`;
+        expect([words[0], outcome.code, outcome.stderr]).toEqual([words[0], 1, expect.stringContaining(said)]);
+      }
+      expect(readdirSync(lab.folder)).not.toContain('done');
+    } finally {
+      for (const found of filesOf(name)) rmSync(join(folder, found));
+    }
   });
 });
