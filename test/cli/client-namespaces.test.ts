@@ -1,6 +1,6 @@
 /** What `sealane up` left in a network namespace that is gone, seen from a later one that got its number. */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
@@ -104,44 +104,5 @@ describe.skipIf(reason !== undefined)(`the journal of a namespace that is gone (
     expect(await systemOf(host)).toBe(before);
     expect(existsSync(join(lab.folder, 'post-down'))).toBe(false);
     expect(journalsOf(name)).toEqual([]);
-  });
-});
-
-describe.skipIf(reason !== undefined)(`journals of earlier versions (${reason ?? 'in a namespace'})`, () => {
-  it('are told of with what to do about them, and removed when they name nothing', async () => {
-    await using lab = await Lab.open();
-    const host = await lab.host('a');
-    const inode = /\d+/.exec(await host.must('readlink', ['/proc/self/ns/net']))![0];
-    const steps = [{ kind: 'commands', hook: 'PostDown', name: 'wg0', commands: [`touch ${lab.folder}/post-down`] }];
-    const started = readFileSync(`/proc/${process.pid}/stat`, 'utf8').split(') ')[1]!.split(' ')[19];
-    const journal = async (suffix: string, number: string, more: object): Promise<string> => {
-      const path = join(JOURNALS, `${lab.interfaceName(suffix)}.${number}.json`);
-      const record = { version: 1, name: lab.interfaceName(suffix), pid: 1, started: '-', config: '-', ready: true };
-      await mkdir(JOURNALS, { recursive: true, mode: 0o700 });
-      await writeFile(path, JSON.stringify({ ...record, endpoints: {}, ...more }), { mode: 0o600 });
-      return path;
-    };
-    const killed = await journal('a', inode, { steps });
-    const damaged = await journal('b', inode, { steps: 7 });
-    const empty = await journal('c', inode, { steps: [] });
-    const running = await journal('d', inode, { steps, pid: process.pid, started });
-    const elsewhere = await journal('e', '1', { steps });
-    const paths = [killed, damaged, empty, running, elsewhere];
-    try {
-      const { stdout } = await host.run(process.execPath, [SEALANE, 'doctor']);
-      expect(paths.map((path) => stdout.includes(path))).toEqual([true, true, false, false, false]);
-      expect(paths.map((path) => existsSync(path))).toEqual([true, true, false, true, true]);
-      const down = await host.run(process.execPath, [SEALANE, 'down', lab.interfaceName('a')]);
-      expect(down.stderr).toBe(
-        `sealane: ${lab.interfaceName('a')} was brought up by an earlier version and killed: ` +
-          `undo by hand what ${killed} names and still stands, then remove it\n`,
-      );
-      expect(down.code).toBe(1);
-      expect([existsSync(killed), existsSync(join(lab.folder, 'post-down'))]).toEqual([true, false]);
-      const absent = await host.run(process.execPath, [SEALANE, 'down', lab.interfaceName('d')]);
-      expect(absent.stderr).toBe(`sealane: no tunnel ${lab.interfaceName('d')} is running here\n`);
-    } finally {
-      await Promise.all(paths.map((path) => rm(path, { force: true })));
-    }
   });
 });

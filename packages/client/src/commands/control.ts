@@ -12,7 +12,7 @@ import {
 import { badInput, CliError, errorCode, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { note, print, printJson } from '../output/terminal.ts';
-import { earlierJournals, isAlive, readJournal, type JournalRecord } from '../system/journal.ts';
+import { isAlive, readJournal, type JournalRecord } from '../system/journal.ts';
 import { Stop } from '../system/stop.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
 
@@ -57,7 +57,7 @@ export async function down(name: string): Promise<ExitCode> {
   } catch (error) {
     if (!(error instanceof CliError) || !isAbsent(error.cause)) throw error;
     await removeDeadPath(path);
-    if (left === undefined) throw earlierLeftovers(name) ?? error;
+    if (left === undefined) throw error;
     return clean(left);
   }
   const stop = new Stop();
@@ -76,13 +76,6 @@ export async function down(name: string): Promise<ExitCode> {
   if (rest === undefined || isAlive(rest)) return EXIT.ok;
   await removeDeadPath(path);
   return clean({ ...rest, ended: true });
-}
-
-function earlierLeftovers(name: string): CliError | undefined {
-  const file = earlierJournals().find((journal) => journal.name === name);
-  if (file === undefined) return undefined;
-  const remedy = `undo by hand what ${file.path} names and still stands, then remove it`;
-  return new CliError(EXIT.failure, `${name} was brought up by an earlier version and killed: ${remedy}`);
 }
 
 async function clean(left: JournalRecord): Promise<ExitCode> {

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { CAPABILITY, privileges, selectCrypto } from '@sealane/tunnel';
 import { dnsProgram } from '../system/dns.ts';
-import { earlierJournals, isAlive, journalNames, readJournal } from '../system/journal.ts';
+import { isAlive, journalNames, readJournal } from '../system/journal.ts';
 import { hasProgram } from '../system/program.ts';
 import { bad, good, hint, type Finding } from './finding.ts';
 
@@ -109,16 +109,12 @@ function examineClock(now: number): Finding {
 }
 
 function examineLeftovers(): readonly Finding[] {
-  const leftovers = journalNames().flatMap((name) => {
+  return journalNames().flatMap((name) => {
     const record = readJournal(name);
     if (record === undefined || isAlive(record)) return [];
     const what = record.ended ? 'ended and left something behind' : 'was killed and its changes still stand';
     return [bad('leftovers', `${name} ${what}`, `sealane down ${name}`)];
   });
-  const earlier = earlierJournals().map(({ name, path }) =>
-    bad('leftovers', `an earlier version was killed and left ${name}`, `undo what ${path} names, then remove it`),
-  );
-  return [...leftovers, ...earlier];
 }
 
 function read(path: string): string {

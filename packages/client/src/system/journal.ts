@@ -136,7 +136,7 @@ export function removeJournal(name: string): void {
 }
 
 /** True while the process that wrote the record lives, whatever it is doing. */
-export function isAlive({ pid, started }: Pick<JournalRecord, 'pid' | 'started'>): boolean {
+export function isAlive({ pid, started }: JournalRecord): boolean {
   return started !== '' && startOf(pid) === started;
 }
 
@@ -144,34 +144,6 @@ export function isAlive({ pid, started }: Pick<JournalRecord, 'pid' | 'started'>
 export function journalNames(): readonly string[] {
   const own = journalFiles().filter(({ path, name }) => path === journalPath(name));
   return [...new Set([...own, ...bequests()].map(({ name }) => name))];
-}
-
-/**
- * Journals of killed tunnels, written by versions that named the network namespace by its number alone: they may be of one
- * that is gone, where what they tell of never happened here. Those that tell of nothing are removed.
- */
-export function earlierJournals(): readonly { readonly name: string; readonly path: string }[] {
-  const folder = runtimeFolder();
-  const ours = new Set(journalFiles().map(({ path }) => path));
-  return readdirSync(folder).flatMap((file) => {
-    const [, name, inode] = /^(.+)\.(\d+)\.json$/.exec(file) ?? [];
-    const path = join(folder, file);
-    if (name === undefined || ours.has(path) || inode !== namespace().inode) return [];
-    const { pid, started, steps } = readEarlier(path);
-    if (pid !== undefined && started !== undefined && isAlive({ pid, started })) return [];
-    if (steps?.length !== 0) return [{ name, path }];
-    rmSync(path, { force: true });
-    return [];
-  });
-}
-
-function readEarlier(path: string): Partial<JournalRecord> {
-  try {
-    checkOwn(path, 'file');
-    return Object(JSON.parse(readFileSync(path, 'utf8'))) as Partial<JournalRecord>;
-  } catch {
-    return {};
-  }
 }
 
 interface JournalFile extends NetworkNamespace {
