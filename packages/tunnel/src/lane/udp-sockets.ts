@@ -18,6 +18,9 @@ const BUFFER_BYTES = 7 * 2 ** 20;
 /** Past this much in libuv's queue datagrams are dropped, as a full network card would. */
 const MOST_QUEUED_BYTES = 8 * 2 ** 20;
 const PORT_ATTEMPTS = 32;
+/** Milliseconds. */
+const FAULT_PAUSE = 10;
+const NEVER = new Int32Array(new SharedArrayBuffer(4));
 
 type Family = 'udp4' | 'udp6';
 
@@ -102,8 +105,16 @@ export class UdpSockets {
   }
 
   #listen(socket: Socket): void {
-    socket.on('error', (error) => this.#handlers.onFault(`receive-failed ${nameOf(error)}`));
+    let failing = false;
+    socket.on('error', (error) => {
+      this.#handlers.onFault(`receive-failed ${nameOf(error)}`);
+      // What could not be received is tried again in each turn of the event loop, and node:dgram cannot stop that: a fault
+      // that lasts holds the event loop up instead of keeping a core busy.
+      if (failing) Atomics.wait(NEVER, 0, 0, FAULT_PAUSE);
+      failing = true;
+    });
     socket.on('message', (bytes, from) => {
+      failing = false;
       if (this.#closed) return;
       const endpoint = this.#endpoints.intern(from.address, from.port);
       if (endpoint !== undefined) this.#handlers.onDatagram(bytes, endpoint);
