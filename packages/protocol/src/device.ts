@@ -182,6 +182,11 @@ export class Device {
     this.#peers.get(keyId(handle.publicKey))?.forgetSource();
   }
 
+  /** The peers as the data path names them. */
+  handles(): Iterable<PeerHandle> {
+    return this.#peers.values();
+  }
+
   status(now: number): DeviceStatus {
     const at = this.#clock.read(now);
     const { identity, crypto, drops } = this.#context;

@@ -76,6 +76,11 @@ export class LaneReplica {
     if (handle instanceof ReplicaPeer) handle.forgetSource();
   }
 
+  /** As `Device.handles`. */
+  handles(): Iterable<PeerHandle> {
+    return this.#peers.values();
+  }
+
   /** When `report` is due; Infinity when there is nothing to say. */
   get reportDue(): number {
     if (this.#moved.length === 0 && this.#unsent.length === 0 && this.#drops.isEmpty) return Infinity;

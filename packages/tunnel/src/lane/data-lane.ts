@@ -170,7 +170,7 @@ export class DataLane {
         this.#outlet.borrow(message.sockets);
         return;
       case 'routes':
-        if (this.#routes !== undefined) this.#outlet.checkSources(this.#routes);
+        if (this.#routes !== undefined) this.#outlet.checkSources(this.#routes, this.#replica.handles());
         return;
       case 'datagram':
         this.#path.openBytes(message.datagram, this.#now());

@@ -50,8 +50,6 @@ export class Outlet {
   #problem: Error | undefined;
   readonly #targets = new Set<string>();
   #known = new WeakSet<Endpoint>();
-  /** Whoever was sent to from a pinned source. */
-  readonly #pinned = new Set<PeerHandle>();
   /** Where a route refused trains of datagrams. */
   #single = new WeakSet<Endpoint>();
   #saidSingle = false;
@@ -175,14 +173,13 @@ export class Outlet {
   }
 
   /** Call when routes changed: a source stays pinned only while the way out is by the interface that it was spoken to on. */
-  checkSources(routes: Routes): void {
-    for (const peer of this.#pinned) {
+  checkSources(routes: Routes, peers: Iterable<PeerHandle>): void {
+    for (const peer of peers) {
       const { endpoint } = peer;
       const source = endpoint?.source;
-      if (endpoint === undefined || source === undefined) this.#pinned.delete(peer);
-      else if (routes.interfaceTo(endpoint.address, source.address, this.#mark) !== source.interfaceIndex) {
-        this.#forgetSource(peer);
-      }
+      if (endpoint === undefined || source === undefined) continue;
+      const way = routes.interfaceTo(endpoint.address, source.address, this.#mark);
+      if (way !== source.interfaceIndex) this.#forgetSource(peer);
     }
   }
 
@@ -245,7 +242,7 @@ export class Outlet {
       this.#faults.add(sockets === undefined ? 'no-socket' : 'send-failed EAFNOSUPPORT');
       return;
     }
-    if (!this.#known.has(endpoint)) this.#remember(endpoint, peer);
+    if (!this.#known.has(endpoint)) this.#remember(endpoint);
     if (length > segment && (!socket.canSegment || this.#single.has(endpoint))) {
       this.#transmitSingly(endpoint, peer, offset, length, segment, trafficClass);
       return;
@@ -307,15 +304,13 @@ export class Outlet {
     return socket.send(endpoint, address, length, segment, trafficClass);
   }
 
-  #remember(endpoint: Endpoint, peer: PeerHandle | undefined): void {
+  #remember(endpoint: Endpoint): void {
     if (this.#targets.size >= MOST_TARGETS) {
       this.#targets.clear();
-      this.#pinned.clear();
       this.#known = new WeakSet();
     }
     this.#targets.add(targetKey(endpoint.address, endpoint.port));
     this.#known.add(endpoint);
-    if (endpoint.source !== undefined && peer !== undefined) this.#pinned.add(peer);
   }
 
   #adopt(sockets: Sockets): void {

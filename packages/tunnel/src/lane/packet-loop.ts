@@ -265,7 +265,8 @@ export class PacketLoop {
     this.#lastProbe = now;
     this.#path.allowAnswers();
     this.#refusalsLeft = REFUSAL_RATE / 2;
-    if (this.#routesChanged && this.#routes !== undefined) this.#outlet.checkSources(this.#routes);
+    if (this.#routesChanged && this.#routes !== undefined)
+      this.#outlet.checkSources(this.#routes, this.#core.handles());
     if (this.#routesChanged) this.#lanes?.routesChanged();
     this.#routesChanged = false;
     const state = this.#link.probe();
