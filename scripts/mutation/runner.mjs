@@ -1,0 +1,203 @@
+/**
+ * A test runner for Stryker that runs vitest's tests in the process that it is in, by vitest's own runner and `expect`. A file of
+ * tests with all sources becomes one script, compiled once; each mutant evaluates it again, so it meets fresh modules, and takes
+ * no start of vitest. Stryker ends the process when a mutant never ends.
+ */
+import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Script } from 'node:vm';
+import { rolldown } from 'rolldown';
+
+const vitest = createRequire(createRequire(import.meta.url).resolve('vitest/package.json'));
+const load = (name) => import(pathToFileURL(vitest.resolve(name)).href);
+const api = await load('@vitest/runner');
+const expect = await createExpect();
+
+// By their numbers in Stryker's interface.
+const [SUCCESS, FAILED, SKIPPED] = [0, 1, 2];
+
+export const strykerPlugins = [{ kind: 'TestRunner', name: 'sealane', factory: Object.assign(create, { inject: [] }) }];
+
+function create() {
+  /** What the mutated sources look at. */
+  const stryker = (globalThis.__stryker__ ??= {});
+  /** By the path of the file of tests. */
+  const scripts = new Map();
+  /** Milliseconds by the test's id. */
+  const times = new Map();
+  let strayError;
+
+  return {
+    capabilities: () => ({ reloadEnvironment: true }),
+
+    async init() {
+      Object.assign(process.env, { SEALANE_SEEDS: '2', SEALANE_COLLISIONS: '40', SEALANE_REPLACED: '200' });
+      process.on('unhandledRejection', (error) => (strayError ??= error));
+      for (const file of (process.env['SEALANE_MUTATION_TESTS'] ?? '').split(',')) {
+        const path = resolve(file);
+        scripts.set(path, await compile(path));
+      }
+    },
+
+    async dryRun() {
+      stryker.activeMutant = undefined;
+      stryker.mutantCoverage = undefined;
+      const tests = [];
+      for (const path of scripts.keys()) tests.push(...(await run(path)));
+      const unfit = tests.find(({ status }) => status === FAILED);
+      if (unfit !== undefined) return { status: 'error', errorMessage: `${unfit.id}: ${unfit.failureMessage}` };
+      return { status: 'complete', tests, mutantCoverage: stryker.mutantCoverage };
+    },
+
+    async mutantRun({ activeMutant, testFilter, hitLimit }) {
+      Object.assign(stryker, { hitCount: 0, hitLimit, mutantCoverage: undefined });
+      let nrOfTests = 0;
+      for (const [path, ids] of quickestFirst(testFilter)) {
+        const tests = await run(path, ids, activeMutant.id);
+        nrOfTests += tests.length;
+        if (stryker.hitCount > hitLimit) return { status: 'timeout', reason: `${stryker.hitCount} hits` };
+        const failed = tests.find(({ status }) => status === FAILED);
+        if (failed !== undefined) {
+          return { status: 'killed', killedBy: [failed.id], failureMessage: failed.failureMessage, nrOfTests };
+        }
+      }
+      return { status: 'survived', nrOfTests };
+    },
+  };
+
+  /**
+   * The tests of a file, or those with the ids, until the first that fails.
+   * @param {string} path @param {ReadonlySet<string>} [ids] @param {string} [mutant]
+   */
+  async function run(path, ids, mutant) {
+    let failed = false;
+    strayError = undefined;
+    const runner = {
+      config: {
+        root: process.cwd(),
+        setupFiles: [],
+        allowOnly: false,
+        passWithNoTests: false,
+        maxConcurrency: 1,
+        sequence: { hooks: 'stack', setupFiles: 'list' },
+        retry: 0,
+        testTimeout: 60_000,
+        hookTimeout: 60_000,
+        tags: [],
+      },
+      importFile: () => evaluate(scripts.get(path)),
+      onBeforeRunFiles: () => (stryker.activeMutant = mutant),
+      onBeforeRunTask(task) {
+        if (failed || (ids !== undefined && !ids.has(idOf(task)))) task.mode = 'skip';
+        else if (mutant === undefined) stryker.currentTestId = idOf(task);
+      },
+      onAfterRunTask(task) {
+        stryker.currentTestId = undefined;
+        failed ||= task.result?.state === 'fail';
+      },
+    };
+    const [file] = await api.startTests([path], runner);
+    stryker.activeMutant = undefined;
+    // One turn, so that a rejection that nobody awaited is known.
+    await new Promise((done) => setImmediate(done));
+    const tests = [...testsOf(file)].map((test) => resultOf(test));
+    if (mutant === undefined) for (const { id, timeSpentMs } of tests) times.set(id, timeSpentMs);
+    const outside = file.result?.errors?.[0] ?? strayError;
+    if (outside !== undefined && !tests.some(({ status }) => status === FAILED)) {
+      tests.push({
+        id: path,
+        name: path,
+        fileName: path,
+        timeSpentMs: 0,
+        status: FAILED,
+        failureMessage: String(outside.message),
+      });
+    }
+    return tests.filter(({ status }) => status !== SKIPPED);
+  }
+
+  function quickestFirst(ids) {
+    const files = groupBy(ids, fileOf);
+    const time = (list) => list.reduce((sum, id) => sum + (times.get(id) ?? 0), 0);
+    return [...files].toSorted(([, a], [, b]) => time(a) - time(b)).map(([path, list]) => [path, new Set(list)]);
+  }
+}
+
+/** One script of a file of tests and all that it imports but packages. */
+async function compile(path) {
+  const bundle = await rolldown({
+    input: path,
+    platform: 'node',
+    resolve: { alias: { '@sealane/protocol': resolve('packages/protocol/src/index.ts') } },
+    plugins: [
+      {
+        name: 'packages-stay-outside',
+        resolveId: {
+          order: 'pre',
+          async handler(id, importer) {
+            if (id === 'vitest' || id.startsWith('node:')) return { id, external: true };
+            if (/^[./]/.test(id) || id === '@sealane/protocol' || importer === undefined) return null;
+            const found = await this.resolve(id, importer, { skipSelf: true });
+            return found === null ? null : { id: found.id, external: 'absolute' };
+          },
+        },
+        transform: (code, id) => code.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(id).href)),
+      },
+    ],
+  });
+  const { output } = await bundle.generate({ format: 'cjs', codeSplitting: false });
+  await bundle.close();
+  return new Script(`(function (require, module, exports) {${output[0].code}\n})`, { filename: path });
+}
+
+function evaluate(script) {
+  const module = { exports: {} };
+  const require = createRequire(import.meta.url);
+  script.runInThisContext()((id) => (id === 'vitest' ? { ...api, expect } : require(id)), module, module.exports);
+}
+
+/** As vitest makes its own, without what needs its worker. */
+async function createExpect() {
+  const { chai, JestExtend, JestChaiExpect, JestAsymmetricMatchers, ASYMMETRIC_MATCHERS_OBJECT, setState } =
+    await load('@vitest/expect');
+  for (const plugin of [JestExtend, JestChaiExpect, JestAsymmetricMatchers]) chai.use(plugin);
+  const made = (value, message) => chai.expect(value, message);
+  Object.assign(made, chai.expect, globalThis[ASYMMETRIC_MATCHERS_OBJECT]);
+  setState({ assertionCalls: 0 }, made);
+  return made;
+}
+
+function* testsOf(task) {
+  if (task.type === 'test') yield task;
+  for (const child of task.tasks ?? []) yield* testsOf(child);
+}
+
+function resultOf(task) {
+  const id = idOf(task);
+  const failure = task.result?.errors?.[0];
+  const status = task.result?.state === 'pass' ? SUCCESS : task.result?.state === 'fail' ? FAILED : SKIPPED;
+  const shared = {
+    id,
+    name: id.slice(id.indexOf('#') + 1),
+    fileName: fileOf(id),
+    timeSpentMs: task.result?.duration ?? 0,
+  };
+  return { ...shared, status, ...(status === FAILED && { failureMessage: String(failure?.message) }) };
+}
+
+function idOf(task) {
+  const names = [];
+  for (let at = task; at !== undefined && at !== task.file; at = at.suite) names.unshift(at.name);
+  return `${task.file.filepath}#${names.join(' ')}`;
+}
+
+function fileOf(id) {
+  return id.slice(0, id.indexOf('#'));
+}
+
+function groupBy(items, keyOf) {
+  const groups = new Map();
+  for (const item of items) groups.set(keyOf(item), [...(groups.get(keyOf(item)) ?? []), item]);
+  return groups;
+}
