@@ -23,6 +23,7 @@ const stryker = join(home, 'node_modules/@stryker-mutator/core/bin/stryker.js');
 /** What runs whole devices, but not the long simulations. */
 const DEVICE = [
   'configure',
+  'control',
   'device-api',
   'device-crossing',
   'device-data',

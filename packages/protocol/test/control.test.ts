@@ -1,0 +1,170 @@
+/** What handshake messages leave behind: counters, events with their reasons, and what does not happen. */
+import { describe, expect, it } from 'vitest';
+import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
+import { VERDICT } from '../src/drops.ts';
+import { createInitiation, prologue } from '../src/handshake.ts';
+import { encodeInitiation } from '../src/messages.ts';
+import type { DeviceEvent, OutgoingDatagram, PeerUpdate } from '../src/model.ts';
+import { CookieGenerator } from '../src/cookie.ts';
+import { ALL, at, Host, random, UNIX } from './support/host.ts';
+import * as paper from './support/paper.ts';
+import { SECOND } from './support/spec.ts';
+
+/** Two hosts that know each other, `a` with the endpoint of `b`. */
+function acquainted(more: Partial<PeerUpdate> = {}): readonly [Host, Host] {
+  const [a, b] = [new Host(), new Host()];
+  a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+  b.peer({ publicKey: a.publicKey, allowedIps: ALL, ...more });
+  return [a, b];
+}
+
+function begin(host: Host, now = 0): OutgoingDatagram {
+  host.device.rekey(undefined, now);
+  return host.device.tick(now, UNIX + now).datagrams[0]!;
+}
+
+function tickAfter(host: Host, bytes: Uint8Array, from: number, now = 0): ReturnType<Host['device']['tick']> {
+  expect(host.receive(bytes, at(from), now)).toBe(VERDICT.consumed);
+  return host.device.tick(now, UNIX + now);
+}
+
+function refusals(events: readonly DeviceEvent[]): unknown[] {
+  return events.filter(({ type }) => type === 'handshake-refused');
+}
+
+/** An initiation whose sender claims `publicKey` and proves it with `staticShared`. */
+function claiming(publicKey: Uint8Array, staticShared: Uint8Array, to: Host): Uint8Array {
+  const created = createInitiation(toyCrypto, prologue(toyCrypto, 'chacha20poly1305', to.publicKey), {
+    identity: { privateKey: random.bytes(32), publicKey },
+    remoteStatic: to.publicKey,
+    staticShared,
+    ephemeralPrivate: random.bytes(32),
+    timestamp: paper.tai64n(UNIX),
+  })!;
+  const bytes = encodeInitiation({ sender: 1, ...created.message });
+  new CookieGenerator(toyCrypto, to.publicKey).addMacs(bytes, 0);
+  return bytes;
+}
+
+describe('a handshake', () => {
+  it('counts its bytes on both sides, and names the peer of each datagram', () => {
+    const [a, b] = acquainted();
+    const counted = (host: Host): unknown => {
+      const [peer] = host.device.status(0).peers;
+      return [peer!.rxBytes, peer!.txBytes];
+    };
+    const initiation = begin(a);
+    expect(initiation).toMatchObject({ kind: 'handshake', endpoint: at(2), peer: { publicKey: b.publicKey } });
+    expect(counted(a)).toEqual([0, 148]);
+    const [response] = tickAfter(b, initiation.bytes, 1).datagrams;
+    expect(response).toMatchObject({ kind: 'handshake', endpoint: at(1), peer: { publicKey: a.publicKey } });
+    expect(counted(b)).toEqual([148, 92]);
+    const [keepalive] = tickAfter(a, response!.bytes, 2).datagrams;
+    expect(keepalive).toMatchObject({ kind: 'data', endpoint: at(2), peer: { publicKey: b.publicKey } });
+    expect(counted(a)).toEqual([92, 148 + 32]);
+    b.receive(keepalive!.bytes, at(1));
+    expect(counted(b)).toEqual([148 + 32, 92]);
+  });
+
+  it('leaves the responder nothing to do but to end the session and erase its keys', () => {
+    const [a, b] = acquainted();
+    const initiation = begin(a);
+    const [response] = tickAfter(b, initiation.bytes, 1).datagrams;
+    expect(b.device.nextDeadline()).toEqual({ at: 180 * SECOND, why: 'expire-session' });
+    const [keepalive] = tickAfter(a, response!.bytes, 2).datagrams;
+    b.receive(keepalive!.bytes, at(1));
+    b.device.tick(0, UNIX);
+    for (const host of [a, b]) expect(host.device.nextDeadline()).toEqual({ at: 180 * SECOND, why: 'expire-session' });
+  });
+});
+
+describe('an initiation is refused', () => {
+  it('without an answer when the private key was taken away while it waited', () => {
+    const [a, b] = acquainted();
+    b.receive(begin(a).bytes, at(1));
+    b.device.configure({ privateKey: new Uint8Array(32) }, 0);
+    expect(b.device.tick(0, UNIX)).toEqual({ datagrams: [], events: [] });
+    expect(b.device.status(0).drops['device-down']).toBe(1);
+  });
+
+  it('as failed when its timestamp is not sealed with the shared secret of both static keys', () => {
+    const [a, b] = acquainted();
+    const { events, datagrams } = tickAfter(b, claiming(a.publicKey, random.bytes(32), b), 9);
+    expect(datagrams).toEqual([]);
+    expect(events).toEqual([
+      { type: 'handshake-refused', publicKey: a.publicKey, endpoint: at(9), reason: 'handshake-failed' },
+    ]);
+    expect(b.device.status(0).drops['handshake-failed']).toBe(1);
+    expect(b.device.status(0).peers[0]).toMatchObject({ rxBytes: 0, txBytes: 0 });
+  });
+
+  it('as failed when its static key is of low order, whatever secret it is proved with', () => {
+    const [, b] = acquainted();
+    const low = new Uint8Array(32).fill(1, 3, 4);
+    b.peer({ publicKey: low });
+    for (const secret of [new Uint8Array(32), low]) {
+      const { events, datagrams } = tickAfter(b, claiming(low, secret, b), 9);
+      expect([datagrams, refusals(events)]).toMatchObject([[], [{ publicKey: low, reason: 'handshake-failed' }]]);
+    }
+    expect(b.device.status(0).drops['handshake-failed']).toBe(2);
+  });
+
+  it('as of the other cipher when it is made with that', () => {
+    const [a, b] = acquainted({ cipherSuite: 'aes256gcm' });
+    const { events, datagrams } = tickAfter(b, begin(a).bytes, 1);
+    expect(datagrams).toEqual([]);
+    expect(events).toEqual([
+      { type: 'handshake-refused', publicKey: a.publicKey, endpoint: at(1), reason: 'cipher-mismatch' },
+    ]);
+    expect(b.device.status(0).drops).toMatchObject({ 'cipher-mismatch': 1, 'handshake-failed': 0 });
+  });
+});
+
+describe('a response', () => {
+  it('that fails is told with its reason; the handshake goes on', () => {
+    const [a, b] = acquainted();
+    const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+    const forged = response!.bytes.slice();
+    forged[50]! ^= 1;
+    new CookieGenerator(toyCrypto, a.publicKey).addMacs(forged, 0);
+    expect(tickAfter(a, forged, 2)).toEqual({
+      datagrams: [],
+      events: [{ type: 'handshake-refused', publicKey: b.publicKey, endpoint: at(2), reason: 'handshake-failed' }],
+    });
+    expect(tickAfter(a, response!.bytes, 2).events).toMatchObject([{ type: 'session', role: 'initiator' }]);
+  });
+
+  it('to a session, or to nothing of ours, has an unknown index', () => {
+    const [a, b] = acquainted();
+    const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+    const stray = response!.bytes.slice();
+    stray[8]! ^= 1;
+    new CookieGenerator(toyCrypto, a.publicKey).addMacs(stray, 0);
+    expect(tickAfter(a, stray, 2)).toEqual({ datagrams: [], events: [] });
+    tickAfter(a, response!.bytes, 2);
+    expect(tickAfter(a, response!.bytes, 2)).toEqual({ datagrams: [], events: [] });
+    expect(a.device.status(0).drops['unknown-index']).toBe(2);
+  });
+});
+
+describe('a cookie reply', () => {
+  it('goes out as a handshake, to no peer', () => {
+    const [a, b] = acquainted();
+    const initiation = begin(a);
+    for (let i = 0; i < 128; i++) b.receive(initiation.bytes, at(1));
+    const [reply] = b.device.tick(0, UNIX).datagrams;
+    expect(reply).toEqual({ endpoint: at(1), bytes: reply!.bytes, kind: 'handshake' });
+  });
+
+  it('to a response is kept for the next one, and makes the responder begin nothing', () => {
+    const [a, b] = acquainted();
+    const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+    for (let i = 0; i < 128; i++) a.receive(response!.bytes, at(2));
+    const [reply] = a.device.tick(0, UNIX).datagrams;
+    expect(tickAfter(b, reply!.bytes, 2)).toEqual({
+      datagrams: [],
+      events: [{ type: 'cookie-received', publicKey: a.publicKey }],
+    });
+    expect(b.device.nextDeadline().why).toBe('expire-session');
+  });
+});
