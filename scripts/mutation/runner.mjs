@@ -3,16 +3,23 @@
  * tests with all sources becomes one script, compiled once; each mutant evaluates it again, so it meets fresh modules, and takes
  * no start of vitest. Stryker ends the process when a mutant never ends.
  */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Script } from 'node:vm';
 import { rolldown } from 'rolldown';
 
-const vitest = createRequire(createRequire(import.meta.url).resolve('vitest/package.json'));
+const require = createRequire(import.meta.url);
+const vitest = createRequire(require.resolve('vitest/package.json'));
 const load = (name) => import(pathToFileURL(vitest.resolve(name)).href);
 const api = await load('@vitest/runner');
 const expect = await createExpect();
+
+const TIMES = 'mutation-times.json';
+const MANY = 150;
+/** Of the curve, by the question. */
+const products = new Map();
 
 // By their numbers in Stryker's interface.
 const [SUCCESS, FAILED, SKIPPED] = [0, 1, 2];
@@ -24,8 +31,8 @@ function create() {
   const stryker = (globalThis.__stryker__ ??= {});
   /** By the path of the file of tests. */
   const scripts = new Map();
-  /** Milliseconds by the test's id. */
-  const times = new Map();
+  /** Milliseconds by the test's id, of the dry run, which another process may have done. */
+  const times = new Map(existsSync(TIMES) ? JSON.parse(readFileSync(TIMES, 'utf8')) : []);
   let strayError;
 
   return {
@@ -47,7 +54,12 @@ function create() {
       for (const path of scripts.keys()) tests.push(...(await run(path)));
       const unfit = tests.find(({ status }) => status === FAILED);
       if (unfit !== undefined) return { status: 'error', errorMessage: `${unfit.id}: ${unfit.failureMessage}` };
-      return { status: 'complete', tests, mutantCoverage: stryker.mutantCoverage };
+      const quick = quickOnes(tests);
+      for (const { id, timeSpentMs } of quick) times.set(id, timeSpentMs);
+      writeFileSync(TIMES, JSON.stringify([...times]));
+      const { mutantCoverage = { static: {}, perTest: {} } } = stryker;
+      const perTest = Object.fromEntries(quick.map(({ id }) => [id, mutantCoverage.perTest[id] ?? {}]));
+      return { status: 'complete', tests: quick, mutantCoverage: { ...mutantCoverage, perTest } };
     },
 
     async mutantRun({ activeMutant, testFilter, hitLimit }) {
@@ -102,7 +114,6 @@ function create() {
     // One turn, so that a rejection that nobody awaited is known.
     await new Promise((done) => setImmediate(done));
     const tests = [...testsOf(file)].map((test) => resultOf(test));
-    if (mutant === undefined) for (const { id, timeSpentMs } of tests) times.set(id, timeSpentMs);
     const outside = file.result?.errors?.[0] ?? strayError;
     if (outside !== undefined && !tests.some(({ status }) => status === FAILED)) {
       tests.push({
@@ -122,6 +133,13 @@ function create() {
     const time = (list) => list.reduce((sum, id) => sum + (times.get(id) ?? 0), 0);
     return [...files].toSorted(([, a], [, b]) => time(a) - time(b)).map(([path, list]) => [path, new Set(list)]);
   }
+}
+
+/** Of many tests all but the slowest that together take most of the time: each survivor would cost it. */
+function quickOnes(tests) {
+  if (tests.length < MANY) return tests;
+  let left = tests.reduce((sum, { timeSpentMs }) => sum + timeSpentMs, 0) / 4;
+  return tests.toSorted((a, b) => a.timeSpentMs - b.timeSpentMs).filter(({ timeSpentMs }) => (left -= timeSpentMs) > 0);
 }
 
 /** One script of a file of tests and all that it imports but packages. */
@@ -153,8 +171,26 @@ async function compile(path) {
 
 function evaluate(script) {
   const module = { exports: {} };
-  const require = createRequire(import.meta.url);
-  script.runInThisContext()((id) => (id === 'vitest' ? { ...api, expect } : require(id)), module, module.exports);
+  script.runInThisContext()(packageOf, module, module.exports);
+}
+
+function packageOf(id) {
+  if (id === 'vitest') return { ...api, expect };
+  const found = require(id);
+  return found.x25519 === undefined ? found : { ...found, x25519: remembering(found.x25519) };
+}
+
+/** Each mutant asks for the same products, which take most of the time. */
+function remembering(x25519) {
+  const recall =
+    (name) =>
+    (...keys) => {
+      const question = [name, ...keys.map((key) => Buffer.from(key).toString('base64'))].join(' ');
+      let answer = products.get(question);
+      if (answer === undefined) products.set(question, (answer = x25519[name](...keys)));
+      return answer.slice();
+    };
+  return { ...x25519, getPublicKey: recall('getPublicKey'), getSharedSecret: recall('getSharedSecret') };
 }
 
 /** As vitest makes its own, without what needs its worker. */
