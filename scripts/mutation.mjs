@@ -8,7 +8,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 
@@ -17,6 +17,7 @@ const WANTED = 0.85;
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const results = join(root, 'mutation');
+const report = join(results, 'results.json');
 const home = process.env['SEALANE_STRYKER'] ?? join(homedir(), '.cache', 'sealane-stryker');
 const stryker = join(home, 'node_modules/@stryker-mutator/core/bin/stryker.js');
 
@@ -37,7 +38,7 @@ const DEVICE = [
 
 /** The tests whose subject a file is, where they do not have its name. */
 const TESTS = {
-  batch: ['data-plane', ...DEVICE],
+  batch: DEVICE,
   clock: ['time'],
   configure: DEVICE,
   context: DEVICE,
@@ -74,16 +75,33 @@ const TESTS = {
 
 const { values, positionals } = parseArgs({ options: { summary: { type: 'boolean' } }, allowPositionals: true });
 const sources = readdirSync(join(root, 'packages/protocol/src')).map((file) => file.replace(/\.ts$/, ''));
-const unknown = positionals.find((name) => !sources.includes(name));
+const unknown = positionals.find((name) => !sources.includes(nameOf(name)));
 if (unknown !== undefined) {
-  console.error(`${unknown}: packages/protocol/src/${unknown}.ts does not exist`);
+  console.error(`${unknown}: packages/protocol/src/${nameOf(unknown)}.ts does not exist`);
   process.exit(2);
 }
 if (values.summary !== true) {
   install();
-  for (const name of positionals.length > 0 ? positionals : sources) mutate(name);
+  const wanted = (positionals.length > 0 ? positionals : sources).filter((name) => testsOf(name) !== undefined);
+  const hasDevices = (name) => testsOf(name) === DEVICE;
+  mutate(
+    wanted.filter((name) => !hasDevices(name)),
+    'all',
+  );
+  mutate(wanted.filter(hasDevices), 'quickest');
 }
 process.exit(summarize() ? 0 : 1);
+
+/** Of `peer` and of `peer:1-100`, its first hundred lines. */
+function nameOf(argument) {
+  return argument.split(':')[0] ?? '';
+}
+
+/** Files of types and constants have none. */
+function testsOf(argument) {
+  const name = nameOf(argument);
+  return TESTS[name] ?? (existsSync(join(root, `packages/protocol/test/${name}.test.ts`)) ? [name] : undefined);
+}
 
 function install() {
   if (existsSync(stryker)) return;
@@ -93,49 +111,48 @@ function install() {
   if (status !== 0) process.exit(1);
 }
 
-function mutate(name) {
+function mutate(wanted, which) {
+  if (wanted.length === 0) return;
   mkdirSync(results, { recursive: true });
-  const args = ['run', '--mutate', `packages/protocol/src/${name}.ts`, '--incrementalFile', `mutation/${name}.json`];
-  const tests = (TESTS[name] ?? [name]).map((test) => `packages/protocol/test/${test}.test.ts`);
-  if (!tests.every((test) => existsSync(join(root, test)))) return;
-  spawnSync(process.execPath, [stryker, ...args], {
+  const files = wanted.map((each) => each.replace(/^[^:]*/, 'packages/protocol/src/$&.ts'));
+  const sources = Object.fromEntries(wanted.map((each) => [nameOf(each), testsOf(each)]));
+  spawnSync(process.execPath, [stryker, 'run', '--mutate', files.join()], {
     cwd: root,
     stdio: 'inherit',
-    env: { ...process.env, SEALANE_MUTATION_TESTS: tests.join() },
+    env: { ...process.env, SEALANE_MUTATION_TESTS: JSON.stringify({ which, sources }) },
   });
 }
 
 /** True when enough mutants of all files that were run are dead. */
 function summarize() {
-  const files = existsSync(results) ? readdirSync(results).filter((file) => file.endsWith('.json')) : [];
+  const { files } = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : { files: {} };
   const survivors = [];
-  let [allKilled, allValid] = [0, 0];
-  console.log(`\n${'file'.padEnd(20)} killed  of  score`);
-  for (const file of files.toSorted()) {
-    for (const [path, { mutants, source }] of Object.entries(
-      JSON.parse(readFileSync(join(results, file), 'utf8')).files,
-    )) {
-      const killed = mutants.filter(({ status }) => status === 'Killed' || status === 'Timeout').length;
-      const alive = mutants.filter(({ status }) => status === 'Survived' || status === 'NoCoverage');
-      const valid = killed + alive.length;
-      console.log(`${file.replace('.json', '').padEnd(20)} ${row(killed, valid)}`);
-      allKilled += killed;
-      allValid += valid;
-      for (const { location, mutatorName, replacement, status } of alive) {
-        const { line } = location.start;
-        const was = source.split('\n')[line - 1].trim();
-        survivors.push(
-          `${path}:${line} ${status} ${mutatorName}: ${was}\n    -> ${replacement?.replaceAll(/\s+/g, ' ')}`,
-        );
-      }
+  const sum = { killed: 0, timedOut: 0, valid: 0 };
+  console.log(`\n${'file'.padEnd(20)} killed  of  score  of these by time`);
+  for (const path of Object.keys(files).toSorted()) {
+    const { mutants, source } = files[path];
+    const count = (...wanted) => mutants.filter(({ status }) => wanted.includes(status)).length;
+    const counts = {
+      killed: count('Killed', 'Timeout'),
+      timedOut: count('Timeout'),
+      valid: count('Killed', 'Timeout', 'Survived', 'NoCoverage'),
+    };
+    console.log(row(basename(path, '.ts'), counts));
+    for (const key of Object.keys(sum)) sum[key] += counts[key];
+    for (const { location, mutatorName, replacement, status } of mutants) {
+      if (status !== 'Survived' && status !== 'NoCoverage') continue;
+      const { line } = location.start;
+      const was = source.split('\n')[line - 1].trim();
+      const what = `${path}:${line} ${status} ${mutatorName}: ${was}`;
+      survivors.push(`${what}\n    -> ${replacement?.replaceAll(/\s+/g, ' ')}`);
     }
   }
-  console.log(`${'all'.padEnd(20)} ${row(allKilled, allValid)}\n`);
+  console.log(`${row('all', sum)}\n`);
   for (const survivor of survivors) console.log(survivor);
-  return allValid > 0 && allKilled / allValid >= WANTED;
+  return sum.valid > 0 && sum.killed / sum.valid >= WANTED;
 }
 
-function row(killed, valid) {
+function row(name, { killed, timedOut, valid }) {
   const score = valid === 0 ? '-' : `${((100 * killed) / valid).toFixed(1)} %`;
-  return `${String(killed).padStart(6)} ${String(valid).padStart(4)} ${score.padStart(7)}`;
+  return `${name.padEnd(20)} ${String(killed).padStart(6)} ${String(valid).padStart(4)} ${score.padStart(7)} ${timedOut}`;
 }

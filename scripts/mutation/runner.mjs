@@ -5,7 +5,7 @@
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Script } from 'node:vm';
 import { rolldown } from 'rolldown';
@@ -17,7 +17,6 @@ const api = await load('@vitest/runner');
 const expect = await createExpect();
 
 const TIMES = 'mutation-times.json';
-const MANY = 150;
 /** Of the curve, by the question. */
 const products = new Map();
 
@@ -29,6 +28,14 @@ export const strykerPlugins = [{ kind: 'TestRunner', name: 'sealane', factory: O
 function create() {
   /** What the mutated sources look at. */
   const stryker = (globalThis.__stryker__ ??= {});
+  /** The tests whose subject each source is. */
+  const { which, sources } = JSON.parse(process.env['SEALANE_MUTATION_TESTS'] ?? '{ "sources": {} }');
+  const testsBySource = new Map(
+    Object.entries(sources).map(([source, tests]) => [
+      source,
+      tests.map((test) => resolve(`packages/protocol/test/${test}.test.ts`)),
+    ]),
+  );
   /** By the path of the file of tests. */
   const scripts = new Map();
   /** Milliseconds by the test's id, of the dry run, which another process may have done. */
@@ -41,10 +48,7 @@ function create() {
     async init() {
       Object.assign(process.env, { SEALANE_SEEDS: '2', SEALANE_COLLISIONS: '40', SEALANE_REPLACED: '200' });
       process.on('unhandledRejection', (error) => (strayError ??= error));
-      for (const file of (process.env['SEALANE_MUTATION_TESTS'] ?? '').split(',')) {
-        const path = resolve(file);
-        scripts.set(path, await compile(path));
-      }
+      for (const path of new Set([...testsBySource.values()].flat())) scripts.set(path, await compile(path));
     },
 
     async dryRun() {
@@ -54,7 +58,7 @@ function create() {
       for (const path of scripts.keys()) tests.push(...(await run(path)));
       const unfit = tests.find(({ status }) => status === FAILED);
       if (unfit !== undefined) return { status: 'error', errorMessage: `${unfit.id}: ${unfit.failureMessage}` };
-      const quick = quickOnes(tests);
+      const quick = which === 'quickest' ? quickest(tests) : tests;
       for (const { id, timeSpentMs } of quick) times.set(id, timeSpentMs);
       writeFileSync(TIMES, JSON.stringify([...times]));
       const { mutantCoverage = { static: {}, perTest: {} } } = stryker;
@@ -62,10 +66,11 @@ function create() {
       return { status: 'complete', tests: quick, mutantCoverage: { ...mutantCoverage, perTest } };
     },
 
-    async mutantRun({ activeMutant, testFilter, hitLimit }) {
+    async mutantRun({ activeMutant, sandboxFileName, testFilter, hitLimit }) {
       Object.assign(stryker, { hitCount: 0, hitLimit, mutantCoverage: undefined });
       let nrOfTests = 0;
-      for (const [path, ids] of quickestFirst(testFilter)) {
+      const own = testsBySource.get(basename(sandboxFileName, '.ts'));
+      for (const [path, ids] of quickestFirst(testFilter.filter((id) => own.includes(fileOf(id))))) {
         const tests = await run(path, ids, activeMutant.id);
         nrOfTests += tests.length;
         if (stryker.hitCount > hitLimit) return { status: 'timeout', reason: `${stryker.hitCount} hits` };
@@ -135,9 +140,8 @@ function create() {
   }
 }
 
-/** Of many tests all but the slowest that together take most of the time: each survivor would cost it. */
-function quickOnes(tests) {
-  if (tests.length < MANY) return tests;
+/** All but the slowest that together take most of the time: each survivor would cost it. */
+function quickest(tests) {
   let left = tests.reduce((sum, { timeSpentMs }) => sum + timeSpentMs, 0) / 4;
   return tests.toSorted((a, b) => a.timeSpentMs - b.timeSpentMs).filter(({ timeSpentMs }) => (left -= timeSpentMs) > 0);
 }
