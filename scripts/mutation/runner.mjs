@@ -17,6 +17,8 @@ const api = await load('@vitest/runner');
 const expect = await createExpect();
 
 const TIMES = 'mutation-times.json';
+/** Stryker stops a mutant that is reached a hundred times as often as without it; a loop that never ends shows sooner. */
+const HUNDREDFOLD_TO_TENFOLD = 10;
 /** Of the curve, by the question. */
 const products = new Map();
 
@@ -29,9 +31,9 @@ function create() {
   /** What the mutated sources look at. */
   const stryker = (globalThis.__stryker__ ??= {});
   /** The tests whose subject each source is. */
-  const { which, sources } = JSON.parse(process.env['SEALANE_MUTATION_TESTS'] ?? '{ "sources": {} }');
+  const { which, tests: wanted } = JSON.parse(process.env['SEALANE_MUTATION_TESTS'] ?? '{ "tests": {} }');
   const testsBySource = new Map(
-    Object.entries(sources).map(([source, tests]) => [
+    Object.entries(wanted).map(([source, tests]) => [
       source,
       tests.map((test) => resolve(`packages/protocol/test/${test}.test.ts`)),
     ]),
@@ -66,7 +68,8 @@ function create() {
       return { status: 'complete', tests: quick, mutantCoverage: { ...mutantCoverage, perTest } };
     },
 
-    async mutantRun({ activeMutant, sandboxFileName, testFilter, hitLimit }) {
+    async mutantRun({ activeMutant, sandboxFileName, testFilter, hitLimit: hundredfold }) {
+      const hitLimit = hundredfold / HUNDREDFOLD_TO_TENFOLD;
       Object.assign(stryker, { hitCount: 0, hitLimit, mutantCoverage: undefined });
       let nrOfTests = 0;
       const own = testsBySource.get(basename(sandboxFileName, '.ts'));
