@@ -417,6 +417,14 @@ describe('ipPacketLength', () => {
       expect(ipPacketLength(view, 4, 60)).toBe(0);
     }
   });
+
+  it.each([0x45, 0x60])('looks at nothing behind the last byte (%i)', (first) => {
+    for (let length = 1; length < 20; length++) {
+      const bytes = new Uint8Array(length).fill(first, 0, 1);
+      expect(ipPacketLength(new DataView(bytes.buffer), 0, length)).toBe(0);
+    }
+    expect(ipPacketLength(new DataView(new ArrayBuffer(0)), 0, 0)).toBe(0);
+  });
 });
 
 describe('the order of keys', () => {
@@ -517,6 +525,8 @@ describe('sealing a packet', () => {
     [17, 1, 17],
     [1_420, 1_420, 1_420],
     [1_411, 1_420, 1_420],
+    [1_400, 1_420, 1_408],
+    [17, 1_420, 32],
   ])('of %i bytes at an MTU of %i makes %i (paper section 5.4.6)', (length, mtu, padded) => {
     const aead = nobleCrypto.aead('chacha20poly1305');
     const key = random.bytes(32);

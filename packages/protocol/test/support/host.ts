@@ -17,10 +17,11 @@ export const at = (host: number): Endpoint => ({ address: Uint8Array.of(192, 0, 
 export class Host {
   readonly privateKey = random.bytes(32);
   readonly publicKey = toyCrypto.publicKey(clamp(this.privateKey.slice()));
-  readonly device = new Device({ crypto: toyCrypto, random: (length) => random.bytes(length) });
+  readonly device: Device;
   readonly batch = new PacketBatch(new Uint8Array(2_048), 1);
 
-  constructor() {
+  constructor(lanes = 1) {
+    this.device = new Device({ crypto: toyCrypto, random: (length) => random.bytes(length), lanes });
     this.device.configure({ privateKey: this.privateKey, mtu: 1_420 }, 0);
   }
 
