@@ -3,10 +3,11 @@
  * tests with all sources becomes one script, compiled once; each mutant evaluates it again, so it meets fresh modules, and takes
  * no start of vitest. Stryker ends the process when a mutant never ends.
  */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { basename, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Script } from 'node:vm';
 import { rolldown } from 'rolldown';
 
@@ -16,6 +17,7 @@ const load = (name) => import(pathToFileURL(vitest.resolve(name)).href);
 const api = await load('@vitest/runner');
 const expect = await createExpect();
 
+const VERDICTS = fileURLToPath(new URL('../../mutation/verdicts.jsonl', import.meta.url));
 const TIMES = 'mutation-times.json';
 /** Stryker stops a mutant that is reached a hundred times as often as without it; a loop that never ends shows sooner. */
 const HUNDREDFOLD_TO_TENFOLD = 10;
@@ -42,6 +44,8 @@ function create() {
   const scripts = new Map();
   /** Milliseconds by the test's id, of the dry run, which another process may have done. */
   const times = new Map(existsSync(TIMES) ? JSON.parse(readFileSync(TIMES, 'utf8')) : []);
+  /** What was found out before a run was interrupted, by tests, sources and mutant. */
+  const verdicts = new Map(existsSync(VERDICTS) ? linesOf(VERDICTS).map((line) => JSON.parse(line)) : []);
   let strayError;
 
   return {
@@ -71,20 +75,31 @@ function create() {
     async mutantRun({ activeMutant, sandboxFileName, testFilter, hitLimit: hundredfold }) {
       const hitLimit = hundredfold / HUNDREDFOLD_TO_TENFOLD;
       Object.assign(stryker, { hitCount: 0, hitLimit, mutantCoverage: undefined });
-      let nrOfTests = 0;
       const own = testsBySource.get(basename(sandboxFileName, '.ts'));
-      for (const [path, ids] of quickestFirst(testFilter.filter((id) => own.includes(fileOf(id))))) {
-        const tests = await run(path, ids, activeMutant.id);
-        nrOfTests += tests.length;
-        if (stryker.hitCount > hitLimit) return { status: 'timeout', reason: `${stryker.hitCount} hits` };
-        const failed = tests.find(({ status }) => status === FAILED);
-        if (failed !== undefined) {
-          return { status: 'killed', killedBy: [failed.id], failureMessage: failed.failureMessage, nrOfTests };
-        }
+      const key = `${own.map((path) => scripts.get(path).digest).join()} ${activeMutant.id}`;
+      let verdict = verdicts.get(key);
+      if (verdict === undefined) {
+        const covering = testFilter.filter((id) => own.includes(fileOf(id)));
+        verdict = await judge(activeMutant.id, covering, hitLimit);
+        appendFileSync(VERDICTS, `${JSON.stringify([key, verdict])}\n`);
       }
-      return { status: 'survived', nrOfTests };
+      return verdict;
     },
   };
+
+  async function judge(mutant, covering, hitLimit) {
+    let nrOfTests = 0;
+    for (const [path, ids] of quickestFirst(covering)) {
+      const tests = await run(path, ids, mutant);
+      nrOfTests += tests.length;
+      if (stryker.hitCount > hitLimit) return { status: 'timeout', reason: `${stryker.hitCount} hits` };
+      const failed = tests.find(({ status }) => status === FAILED);
+      if (failed !== undefined) {
+        return { status: 'killed', killedBy: [failed.id], failureMessage: failed.failureMessage, nrOfTests };
+      }
+    }
+    return { status: 'survived', nrOfTests };
+  }
 
   /**
    * The tests of a file, or those with the ids, until the first that fails.
@@ -106,7 +121,7 @@ function create() {
         hookTimeout: 60_000,
         tags: [],
       },
-      importFile: () => evaluate(scripts.get(path)),
+      importFile: () => evaluate(scripts.get(path).script),
       onBeforeRunFiles: () => (stryker.activeMutant = mutant),
       onBeforeRunTask(task) {
         if (failed || (ids !== undefined && !ids.has(idOf(task)))) task.mode = 'skip';
@@ -173,7 +188,9 @@ async function compile(path) {
   });
   const { output } = await bundle.generate({ format: 'cjs', codeSplitting: false });
   await bundle.close();
-  return new Script(`(function (require, module, exports) {${output[0].code}\n})`, { filename: path });
+  const { code } = output[0];
+  const digest = createHash('sha1').update(code).digest('base64');
+  return { digest, script: new Script(`(function (require, module, exports) {${code}\n})`, { filename: path }) };
 }
 
 function evaluate(script) {
@@ -233,6 +250,12 @@ function idOf(task) {
   const names = [];
   for (let at = task; at !== undefined && at !== task.file; at = at.suite) names.unshift(at.name);
   return `${task.file.filepath}#${names.join(' ')}`;
+}
+
+function linesOf(path) {
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .filter((line) => line !== '');
 }
 
 function fileOf(id) {

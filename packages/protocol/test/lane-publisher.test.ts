@@ -1,6 +1,6 @@
 /** Lane 0's side of several lanes: what the device tells the others, and what it makes of their reports. */
 import { describe, expect, it } from 'vitest';
-import { Device } from '../src/device.ts';
+import type { Device } from '../src/device.ts';
 import { dropVerdict, VERDICT } from '../src/drops.ts';
 import { laneOf, type LaneChange, type PeerTraffic } from '../src/lane-model.ts';
 import { SharedSession } from '../src/shared-session.ts';
