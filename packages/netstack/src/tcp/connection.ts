@@ -18,7 +18,7 @@ export interface ConnectionHandler {
   onReadable?(connection: TcpConnection): void;
   /** There is room again after `write` took less than it was given. */
   onWritable?(connection: TcpConnection): void;
-  /** The connection is over in both directions; what was received in order can still be read unless `error` is set. */
+  /** The connection is over in both directions; what was received in order can still be read, and until then or `close` it counts. */
   onClose?(connection: TcpConnection, error: ConnectionError | undefined): void;
 }
 
@@ -107,7 +107,8 @@ export class TcpConnection {
     if (count > 0) {
       this.#bytesRead += count;
       tuneReceiveBuffer(t, count);
-      t.host.wake(t);
+      if (t.state !== 'closed') t.host.wake(t);
+      else if (t.queue.readable === 0) t.host.release(t);
     }
     return count;
   }
@@ -153,28 +154,44 @@ export class TcpConnection {
     t.readClosed = true;
     if (t.queue.readable > 0 || t.queue.hasGaps) t.resetPending = t.state !== 'closed';
     t.queue.release();
-    if (t.state === 'closed') return;
+    if (t.state === 'closed') {
+      t.host.release(t);
+      return;
+    }
     if (t.state === 'syn-sent') {
       t.finish(undefined, false);
       return;
     }
-    t.finQueued = true;
-    const { now, tcpOptions } = t.host;
-    t.progressAt = now;
-    t.keepAliveAt = Infinity;
-    t.lifeAt = Math.min(t.lifeAt, now + tcpOptions.orphanTimeoutMs);
-    t.host.wake(t);
+    // A FIN before the reset would look like a proper end.
+    t.finQueued ||= !t.resetPending && !t.resetQueued;
+    leaveOrphan(t);
   }
 
-  /** Ends the connection with a reset and drops what was not sent; the handler hears no more. */
+  /** Ends the connection with a reset and drops what the windows do not let out; the handler hears no more. */
   abort(): void {
     const t = this.#tcb;
     t.onEvents = undefined;
     t.readClosed = true;
     t.queue.release();
-    if (t.state === 'closed') return;
+    if (t.state === 'closed') {
+      t.host.release(t);
+      return;
+    }
     t.resetPending = true;
     t.host.wake(t);
+  }
+
+  /** As `abort`, once everything written is acknowledged: in the background and with a time limit, like `close`. */
+  abortOnceDelivered(): void {
+    const t = this.#tcb;
+    if (t.state === 'closed' || t.state === 'syn-sent' || t.queue.readable > 0 || t.queue.hasGaps) {
+      this.abort();
+      return;
+    }
+    t.onEvents = undefined;
+    t.readClosed = true;
+    t.resetQueued = true;
+    leaveOrphan(t);
   }
 
   /** Switches Nagle's algorithm off or on (RFC 9293 §3.7.4). */
@@ -211,6 +228,15 @@ export class TcpConnection {
   get #isOwned(): boolean {
     return this.#tcb.onEvents !== undefined;
   }
+}
+
+/** From here on nobody but the stack looks after the connection. */
+function leaveOrphan(t: Tcb): void {
+  const { now, tcpOptions } = t.host;
+  t.progressAt = now;
+  t.keepAliveAt = Infinity;
+  t.lifeAt = Math.min(t.lifeAt, now + tcpOptions.orphanTimeoutMs);
+  t.host.wake(t);
 }
 
 /** Lets the window grow to twice what is read within a round trip, so that it never is what limits the sender. */

@@ -89,7 +89,7 @@ export class TcpLayer implements TcpHost {
     return this.#host.now;
   }
 
-  /** Connections in every state but TIME_WAIT, requests without an answer included. */
+  /** Connections in every state but TIME_WAIT, with requests without an answer and closed ones with something left to read. */
   get connections(): number {
     return this.#admission.connections;
   }
@@ -255,13 +255,18 @@ export class TcpLayer implements TcpHost {
     this.#host.timers.remove(tcb);
     this.#table.delete(tcb);
     this.#starved.get(tcb.pool)?.delete(tcb);
+    if (tcb.isHalfOpen) this.leaveHalfOpen(tcb);
+    if (timeWait) this.#timeWaits.add(tcb, this.now);
+  }
+
+  release(tcb: Tcb): void {
+    if (!tcb.isCounted) return;
+    tcb.isCounted = false;
     if (tcb.source === undefined) this.#admission.removeOutgoing();
     else {
-      if (tcb.isHalfOpen) this.leaveHalfOpen(tcb);
       this.#admission.remove(tcb.source);
       this.#shares?.of(tcb.source).leave();
     }
-    if (timeWait) this.#timeWaits.add(tcb, this.now);
   }
 
   leaveHalfOpen(tcb: Tcb): void {

@@ -21,7 +21,11 @@ const blocks = new Float64Array(2 * (MAX_BLOCKS + 1));
 
 /** Sends all that is due on a connection and sets its timers; false when the sink filled up. */
 export function output(t: Tcb, now: number): boolean {
+  const isOpening = t.state === 'syn-sent' || t.state === 'syn-received';
+  if (t.resetQueued && t.sndUna >= t.sendEnd) t.resetPending = true;
   if (t.resetPending) {
+    // What was written before it would have left by then if writing did not wait for a flush.
+    if (t.state !== 'closed' && !isOpening && !sendNew(t, now)) return false;
     if (!sendReset(t)) return false;
     t.resetPending = false;
     t.finish('ECONNRESET', false);
@@ -29,7 +33,7 @@ export function output(t: Tcb, now: number): boolean {
   }
   if (t.state === 'closed') return true;
   let fits = true;
-  if (t.state === 'syn-sent' || t.state === 'syn-received') {
+  if (isOpening) {
     if (t.sndNxt === 0 || t.ackNow) fits = sendSyn(t, now);
   } else {
     fits = retransmitLost(t, now) && sendNew(t, now) && sendAck(t, now);

@@ -74,6 +74,13 @@ export class ReceiveQueue {
     return count;
   }
 
+  /** Forgets what lies beyond a gap: nothing more will come. */
+  forgetEarly(): void {
+    this.#ranges.length = 0;
+    this.#recent.length = 0;
+    if (this.readable === 0) this.#ring.release();
+  }
+
   /** Forgets everything and gives the memory back. */
   release(): void {
     this.#ring.release();

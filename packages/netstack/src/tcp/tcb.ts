@@ -102,6 +102,8 @@ export interface TcpHost {
   leaveHalfOpen(tcb: Tcb): void;
   /** The connection is closed: out of the tables, into TIME_WAIT if asked (RFC 9293 §3.6). */
   retire(tcb: Tcb, timeWait: boolean): void;
+  /** A closed connection holds nothing unread any more, and counts for no limit. */
+  release(tcb: Tcb): void;
 }
 
 /** What happened since the owner was last told. */
@@ -147,6 +149,8 @@ export class Tcb implements FlowEntry, Timed {
   /** The source that this connection counts for, when others opened it. */
   source: string | number | undefined = undefined;
   isHalfOpen = false;
+  /** It takes a place within the limits. */
+  isCounted = true;
 
   state: TcpState;
   error: ConnectionError | undefined = undefined;
@@ -176,6 +180,8 @@ export class Tcb implements FlowEntry, Timed {
   /** A write was cut short: tell when there is room. */
   wantsWritable = false;
   resetPending = false;
+  /** A reset is due once everything written is acknowledged. */
+  resetQueued = false;
 
   // Receive sequence space.
   irs = 0;
@@ -370,16 +376,21 @@ export class Tcb implements FlowEntry, Timed {
     if (isFresh) this.cubic.cwnd = 10 * mss;
   }
 
-  /** Ends the connection and tells the owner; buffers are kept until read if `error` is undefined. */
+  /**
+   * Ends the connection and tells the owner. What was received in order can still be read, also after a reset, as with Linux
+   * (RFC 9293 §3.10.7.4 would flush it): its sender may have had every right to think it delivered.
+   */
   finish(error: ConnectionError | undefined, timeWait: boolean): void {
     if (this.state === 'closed') return;
     this.state = 'closed';
     this.error = error;
     this.deadline = Infinity;
     this.sendRing.release();
-    if (error !== undefined || this.readClosed) this.queue.release();
+    if (this.readClosed) this.queue.release();
+    else this.queue.forgetEarly();
     this.events |= EVENT_CLOSE;
     this.host.retire(this, timeWait);
+    if (this.queue.readable === 0) this.host.release(this);
     this.host.wake(this);
   }
 }

@@ -8,6 +8,10 @@ import type { ConnectOptions, StreamSocket } from './types.ts';
 const KEEP_ALIVE_MS = 300_000;
 /** Bytes that may wait for the slower side. */
 const MOST_WAITING = 256 << 10;
+/** How long what came before a reset may wait for the other side, and for how many connections at once: those count for no limit any more. */
+const LAST_WRITES_MS = 30_000;
+const MOST_LAST_WRITES = 256;
+const NOTHING = new Uint8Array(0);
 
 /** What sockets of `relayNetwork` read into, one after the other, and who takes it from there. */
 const READ_BUFFER: Uint8Array = new Uint8Array(64 << 10);
@@ -36,7 +40,7 @@ export function joinConnections(a: StreamSocket, b: StreamSocket): void {
     from.setNoDelay(true);
     from.on('error', () => undefined);
     from.on('close', () => {
-      if (!from.readableEnded || !to.readableEnded) abortConnection(to);
+      if (!from.readableEnded || !to.readableEnded) abortOnceWritten(to);
     });
     if (from.destroyed) abortConnection(to);
     else if (from.readableEnded) to.end();
@@ -76,6 +80,28 @@ function carry(from: StreamSocket, to: StreamSocket): void {
   });
   from.once('end', () => to.end());
   from.resume();
+}
+
+let lastWrites = 0;
+
+/** Resets a connection once it has taken what the other one received before it broke. */
+function abortOnceWritten(socket: StreamSocket): void {
+  const abort = (): void => {
+    if (socket instanceof TunnelSocket && !socket.destroyed) socket.resetOnceDelivered();
+    else abortConnection(socket);
+  };
+  if (socket.destroyed || socket.writableLength === 0 || lastWrites >= MOST_LAST_WRITES) {
+    abort();
+    return;
+  }
+  lastWrites++;
+  const timer = setTimeout(() => abortConnection(socket), LAST_WRITES_MS);
+  socket.once('close', () => {
+    lastWrites--;
+    clearTimeout(timer);
+  });
+  if (socket.writableEnded) socket.once('finish', abort);
+  else socket.write(NOTHING, abort);
 }
 
 /** Ends a connection so that its far side knows that something is missing. */

@@ -8,6 +8,9 @@ import type { SocketAddress, StreamSocket } from './types.ts';
 
 const READ_BYTES = 65_536;
 const HIGH_WATER_MARK = 65_536;
+/** How long a reader may pause over what came before a reset, until that is told and the rest is lost. */
+const UNREAD_MS = 60_000;
+const NOTHING = new Uint8Array(0);
 
 /**
  * `destroy` is close(2): what was written is still delivered, in the background; `resetAndDestroy` resets.
@@ -28,6 +31,7 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
   #final: (() => void) | undefined;
   #timeout = 0;
   #timer: NodeJS.Timeout | undefined;
+  #unreadTimer: NodeJS.Timeout | undefined;
   #noDelay = false;
   #keepAlive = 0;
 
@@ -147,6 +151,12 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
     else this.once('finish', () => this.destroy());
   }
 
+  /** @internal As `resetAndDestroy`, once the far side has everything written; both ends are over at once here. */
+  resetOnceDelivered(): void {
+    this.#connection?.abortOnceDelivered();
+    this.destroy();
+  }
+
   /** @internal What a connection of this socket reports to. */
   handler(onConnect?: () => void, onFailure?: (error: ConnectionError) => void): ConnectionHandler {
     return {
@@ -202,7 +212,7 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
     const connection = this.#connection;
     if (connection === undefined || this.destroyed) return;
     if (this.#error !== undefined) {
-      this.#fail(this.#error);
+      this.#awaitReader(connection, this.#error);
       return;
     }
     if (this.#wantsRead) this.#pull(connection);
@@ -213,7 +223,9 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
 
   override _read(): void {
     this.#wantsRead = true;
-    if (this.#connection !== undefined && !this.#connecting) this.#pull(this.#connection);
+    if (this.#connection === undefined || this.#connecting) return;
+    this.#pull(this.#connection);
+    if (this.#error !== undefined && this.#wantsRead && !this.destroyed) this.#tellOnceRead(this.#error);
   }
 
   override _write(chunk: Uint8Array, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
@@ -228,6 +240,7 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     clearTimeout(this.#timer);
+    clearTimeout(this.#unreadTimer);
     this.#connecting = false;
     this.#connection?.close();
     done(error);
@@ -256,6 +269,7 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
       const bytes = this.#isLending ? lend(readableLength) : Buffer.allocUnsafe(Math.min(READ_BYTES, readableLength));
       connection.readInto(bytes);
       this.#touch();
+      this.#unreadTimer?.refresh();
       // `push` may call `_read`, or a listener may destroy us.
       this.#wantsRead = false;
       if (this.push(bytes)) this.#wantsRead = true;
@@ -267,7 +281,37 @@ export class TunnelSocket extends Duplex implements StreamSocket, Deliverable {
     }
   }
 
+  /** The connection broke: the reader first gets what came before. */
+  #awaitReader(connection: TcpConnection, error: ConnectionError): void {
+    if (!this.#wasConnected || connection.readableLength + this.readableLength === 0) {
+      this.#fail(error);
+      return;
+    }
+    if (this.#unreadTimer === undefined) {
+      this.#unreadTimer = setTimeout(() => this.#fail(error), UNREAD_MS).unref();
+      this.once('end', () => this.#fail(error));
+      // Who has not begun to read by now may never do.
+      setImmediate(() => {
+        if (this.readableFlowing === null && !this.destroyed) this.#fail(error);
+      });
+    }
+    if (this.#wantsRead) this._read();
+  }
+
+  /** Called when the connection has nothing left: what the stream itself still holds is read before it is destroyed. */
+  #tellOnceRead(error: ConnectionError): void {
+    if (this.readableLength === 0) {
+      this.#fail(error);
+      return;
+    }
+    // Without an answer the stream would not ask again.
+    this.#wantsRead = false;
+    this.push(NOTHING);
+  }
+
   #flush(connection: TcpConnection): void {
+    // The error is about to be told, and in time for every write.
+    if (this.#error !== undefined) return;
     const write = this.#write;
     if (write !== undefined) {
       if (this.#isClosed) {

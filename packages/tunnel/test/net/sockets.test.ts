@@ -1,11 +1,13 @@
 import { once } from 'node:events';
 import * as net from 'node:net';
+import { Writable } from 'node:stream';
 import { buffer } from 'node:stream/consumers';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { hostNetwork, openConnection, TunnelNetwork } from '@sealane/tunnel';
 import type { NetworkStack, StreamServer, StreamSocket } from '@sealane/tunnel';
+import { until } from '../../../../test/support/lab.ts';
 import { LEFT, LEFT6, type Pair, RIGHT, RIGHT6, stackOf, stackPair } from '../support/stacks.ts';
 
 let pair: Pair;
@@ -320,6 +322,102 @@ describe('a stack', () => {
         expect(Buffer.compare(await buffer(socket), sent)).toBe(0);
       }),
     );
+  });
+
+  /** A connection whose far side sends so much and resets, before anybody here reads. */
+  async function resetBehind(sent: Uint8Array): Promise<StreamSocket> {
+    const far = await listening(pair.right, (socket) => {
+      socket.on('error', () => undefined);
+      socket.write(sent);
+      void until(
+        'it to have all',
+        () => socket.bytesWritten === sent.length && statuses().right.bufferBytes === 0,
+      ).then(() => socket.resetAndDestroy());
+    });
+    const socket = pair.left.connect({ host: RIGHT, port: far.port });
+    socket.pause();
+    await once(socket, 'connect');
+    await until('the reset to come', () => {
+      const { left, right } = statuses();
+      return right.connections === 0 && left.timers === 0;
+    });
+    far.server.close();
+    return socket;
+  }
+
+  const statuses = (): Record<'left' | 'right', ReturnType<typeof pair.leftDevice.stack.status>> => ({
+    left: pair.leftDevice.stack.status(),
+    right: pair.rightDevice.stack.status(),
+  });
+
+  const readers: readonly (readonly [string, (socket: StreamSocket, onBytes: (bytes: Uint8Array) => void) => void])[] =
+    [
+      ["'data'", (socket, onBytes) => void socket.on('data', onBytes).resume()],
+      ['pipe', (socket, onBytes) => void socket.pipe(slowly(onBytes))],
+      [
+        'for await',
+        async (socket, onBytes) => {
+          try {
+            for await (const bytes of socket) {
+              onBytes(bytes as Uint8Array);
+              await sleep(1);
+            }
+          } catch {
+            // 'error' tells the same.
+          }
+        },
+      ],
+      [
+        'single reads',
+        (socket, onBytes) => {
+          const timer = setInterval(() => {
+            const bytes = socket.read(1) as Uint8Array | null;
+            const rest = socket.read() as Uint8Array | null;
+            if (bytes !== null) onBytes(bytes);
+            if (rest !== null) onBytes(rest);
+          }, 2);
+          socket.once('close', () => clearInterval(timer));
+        },
+      ],
+    ];
+
+  function slowly(onBytes: (bytes: Uint8Array) => void): Writable {
+    return new Writable({
+      highWaterMark: 1,
+      write: (bytes: Uint8Array, _encoding, done) => {
+        onBytes(bytes);
+        setTimeout(done, 1);
+      },
+    });
+  }
+
+  for (const length of [10, 10_240, 120_000]) {
+    it.each(readers)(`lets %s have the ${length} bytes before a reset, then tells of it`, async (_name, read) => {
+      const sent = randomBytes(length);
+      const socket = await resetBehind(sent);
+      const received: Uint8Array[] = [];
+      let ended = false;
+      socket.once('end', () => (ended = true));
+      const failed = new Promise<Error>((resolve) => {
+        socket.once('error', resolve);
+      });
+      read(socket, (bytes) => received.push(Uint8Array.from(bytes)));
+      expect(await failed).toMatchObject({ code: 'ECONNRESET', syscall: 'read' });
+      expect(Buffer.compare(Buffer.concat(received), sent)).toBe(0);
+      expect(ended).toBe(false);
+      await until('its place to be free', () => statuses().left.connections === 0);
+    });
+  }
+
+  it('tells of a reset at once whom nobody reads from', async () => {
+    const far = await listening(pair.right, (socket) => {
+      socket.on('error', () => undefined);
+      socket.write('unread', () => socket.resetAndDestroy());
+    });
+    const socket = pair.left.connect({ host: RIGHT, port: far.port });
+    const [error] = (await once(socket, 'error')) as unknown[];
+    expect(error).toMatchObject({ code: 'ECONNRESET' });
+    far.server.close();
   });
 
   it('has no network for a family without an address', async () => {

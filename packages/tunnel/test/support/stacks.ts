@@ -16,11 +16,32 @@ export interface Pair {
   close(): Promise<void>;
 }
 
-/** Two stacks of this process with a wire between them. */
-export function stackPair(): Pair {
+/** Holds packets back while it is shut. */
+export class Gate {
+  #held: (() => void)[] | undefined;
+
+  shut(): void {
+    this.#held ??= [];
+  }
+
+  open(): void {
+    const held = this.#held ?? [];
+    this.#held = undefined;
+    for (const pass of held) pass();
+  }
+
+  /** Calls `pass` now, or once open. */
+  through(pass: () => void): void {
+    if (this.#held === undefined) pass();
+    else this.#held.push(pass);
+  }
+}
+
+/** Two stacks of this process with a wire between them, and a gate for what goes from left to right. */
+export function stackPair(gate: Gate = new Gate()): Pair {
   const leftDevice = stackOf('left', LEFT, LEFT6);
   const rightDevice = stackOf('right', RIGHT, RIGHT6);
-  wire(leftDevice, rightDevice);
+  wire(leftDevice, rightDevice, gate);
   const left = new TunnelNetwork(leftDevice, { families: [4, 6] });
   const right = new TunnelNetwork(rightDevice, { families: [4, 6] });
   const close = async (): Promise<void> => {
@@ -34,10 +55,10 @@ export function stackOf(name: string, ...addresses: readonly string[]): StackDev
 }
 
 /** Hands each packet that one device has to the other, as a pair of lanes does it. */
-export function wire(a: PacketDevice, b: PacketDevice): void {
-  for (const [from, to] of [
-    [a, b],
-    [b, a],
+export function wire(a: PacketDevice, b: PacketDevice, gate: Gate = new Gate()): void {
+  for (const [from, to, way] of [
+    [a, b, gate],
+    [b, a, new Gate()],
   ] as const) {
     const batch = new PacketBatch(new Uint8Array(128 * 1_600), 128);
     from.start({
@@ -45,7 +66,10 @@ export function wire(a: PacketDevice, b: PacketDevice): void {
         for (;;) {
           batch.clear();
           if (from.read(batch) === 0) return;
-          for (let i = 0; i < batch.count; i++) to.write(batch.buffer, batch.offsets[i]!, batch.lengths[i]!);
+          for (let i = 0; i < batch.count; i++) {
+            const packet = batch.buffer.slice(batch.offsets[i], batch.offsets[i]! + batch.lengths[i]!);
+            way.through(() => to.write(packet, 0, packet.length));
+          }
         }
       },
       link: () => undefined,
