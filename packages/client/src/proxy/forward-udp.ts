@@ -13,7 +13,8 @@ const MAX_WAITING = 32;
 
 /**
  * Waits for datagrams in `from` and passes them on in `to`, a connected socket for each sender, who is told of a target
- * that refuses where `from` can. CliError when it cannot listen.
+ * that refuses where `from` can. Answers leave from the address that was spoken to where `from` knows its addresses.
+ * CliError when it cannot listen.
  */
 export async function forwardUdp(
   { listen: address, target }: Forward,
@@ -22,29 +23,34 @@ export async function forwardUdp(
   context: ForwardContext,
 ): Promise<Listener> {
   if (address.kind === 'path' || target.kind === 'path') throw new TypeError('UDP needs ports, not paths');
-  const near = from.createSocket(address.host.includes(':') ? 'udp6' : 'udp4');
+  const hosts = address.host === '' ? (from.addresses ?? ['0.0.0.0']) : [address.host];
+  const nears: DatagramSocket[] = [];
+  let { port } = address;
   try {
-    const listening = once(near, 'listening');
-    near.bind(address.port, address.host === '' ? undefined : address.host);
-    await listening;
+    for (const host of hosts) {
+      const near = from.createSocket(host.includes(':') ? 'udp6' : 'udp4');
+      nears.push(near);
+      const listening = once(near, 'listening');
+      near.bind(port, host);
+      await listening;
+      near.on('error', () => undefined);
+      ({ port } = near.address());
+    }
   } catch (cause) {
-    near.close();
+    for (const near of nears) near.close();
     throw listenError(address, cause);
   }
-  near.on('error', () => undefined);
-  const flows = new UdpFlows(near, to, target, context);
-  const { port } = near.address();
+  const flows = new UdpFlows(nears, to, target, context);
   return {
     where: `${formatTarget({ ...address, port })}/udp`,
     close: async () => {
       flows.close();
-      near.close();
+      for (const near of nears) near.close();
     },
   };
 }
 
 class UdpFlows {
-  readonly #near: DatagramSocket;
   readonly #network: NetworkStack;
   readonly #target: { readonly host: string; readonly port: number };
   readonly #where: string;
@@ -53,17 +59,20 @@ class UdpFlows {
   readonly #sweeper: NodeJS.Timeout;
 
   constructor(
-    near: DatagramSocket,
+    nears: readonly DatagramSocket[],
     network: NetworkStack,
     target: { readonly host: string; readonly port: number },
     context: ForwardContext,
   ) {
-    this.#near = near;
     this.#network = network;
     this.#target = target;
     this.#where = `${formatTarget({ kind: 'port', ...target })}/udp`;
     this.#context = context;
-    near.on('message', (message: Uint8Array, sender: RemoteAddress) => this.#forward(message, sender));
+    for (const [i, near] of nears.entries()) {
+      near.on('message', (message: Uint8Array, sender: RemoteAddress) => {
+        this.#forward(`${i} ${sender.address} ${sender.port}`, near, message, sender);
+      });
+    }
     this.#sweeper = setInterval(() => this.#sweep(), context.limits.udpIdleMs / 4);
     this.#sweeper.unref();
   }
@@ -75,12 +84,11 @@ class UdpFlows {
     this.#context.complaints.settle(this.#where, (times) => `${this.#where}: ${lost(times)}`);
   }
 
-  #forward(message: Uint8Array, sender: RemoteAddress): void {
-    const key = `${sender.address} ${sender.port}`;
+  #forward(key: string, near: DatagramSocket, message: Uint8Array, sender: RemoteAddress): void {
     let flow = this.#flows.get(key);
     if (flow === undefined) {
       if (this.#flows.size >= this.#context.limits.maxFlows) return;
-      flow = new UdpFlow();
+      flow = new UdpFlow(near);
       this.#flows.set(key, flow);
       void this.#open(key, flow, sender);
     }
@@ -95,7 +103,7 @@ class UdpFlows {
       socket.on('error', (error: Error) => void this.#failed(flow, sender, error));
       socket.on('message', (message: Uint8Array) => {
         flow.lastAt = performance.now();
-        this.#near.send(message, sender.port, sender.address, () => undefined);
+        flow.near.send(message, sender.port, sender.address, () => undefined);
         this.#settle();
       });
       flow.connect(socket, this.#target.port, address, (error) => void this.#failed(flow, sender, error));
@@ -118,7 +126,7 @@ class UdpFlows {
     const { explain, complaints } = this.#context;
     const code = errorCode(error);
     try {
-      this.#near.unreachable?.(sender.port, sender.address, unreachableReason(code));
+      flow.near.unreachable?.(sender.port, sender.address, unreachableReason(code));
     } catch {
       // The listener closes.
       return;
@@ -147,11 +155,17 @@ class UdpFlows {
 
 /** One sender's datagrams, and the socket that speaks for it once the target is known. */
 class UdpFlow {
+  /** Where the sender spoke to. */
+  readonly near: DatagramSocket;
   lastAt: number = performance.now();
   isClosed = false;
   #socket: DatagramSocket | undefined;
   #isConnected = false;
   readonly #waiting: Uint8Array[] = [];
+
+  constructor(near: DatagramSocket) {
+    this.near = near;
+  }
 
   send(message: Uint8Array, failed: (error: Error) => void): void {
     this.lastAt = performance.now();

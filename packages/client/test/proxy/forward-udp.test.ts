@@ -1,10 +1,11 @@
 /** What becomes of datagrams whose target has another address family, no address, or nobody who listens. */
 import { createSocket, type Socket } from 'node:dgram';
 import { once } from 'node:events';
-import { hostNetwork, type NetworkStack } from '@sealane/tunnel';
+import { hostNetwork, type NetworkStack, type RemoteAddress, TunnelNetwork } from '@sealane/tunnel';
 import { afterEach, expect, it } from 'vitest';
 import { until } from '../../../../test/support/lab.ts';
-import { parseLocalForward } from '../../src/proxy/address.ts';
+import { stackOf, wire } from '../../../tunnel/test/support/stacks.ts';
+import { parseLocalForward, parseRemoteForward } from '../../src/proxy/address.ts';
 import { Complaints } from '../../src/proxy/complaints.ts';
 import { openProxy } from '../../src/proxy/open-proxy.ts';
 
@@ -106,4 +107,32 @@ it('says once that nobody listens at the target', async () => {
   await answered;
   clearInterval(again);
   expect(said).toEqual([line, expect.stringMatching(/ answers again: \d+ datagrams? w(as|ere) lost$/)]);
+});
+
+it('answers from the address that was spoken to, whichever of the tunnel it is', async () => {
+  const addresses = ['127.88.0.2', '127.88.0.3', 'fd88::2', 'fd88::3'];
+  const peers = { udp4: '127.88.0.9', udp6: 'fd88::9' } as const;
+  const [own, far] = [stackOf('own', ...addresses), stackOf('far', ...Object.values(peers))];
+  closers.push(
+    () => own.close(),
+    () => far.close(),
+  );
+  wire(own, far);
+  const [tunnel, peer] = [own, far].map((device) => new TunnelNetwork(device, { families: [4, 6] }));
+  const forwards = [`53:127.0.0.1:${await echo('udp4')}/udp`, `54:127.0.0.1:${await closedPort()}/udp`];
+  const proxy = await openProxy({ remote: forwards.map((text) => parseRemoteForward(text)) }, tunnel!);
+  closers.push(() => proxy.close());
+  for (const type of ['udp4', 'udp6'] as const) {
+    const sender = peer!.createSocket(type);
+    sender.bind(4000, peers[type]);
+    for (const address of addresses.filter((text) => text.includes(':') === (type === 'udp6'))) {
+      sender.send(Buffer.from(`to ${address}`), 53, address);
+      const [answer, from] = (await once(sender, 'message')) as [Buffer, RemoteAddress];
+      expect([answer.toString(), from.address, from.port]).toEqual([`to ${address}`, address, 53]);
+      const asking = peer!.createSocket(type);
+      const refused = once(asking, 'error');
+      asking.connect(54, address, () => asking.send(Buffer.from('x')));
+      expect((await refused)[0]).toMatchObject({ code: 'ECONNREFUSED', address, port: 54 });
+    }
+  }
 });

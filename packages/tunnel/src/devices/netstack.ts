@@ -31,6 +31,8 @@ export class StackDevice implements PacketDevice {
   readonly name: string;
   readonly mtu: number;
   readonly stack: Stack;
+  /** The stack's own. */
+  readonly addresses: readonly IpAddress[];
   readonly #sink: BatchSink;
   #deliverables: Deliverable[] = [];
   #notices: PacketDeviceNotices | undefined;
@@ -46,11 +48,12 @@ export class StackDevice implements PacketDevice {
     const { name, mtu, addresses, ...rest } = options;
     this.name = name;
     this.mtu = mtu;
+    this.addresses = addresses.map(toIpAddress);
     this.#sink = new BatchSink(mtu);
     this.stack = new Stack({
       ...rest,
       mtu,
-      addresses: addresses.map(toIpAddress),
+      addresses: this.addresses,
       output: this.#sink,
       random: (length) => crypto.getRandomValues(new Uint8Array(length)),
       onPending: () => this.#pend(),

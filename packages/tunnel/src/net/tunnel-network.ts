@@ -56,6 +56,10 @@ export class TunnelNetwork implements NetworkStack {
     device.onClose = (): void => this.#closeAll();
   }
 
+  get addresses(): readonly string[] {
+    return this.#device.addresses.map(String);
+  }
+
   /** Begins a connection, as net.connect does. Throws RangeError for a port that is none. */
   connect(options: ConnectOptions, listener?: () => void): TunnelSocket {
     const { host, port, localAddress, allowHalfOpen } = options;

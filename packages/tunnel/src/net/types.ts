@@ -89,6 +89,8 @@ export interface DatagramSocket extends EventEmitter {
 }
 
 export interface NetworkStack {
+  /** Its own, where they are known for good. */
+  readonly addresses?: readonly string[];
   /** Begins a connection; it emits 'connect' or 'error', the latter with the errno as `code`. */
   connect(options: ConnectOptions): StreamSocket;
   createServer(options: ServerOptions, listener?: (socket: StreamSocket) => void): StreamServer;
