@@ -2,6 +2,7 @@
 import type { IpAddress } from './address.ts';
 import { BufferPool } from './byte-ring.ts';
 import { type DropCounters, createDropCounters } from './drops.ts';
+import { ErrorRates } from './error-rates.ts';
 import { type Fragmenting, type UnreachableReason, sendTooBig, sendUnreachable } from './icmp.ts';
 import type { IpPacket } from './ip.ts';
 import { DEFAULT_LIMITS, type StackLimits, defaultSourceKey } from './limits.ts';
@@ -10,7 +11,6 @@ import { PathMtu } from './path-mtu.ts';
 import type { PacketSink } from './sink.ts';
 import { SipHash } from './siphash.ts';
 import { TimerHeap } from './timer-heap.ts';
-import { TokenBucket } from './token-bucket.ts';
 
 export interface HostOptions {
   /** Where packets are written to. */
@@ -28,7 +28,6 @@ export interface HostOptions {
   readonly limits?: Partial<StackLimits>;
 }
 
-const ICMP_ERRORS_PER_SECOND = 100;
 /** Drawn at once, as a draw of a few bytes costs as much. */
 const RANDOM_BYTES = 256;
 
@@ -44,7 +43,7 @@ export class StackHost {
   readonly sourceKey: (address: IpAddress) => string | number;
   readonly #options: HostOptions;
   readonly #addresses: readonly IpAddress[];
-  readonly #icmpBucket = new TokenBucket(ICMP_ERRORS_PER_SECOND, ICMP_ERRORS_PER_SECOND);
+  readonly #errorRates = new ErrorRates();
   #now = 0;
   #isPending = false;
   #randomWords: DataView = new DataView(new ArrayBuffer(0));
@@ -107,12 +106,12 @@ export class StackHost {
 
   sendUnreachable(about: Uint8Array, local: IpAddress, remote: IpAddress, reason: UnreachableReason): void {
     const source = reason === 'port-unreachable' ? local : (this.localFor(local.family) ?? local);
-    this.#sendError(() => sendUnreachable(this.writer, source, remote, reason, about));
+    this.#sendError(remote, () => sendUnreachable(this.writer, source, remote, reason, about));
   }
 
   sendTooBig(about: Uint8Array, local: IpAddress, remote: IpAddress, mtu: number): void {
     const source = this.localFor(local.family) ?? local;
-    this.#sendError(() => sendTooBig(this.writer, source, remote, mtu, about));
+    this.#sendError(remote, () => sendTooBig(this.writer, source, remote, mtu, about));
   }
 
   /** Something waits for a flush: the owner is told, once until the next one. */
@@ -128,8 +127,8 @@ export class StackHost {
   }
 
   /** RFC 1122 §3.2.2: never about an ICMP error; those do not come here. RFC 1812 §4.3.2.8: at a bounded rate. */
-  #sendError(send: () => boolean): void {
-    if (!this.#icmpBucket.take(this.#now)) {
+  #sendError(remote: IpAddress, send: () => boolean): void {
+    if (!this.#errorRates.take(this.sourceKey(remote), this.#now)) {
       this.drops['icmp-rate-limited']++;
       return;
     }

@@ -1,9 +1,10 @@
 import { describe, expect, it } from 'vitest';
+import { ErrorRates } from '../src/error-rates.ts';
 import { IpAddress, type UdpFlow } from '../src/index.ts';
 import { icmp, ip, tcp, udpPayload } from './support/packets.ts';
 import { Probe, establish } from './support/probe.ts';
 import { Dice } from './support/random.ts';
-import { A4, A6, B4, B6, Drain, Sim, Source } from './support/sim.ts';
+import { A4, A6, B4, B6, Drain, Sim, Source, address } from './support/sim.ts';
 
 describe('floods', () => {
   it('of SYNs are bounded by backlog and by source, and forgotten', () => {
@@ -40,6 +41,33 @@ describe('floods', () => {
     for (let i = 0; i < 5000; i++) probe.tcp({ seq: 1001 + 2 + i * 3, ack: theirs, data: Uint8Array.of(1) });
     expect(connection.readableLength).toBe(0);
     expect(probe.stack.status().bufferBytes).toBeLessThanOrEqual(512 << 10);
+  });
+});
+
+describe('datagrams that provoke errors', () => {
+  const provoke = (probe: Probe, host: number, times: number): number => {
+    const from = address(`127.1.${host >> 8}.${host & 255}`);
+    const datagram = ip(from, B4, 17, udpPayload(from, 4000, B4, 9, new Uint8Array(1)));
+    return probe.say(...Array.from({ length: times }, () => datagram)).filter(({ protocol }) => protocol === 1).length;
+  };
+
+  it('do not cost other hosts theirs', () => {
+    const probe = new Probe();
+    expect(provoke(probe, 1, 10_000)).toBe(100);
+    expect(provoke(probe, 2, 10)).toBe(10);
+    expect(probe.stack.drops['icmp-rate-limited']).toBe(9900);
+    probe.now += 500;
+    expect(provoke(probe, 1, 10_000)).toBe(50);
+  });
+
+  it('are answered at a bounded rate, however many hosts send them, and those are not remembered for ever', () => {
+    const probe = new Probe();
+    let answers = 0;
+    for (let host = 1; host <= 3000; host++) answers += provoke(probe, host, 10);
+    expect(answers).toBe(1000);
+    const rates = new ErrorRates();
+    for (let host = 0; host < 3000; host++) rates.take(host, 0);
+    expect(rates.size).toBe(1024);
   });
 });
 
