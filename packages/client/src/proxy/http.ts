@@ -36,6 +36,7 @@ export async function listenHttp(address: ListenAddress, context: ProxyContext):
 function createHttpProxy(context: ProxyContext, agent: HttpAgent): Server {
   const { handshakeMs } = context.limits;
   const server = createServer({
+    // From the connection on, so that a client that says nothing is as late as one whose headers never end.
     headersTimeout: handshakeMs,
     // Bodies may take as long as they like.
     requestTimeout: 0,
@@ -59,13 +60,6 @@ function createHttpProxy(context: ProxyContext, agent: HttpAgent): Server {
   server.on('upgrade', (request: IncomingMessage, duplex: Duplex, head: Uint8Array) => {
     const client = duplex as unknown as StreamSocket;
     serveUpgrade(request, client, head, context, agent);
-  });
-  // A client that starts and says nothing is as slow as one whose headers never end.
-  server.on('connection', (socket: StreamSocket) => {
-    const timer = setTimeout(() => {
-      if (socket.bytesRead === 0) socket.destroy();
-    }, handshakeMs);
-    socket.once('close', () => clearTimeout(timer));
   });
   return server;
 }
