@@ -1,6 +1,7 @@
 import { formatKey, parseKey } from '@sealane/protocol';
 import {
   ControlError,
+  type FileLock,
   formatMilliseconds,
   listControls,
   type PeerReport,
@@ -12,7 +13,8 @@ import {
 import { badInput, CliError, errorCode, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { note, print, printJson } from '../output/terminal.ts';
-import { isAlive, readJournal, type JournalRecord } from '../system/journal.ts';
+import { type JournalRecord, readJournal } from '../system/journal.ts';
+import { tryName, withName } from '../system/name-lock.ts';
 import { Stop } from '../system/stop.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
 
@@ -51,19 +53,40 @@ export async function rekey(
 /** Ends a running tunnel and waits until everything is undone; undoes itself what the tunnel could not, or all when it was killed. */
 export async function down(name: string): Promise<ExitCode> {
   const path = interfacePath(name);
-  const left = readJournal(name);
+  const asked = readJournal(name);
   try {
     await reach(name, () => requestShutdown(path));
   } catch (error) {
     if (!(error instanceof CliError) || !isAbsent(error.cause)) throw error;
-    await removeDeadPath(path);
-    if (left === undefined) throw error;
-    return clean(left);
+    return withName(name, async () => {
+      await removeDeadPath(path);
+      const left = readJournal(name);
+      if (left === undefined) throw error;
+      return clean(left);
+    });
   }
+  const lock = await untilEnded(name, path, asked?.pid);
+  try {
+    const left = readJournal(name);
+    if (lock === undefined || left === undefined) return EXIT.ok;
+    await removeDeadPath(path);
+    return await clean({ ...left, ended: true });
+  } finally {
+    lock?.remove();
+  }
+}
+
+/** Resolves to the lock of the name, or to undefined when it was started again meanwhile. */
+async function untilEnded(name: string, path: string, pid: number | undefined): Promise<FileLock | undefined> {
   const stop = new Stop();
   const deadline = performance.now() + END_TIMEOUT;
   try {
-    while ((left !== undefined && isAlive(left)) || (await listControls()).some((socket) => socket.path === path)) {
+    for (;;) {
+      const serves = (await listControls()).some((socket) => socket.path === path);
+      const lock = serves ? undefined : tryName(name);
+      if (lock !== undefined) return lock;
+      const now = readJournal(name)?.pid;
+      if (pid !== undefined && now !== undefined && now !== pid) return undefined;
       if (performance.now() > deadline) throw new CliError(EXIT.failure, `${name} agreed to end and has not yet ended`);
       await stop.sleep(POLL_INTERVAL);
       stop.check();
@@ -71,11 +94,6 @@ export async function down(name: string): Promise<ExitCode> {
   } finally {
     stop.dispose();
   }
-  const rest = readJournal(name);
-  // Nothing is left, or it was started again meanwhile.
-  if (rest === undefined || isAlive(rest)) return EXIT.ok;
-  await removeDeadPath(path);
-  return clean({ ...rest, ended: true });
 }
 
 async function clean(left: JournalRecord): Promise<ExitCode> {

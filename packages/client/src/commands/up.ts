@@ -19,6 +19,7 @@ import { programLog } from '../output/log.ts';
 import { killSwitchTable } from '../system/firewall.ts';
 import { checkHooks, hasHooks } from '../system/hooks.ts';
 import { Journal, readJournal, runtimeFolder } from '../system/journal.ts';
+import { withName } from '../system/name-lock.ts';
 import type { UndoStep } from '../system/steps.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
@@ -26,7 +27,7 @@ import { capabilitiesFor } from '../up/confine.ts';
 import { detach } from '../up/detach.ts';
 import { remember, resolveOrRemember } from '../up/endpoint-memory.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
-import { UpTunnel } from '../up/tunnel.ts';
+import { type UpSettings, UpTunnel } from '../up/tunnel.ts';
 
 export interface UpOptions {
   readonly name?: string;
@@ -62,7 +63,18 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
     confine([...capabilities, ...(user === undefined ? [] : BECOMES_USER)]);
   }
   forbidCoreDumps();
+  const become = user === undefined ? undefined : { ...user, name: options.user!, capabilities };
+  return withName(name, () => run(name, path, config, options, become));
+}
 
+/** With the name's lock, which ends with the process at the latest. */
+async function run(
+  name: string,
+  path: string,
+  config: TunnelConfig,
+  options: UpOptions,
+  user: UpSettings['user'],
+): Promise<ExitCode> {
   const log = programLog(options.logFormat, options.logLevel);
   const folder = runtimeFolder();
   const left = readJournal(name);
@@ -96,7 +108,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
     ...(options.lanes !== undefined && { lanes: options.lanes }),
     killSwitch,
     dns: options.dns,
-    ...(user === undefined ? {} : { user: { ...user, name: options.user!, capabilities } }),
+    ...(user === undefined ? {} : { user }),
     resolveMs: options.resolveEvery * 1_000,
     log,
   };

@@ -22,8 +22,6 @@ export interface JournalRecord {
   readonly version: typeof VERSION;
   readonly name: string;
   readonly pid: number;
-  /** When the system started the process: ids are used again. */
-  readonly started: string;
   /** Absolute, or `-`. */
   readonly config: string;
   /** False until everything is done. */
@@ -48,7 +46,6 @@ export class Journal {
       version: VERSION,
       name,
       pid: process.pid,
-      started: startOf(process.pid),
       config,
       ready: false,
       steps: [],
@@ -135,11 +132,6 @@ export function removeJournal(name: string): void {
   for (const file of journalFiles()) if (file.name === name && isOfTheDead(file)) rmSync(file.path, { force: true });
 }
 
-/** True while the process that wrote the record lives, whatever it is doing. */
-export function isAlive({ pid, started }: JournalRecord): boolean {
-  return started !== '' && startOf(pid) === started;
-}
-
 /** The tunnels that something is noted of, in this network namespace or in one that is gone. */
 export function journalNames(): readonly string[] {
   const own = journalFiles().filter(({ path, name }) => path === journalPath(name));
@@ -151,10 +143,14 @@ interface JournalFile extends NetworkNamespace {
   readonly name: string;
 }
 
-/** Each network namespace may have had a tunnel of this name. */
-function journalPath(name: string): string {
+/** A file about a tunnel: each network namespace may have one of this name. */
+export function runtimePath(name: string, kind: 'json' | 'lock'): string {
   const { inode, cookie, boot } = namespace();
-  return join(runtimeFolder(), `${name}.${inode}.${cookie}.${boot}.json`);
+  return join(runtimeFolder(), `${name}.${inode}.${cookie}.${boot}.${kind}`);
+}
+
+function journalPath(name: string): string {
+  return runtimePath(name, 'json');
 }
 
 /** The journals of all network namespaces. */
@@ -183,7 +179,7 @@ function bequests(name?: string): readonly JournalRecord[] {
     const record = isOfTheDead(file) ? readRecord(file.path, file.name) : undefined;
     if (record === undefined) return [];
     const steps = record.steps.filter(({ kind }) => kind === 'resolvconf');
-    if (steps.length > 0) return [{ ...record, started: '', failed: [], endpoints: {}, steps }];
+    if (steps.length > 0) return [{ ...record, failed: [], endpoints: {}, steps }];
     rmSync(file.path, { force: true });
     return [];
   });
@@ -206,16 +202,6 @@ function readRecord(path: string, name: string): JournalRecord | undefined {
     if (error instanceof CliError) throw error;
   }
   throw new CliError(EXIT.failure, `${path} is not what 'sealane up' writes: look at it and remove it`);
-}
-
-/** Clock ticks from the start of the system to that of the process (proc_pid_stat(5)); empty when there is none. */
-function startOf(pid: number): string {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] ?? '';
-  } catch {
-    return '';
-  }
 }
 
 function checkOwn(path: string, kind: 'directory' | 'file'): void {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { EXIT, type ExitCode } from '../errors.ts';
 import { note } from '../output/terminal.ts';
 import { readJournal, runtimeFolder } from '../system/journal.ts';
+import { withName } from '../system/name-lock.ts';
 import { Stop } from '../system/stop.ts';
 
 const POLL_INTERVAL = 50;
@@ -12,7 +13,8 @@ const POLL_INTERVAL = 50;
 /** Starts `sealane` with these arguments in a session of its own and waits until the tunnel `name` is up or it fails. */
 export async function detach(name: string, args: readonly string[]): Promise<ExitCode> {
   const logPath = join(runtimeFolder(), `${name}.log`);
-  const log = openSync(logPath, 'w', 0o600);
+  // Another one of this name may be about to come up and write to it.
+  const log = await withName(name, () => Promise.resolve(openSync(logPath, 'w', 0o600)));
   const [script] = process.argv.slice(1);
   const child = spawn(process.execPath, [...process.execArgv, script!, ...args], {
     detached: true,

@@ -1,11 +1,11 @@
 /** Undoes what a killed `sealane up` left behind. */
-import { CliError, errorLine, EXIT } from '../errors.ts';
-import { isAlive, type JournalRecord, removeJournal, writeJournal } from '../system/journal.ts';
+import { errorLine } from '../errors.ts';
+import { type JournalRecord, removeJournal, writeJournal } from '../system/journal.ts';
 import { canRepeat, describeStep, undoStep, type UndoStep } from '../system/steps.ts';
 
 /**
  * Undoes the steps of a record, the latest first, but those to `keep`; resolves to what was undone, what failed, and
- * the steps that are left: the record keeps them. CliError, and nothing undone, when its process lives.
+ * the steps that are left: the record keeps them. Call it with the name's lock.
  */
 export async function undoLeftovers(
   record: JournalRecord,
@@ -15,9 +15,6 @@ export async function undoLeftovers(
   readonly failed: readonly string[];
   readonly left: readonly UndoStep[];
 }> {
-  if (isAlive(record)) {
-    throw new CliError(EXIT.failure, `${record.name} is in use: process ${record.pid} is at work on it`);
-  }
   const undone: string[] = [];
   const failed: string[] = [...record.failed];
   const left: UndoStep[] = [];
