@@ -6,6 +6,7 @@ import {
   EVENT_CONNECT,
   EVENT_READABLE,
   EVENT_WRITABLE,
+  type EventListener,
   type Tcb,
   type TcpState,
 } from './tcb.ts';
@@ -24,7 +25,7 @@ export interface ConnectionHandler {
 
 const READ_CHUNK = 65_536;
 
-export class TcpConnection {
+export class TcpConnection implements EventListener {
   handler: ConnectionHandler;
   readonly #tcb: Tcb;
   #bytesRead = 0;
@@ -33,7 +34,7 @@ export class TcpConnection {
   constructor(tcb: Tcb, handler: ConnectionHandler) {
     this.#tcb = tcb;
     this.handler = handler;
-    tcb.onEvents = (events) => this.#tell(events);
+    tcb.listener = this;
   }
 
   get local(): Endpoint {
@@ -150,7 +151,7 @@ export class TcpConnection {
    */
   close(): void {
     const t = this.#tcb;
-    t.onEvents = undefined;
+    t.listener = undefined;
     t.readClosed = true;
     if (t.queue.readable > 0 || t.queue.hasGaps) t.resetPending = t.state !== 'closed';
     t.queue.release();
@@ -170,7 +171,7 @@ export class TcpConnection {
   /** Ends the connection with a reset and drops what the windows do not let out; the handler hears no more. */
   abort(): void {
     const t = this.#tcb;
-    t.onEvents = undefined;
+    t.listener = undefined;
     t.readClosed = true;
     t.queue.release();
     if (t.state === 'closed') {
@@ -188,7 +189,7 @@ export class TcpConnection {
       this.abort();
       return;
     }
-    t.onEvents = undefined;
+    t.listener = undefined;
     t.readClosed = true;
     t.resetQueued = true;
     leaveOrphan(t);
@@ -212,7 +213,8 @@ export class TcpConnection {
     t.host.wake(t);
   }
 
-  #tell(events: number): void {
+  /** For the layer: tells the handler. */
+  onEvents(events: number): void {
     const { handler } = this;
     if ((events & EVENT_CONNECT) !== 0) handler.onConnect?.(this);
     if ((events & EVENT_READABLE) !== 0 && this.#isOwned) handler.onReadable?.(this);
@@ -226,7 +228,7 @@ export class TcpConnection {
 
   /** Not closed by the owner from within an earlier callback. */
   get #isOwned(): boolean {
-    return this.#tcb.onEvents !== undefined;
+    return this.#tcb.listener !== undefined;
   }
 }
 

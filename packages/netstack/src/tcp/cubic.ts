@@ -8,12 +8,15 @@ const ALPHA = (3 * (1 - BETA)) / (1 + BETA);
 const INITIAL_WINDOW_SEGMENTS = 10;
 
 /** RFC 9406 §4.3. */
-const MIN_RTT_THRESHOLD_MS = 4;
-const MAX_RTT_THRESHOLD_MS = 16;
+const MIN_RTT_THRESHOLD_US = 4000;
+const MAX_RTT_THRESHOLD_US = 16_000;
 const RTT_DIVISOR = 8;
 const RTT_SAMPLES = 8;
 const CSS_GROWTH_DIVISOR = 4;
 const CSS_ROUNDS = 5;
+
+/** Not Infinity, which is no small integer: V8 makes an object of its own of each such number in a field. */
+const NONE = 0x7fffffff;
 
 /** What a reduction changes. */
 interface CubicState {
@@ -28,7 +31,8 @@ interface CubicState {
 
 export class Cubic {
   cwnd: number;
-  ssthresh: number = Infinity;
+  /** RFC 5681 §3.1: arbitrarily high at first. */
+  ssthresh: number = NONE;
   #mss: number;
   #maximum = 0;
   #epochStart = -1;
@@ -37,12 +41,12 @@ export class Cubic {
   #estimate = 0;
   #prior = 0;
   #remembered: CubicState | undefined = undefined;
-  // HyStart++: this round's and last round's lowest RTT, and the conservative phase.
+  // HyStart++: this round's and last round's lowest RTT in whole microseconds, and the conservative phase.
   #roundEnd = 0;
-  #lastRoundMin = Infinity;
-  #roundMin = Infinity;
+  #lastRoundMin = NONE;
+  #roundMin = NONE;
   #samples = 0;
-  #cssBaseline = Infinity;
+  #cssBaseline = NONE;
   #cssRounds = 0;
   #inCss = false;
 
@@ -61,13 +65,13 @@ export class Cubic {
     return this.cwnd < this.ssthresh;
   }
 
-  /** A round trip was measured by an ACK of `bytes`; `acked` and `sent` are stream offsets that delimit rounds. */
-  onRtt(rtt: number, bytes: number, acked: number, sent: number): void {
+  /** A round trip of `rttMs` was measured by an ACK of `bytes`; `acked` and `sent` are stream offsets that delimit rounds. */
+  onRtt(rttMs: number, bytes: number, acked: number, sent: number): void {
     if (!this.inSlowStart) return;
     if (acked > this.#roundEnd) {
       this.#roundEnd = sent;
       this.#lastRoundMin = this.#roundMin;
-      this.#roundMin = Infinity;
+      this.#roundMin = NONE;
       this.#samples = 0;
       if (this.#inCss && ++this.#cssRounds >= CSS_ROUNDS) {
         this.ssthresh = this.cwnd;
@@ -76,13 +80,13 @@ export class Cubic {
     }
     // An ACK that answers a batch stands for several, but never alone for a whole round.
     this.#samples += Math.min(Math.max(1, Math.floor(bytes / this.#mss)), RTT_SAMPLES / 2);
-    if (rtt < this.#roundMin) this.#roundMin = rtt;
+    this.#roundMin = Math.min(this.#roundMin, Math.round(rttMs * 1000));
     if (this.#samples < RTT_SAMPLES) return;
     if (this.#inCss) {
       if (this.#roundMin < this.#cssBaseline) this.#inCss = false;
-    } else if (this.#lastRoundMin !== Infinity) {
+    } else if (this.#lastRoundMin !== NONE) {
       const eighth = this.#lastRoundMin / RTT_DIVISOR;
-      const threshold = Math.max(MIN_RTT_THRESHOLD_MS, Math.min(eighth, MAX_RTT_THRESHOLD_MS));
+      const threshold = Math.max(MIN_RTT_THRESHOLD_US, Math.min(eighth, MAX_RTT_THRESHOLD_US));
       if (this.#roundMin >= this.#lastRoundMin + threshold) {
         this.#inCss = true;
         this.#cssBaseline = this.#roundMin;
@@ -95,7 +99,7 @@ export class Cubic {
   onAck(bytes: number, now: number, srtt: number): void {
     if (this.inSlowStart) {
       // RFC 9406 §4.2 without its cap of 8 segments an ACK: one ACK here may answer a whole batch.
-      this.cwnd += this.#inCss ? bytes / CSS_GROWTH_DIVISOR : bytes;
+      this.cwnd += this.#inCss ? Math.floor(bytes / CSS_GROWTH_DIVISOR) : bytes;
       return;
     }
     const mss = this.#mss;
@@ -127,8 +131,8 @@ export class Cubic {
     this.cwnd = this.#mss;
     this.#maximum = 0;
     this.#epochStart = -1;
-    this.#roundMin = Infinity;
-    this.#lastRoundMin = Infinity;
+    this.#roundMin = NONE;
+    this.#lastRoundMin = NONE;
   }
 
   /** Nothing was sent for longer than a timeout: start again from the initial window (RFC 5681 §4.1). */

@@ -28,16 +28,16 @@ export class IncomingConnection implements FlowEntry, Timed {
   readonly remotePort: number;
   readonly source: string | number;
   readonly syn: PeerSyn;
-  /** The SYN's packet, for an ICMP error to quote. */
-  readonly quote: Uint8Array;
+  /** The SYN's packet, for an ICMP error to quote; absent until the handler that was called with the request has left it open. */
+  quote: Uint8Array | undefined = undefined;
   /** Called when the other side gave up, or time ran out, before an answer. */
   onAbort: (() => void) | undefined = undefined;
   isOpen = true;
   /** Where the connection ended whose TIME_WAIT this request has taken over, as a sequence number. */
-  sndNxtBefore: number | undefined = undefined;
+  readonly sndNxtBefore: number | undefined;
   flowHash = 0;
   nextInSlot: FlowEntry | undefined = undefined;
-  deadline: number;
+  deadline: number = Infinity;
   heapIndex = -1;
   readonly #host: IncomingHost;
 
@@ -47,8 +47,7 @@ export class IncomingConnection implements FlowEntry, Timed {
     remote: Endpoint,
     source: string | number,
     syn: PeerSyn,
-    quote: Uint8Array,
-    deadline: number,
+    sndNxtBefore: number | undefined,
   ) {
     this.#host = host;
     this.local = local.address;
@@ -57,8 +56,7 @@ export class IncomingConnection implements FlowEntry, Timed {
     this.remotePort = remote.port;
     this.source = source;
     this.syn = syn;
-    this.quote = quote;
-    this.deadline = deadline;
+    this.sndNxtBefore = sndNxtBefore;
   }
 
   /** Answers with a SYN-ACK; `handler.onConnect` follows when the handshake is complete. */

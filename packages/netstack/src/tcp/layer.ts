@@ -15,7 +15,7 @@ import type { IncomingConnection } from './incoming.ts';
 import { processSegment } from './input.ts';
 import { type IncomingHandler, Listeners, type TcpListener } from './listeners.ts';
 import { output, writeControl } from './output.ts';
-import { Requests } from './requests.ts';
+import { type Acceptor, Requests } from './requests.ts';
 import { ACK, FIN, RST, SYN, Segment, parseSegment } from './segment.ts';
 import { EVENT_WRITABLE, Tcb, type TcpHost, type TcpOptions, UNREACHABLE_ERRORS } from './tcb.ts';
 import { type TimeWait, TimeWaits } from './time-wait.ts';
@@ -45,7 +45,7 @@ const REOPEN_GAP = 65_537;
 /** Connections told of free memory in one flush. */
 const FED_AT_ONCE = 64;
 
-export class TcpLayer implements TcpHost {
+export class TcpLayer implements TcpHost, Acceptor {
   readonly writer: PacketWriter;
   readonly tcpOptions: TcpOptions;
   readonly drops: DropCounters;
@@ -78,9 +78,7 @@ export class TcpLayer implements TcpHost {
     this.#table = new FlowTable(host.random32());
     this.#timeWaits = new TimeWaits(this, this.#table, host.limits.maxTimeWait, options.timeWaitMs);
     this.#admission = new Admission(host.limits);
-    this.#requests = new Requests(host, this.#table, this.#admission, options.acceptTimeoutMs, (incoming, handler) =>
-      this.#accept(incoming, handler),
-    );
+    this.#requests = new Requests(host, this.#table, this.#admission, options.acceptTimeoutMs, this);
     const { maxBufferBytes, maxBufferBytesPerSource } = host.limits;
     if (maxBufferBytesPerSource < maxBufferBytes) this.#shares = new BufferShares(host.pool, maxBufferBytesPerSource);
   }
@@ -179,7 +177,7 @@ export class TcpLayer implements TcpHost {
         const { events } = tcb;
         tcb.events = 0;
         // An owner's callback may throw; the others keep their turn.
-        if (events !== 0) tcb.onEvents?.(events);
+        if (events !== 0) tcb.listener?.onEvents(events);
         fits = output(tcb, now);
         if (!fits) this.wake(tcb);
       }
@@ -275,7 +273,7 @@ export class TcpLayer implements TcpHost {
   }
 
   /** Makes a connection of a request. */
-  #accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection {
+  accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection {
     const share = this.#shares?.of(incoming.source).join();
     const tcb = this.#createTcb(incoming, 'syn-received', share ?? this.#host.pool, incoming.sndNxtBefore);
     tcb.adopt(incoming.syn);

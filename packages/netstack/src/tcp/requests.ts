@@ -26,28 +26,32 @@ export interface RequestsHost {
   pending(): void;
 }
 
-type Accept = (incoming: IncomingConnection, handler: ConnectionHandler) => TcpConnection;
+/** Who makes a connection of a request that has left. */
+export interface Acceptor {
+  accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection;
+}
 
 export class Requests implements IncomingHost {
   readonly #host: RequestsHost;
   readonly #table: FlowTable<Tcb | IncomingConnection | TimeWait>;
   readonly #admission: Admission;
   readonly #timeoutMs: number;
-  readonly #accept: Accept;
+  readonly #acceptor: Acceptor;
+  /** The packet of the request whose handler runs. */
+  #syn: IpPacket | undefined = undefined;
 
-  /** `accept` makes a connection of a request that has left. */
   constructor(
     host: RequestsHost,
     table: FlowTable<Tcb | IncomingConnection | TimeWait>,
     admission: Admission,
     timeoutMs: number,
-    accept: Accept,
+    acceptor: Acceptor,
   ) {
     this.#host = host;
     this.#table = table;
     this.#admission = admission;
     this.#timeoutMs = timeoutMs;
-    this.#accept = accept;
+    this.#acceptor = acceptor;
   }
 
   /** A SYN that is admitted. */
@@ -62,14 +66,16 @@ export class Requests implements IncomingHost {
     const remote = { address: sourceOf(packet), port: segment.sourcePort };
     const { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue } = segment;
     const syn = { sequence, window, mss, windowScale, sackPermitted, hasTimestamps, tsValue };
-    const quote = packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH));
-    const deadline = this.#host.now + this.#timeoutMs;
-    const incoming = new IncomingConnection(this, local, remote, source, syn, quote, deadline);
-    incoming.sndNxtBefore = sndNxtBefore;
-    this.#table.add(incoming);
-    this.#host.timers.update(incoming);
+    const incoming = new IncomingConnection(this, local, remote, source, syn, sndNxtBefore);
     this.#admission.add(source);
-    handler(incoming);
+    this.#syn = packet;
+    try {
+      handler(incoming);
+    } finally {
+      this.#syn = undefined;
+      // Most are answered at once: only the others have to be found again.
+      if (incoming.isOpen) this.#keep(incoming, quoteOf(packet));
+    }
   }
 
   /** Takes a segment for a request; 'restarted' when it is another SYN and the request has made way. */
@@ -94,7 +100,7 @@ export class Requests implements IncomingHost {
   accept(incoming: IncomingConnection, handler: ConnectionHandler): TcpConnection {
     if (!incoming.isOpen) throw new TypeError('accept: the request is no longer open');
     this.#leave(incoming);
-    return this.#accept(incoming, handler);
+    return this.#acceptor.accept(incoming, handler);
   }
 
   reject(incoming: IncomingConnection, reason: Rejection): void {
@@ -103,12 +109,22 @@ export class Requests implements IncomingHost {
     if (reason === 'drop') return;
     const { writer } = this.#host;
     if (reason === 'reset') writeControl(writer, incoming, 0, (incoming.syn.sequence + 1) | 0, RST | ACK);
-    else this.#host.sendUnreachable(incoming.quote, incoming.local, incoming.remote, reason);
+    else {
+      const quote = incoming.quote ?? (this.#syn && quoteOf(this.#syn));
+      if (quote !== undefined) this.#host.sendUnreachable(quote, incoming.local, incoming.remote, reason);
+    }
     this.#host.pending();
   }
 
   onTimer(incoming: IncomingConnection): void {
     this.#abort(incoming);
+  }
+
+  #keep(incoming: IncomingConnection, quote: Uint8Array): void {
+    incoming.quote = quote;
+    incoming.deadline = this.#host.now + this.#timeoutMs;
+    this.#table.add(incoming);
+    this.#host.timers.update(incoming);
   }
 
   #abort(incoming: IncomingConnection): void {
@@ -128,4 +144,8 @@ export class Requests implements IncomingHost {
     this.#table.delete(incoming);
     this.#host.timers.remove(incoming);
   }
+}
+
+function quoteOf(packet: IpPacket): Uint8Array {
+  return packet.buffer.slice(packet.start, packet.start + Math.min(packet.length, QUOTE_LENGTH));
 }

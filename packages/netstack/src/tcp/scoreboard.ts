@@ -10,16 +10,15 @@ const RETRANSMITTED = 4;
 const RECORD = 3;
 const SENT_AT = 1;
 const FLAGS = 2;
-/** Two records lie within the runtime's heap, which is much cheaper than a buffer: enough for a short request, or a FIN. */
+/** Enough for a short request, or a FIN. */
 const FIRST_CAPACITY = 2;
 const SECOND_CAPACITY = 16;
-const NO_RECORDS = new Float64Array(0);
 /** RFC 8985 §6.2 step 4. */
 const DUPLICATE_THRESHOLD = 3;
 
 export class Scoreboard {
-  /** A ring of `#capacity` records, a power of two. */
-  #records = NO_RECORDS;
+  /** A ring of `#capacity` records, a power of two. An array, as typed arrays of this size are several times as costly to make. */
+  #records: number[] = [];
   #capacity = 0;
   #head = 0;
   #count = 0;
@@ -292,7 +291,7 @@ export class Scoreboard {
 
   /** Nothing is in flight: an idle connection holds few records. */
   #release(): void {
-    this.#records = NO_RECORDS;
+    this.#records = [];
     this.#capacity = 0;
     this.#head = 0;
   }
@@ -300,10 +299,10 @@ export class Scoreboard {
   #grow(): void {
     const old = this.#records;
     const capacity = this.#capacity === 0 ? FIRST_CAPACITY : Math.max(this.#capacity * 2, SECOND_CAPACITY);
-    const grown = new Float64Array(capacity * RECORD);
+    // oxlint-disable-next-line unicorn/no-new-array -- made at once, at its full length
+    const grown = new Array<number>(capacity * RECORD).fill(0);
     const first = this.#head * RECORD;
-    grown.set(old.subarray(first));
-    grown.set(old.subarray(0, first), old.length - first);
+    for (let i = 0; i < old.length; i++) grown[i] = old[(first + i) % old.length]!;
     this.#records = grown;
     this.#capacity = capacity;
     this.#head = 0;

@@ -16,6 +16,7 @@ import { ReceiveQueue } from './receive-queue.ts';
 import { RttEstimator } from './rtt.ts';
 import { Scoreboard } from './scoreboard.ts';
 import { TCP_HEADER_LENGTH, TIMESTAMPS_LENGTH } from './segment.ts';
+import { Times } from './times.ts';
 
 export type TcpState =
   | 'syn-sent'
@@ -106,6 +107,11 @@ export interface TcpHost {
   release(tcb: Tcb): void;
 }
 
+/** Who passes events on to the owner. */
+export interface EventListener {
+  onEvents(events: number): void;
+}
+
 /** What happened since the owner was last told. */
 export const EVENT_CONNECT = 1;
 export const EVENT_READABLE = 2;
@@ -133,7 +139,7 @@ const DEFAULT_MSS_V6 = 1220;
 /** Peers that ask for less would make every byte cost a packet. */
 const MINIMUM_MSS = 64;
 
-export class Tcb implements FlowEntry, Timed {
+export class Tcb extends Times implements FlowEntry, Timed {
   readonly kind = 'connection';
   readonly host: TcpHost;
   /** Where the buffers of both directions come from. */
@@ -158,8 +164,8 @@ export class Tcb implements FlowEntry, Timed {
   /** On the host's list of connections to look at. */
   isAwake = false;
   nextAwake: Tcb | undefined = undefined;
-  /** Called with the events that happened; gone once the owner has closed. */
-  onEvents: ((events: number) => void) | undefined = undefined;
+  /** Told of the events that happened; gone once the owner has closed. */
+  listener: EventListener | undefined = undefined;
 
   // Send sequence space (RFC 9293 §3.3.1).
   readonly iss: number;
@@ -204,10 +210,8 @@ export class Tcb implements FlowEntry, Timed {
   outOfOrder = 0;
   dsackStart = 0;
   dsackEnd = 0;
-  /** Receive-buffer tuning: bytes read since, and the round trip as a receiver sees it. */
-  tuneAt = 0;
+  /** Bytes read since `tuneAt`. */
   tuneBytes = 0;
-  rcvRtt = 0;
 
   mss: number;
   peerMss: number;
@@ -216,7 +220,6 @@ export class Tcb implements FlowEntry, Timed {
   sackEnabled = false;
   tsEnabled = false;
   tsRecent = 0;
-  tsRecentAt = 0;
   readonly tsOffset: number;
 
   // Loss recovery (RFC 8985, 6675, 6937) and congestion control.
@@ -240,34 +243,17 @@ export class Tcb implements FlowEntry, Timed {
   undoStamp = 0;
   /** Judged when sending, used when acknowledgments come. */
   cwndLimited = false;
-  lastSendAt = 0;
 
   // Deadlines.
   retransmitKind: RetransmitKind = 'none';
-  retransmitAt: number = Infinity;
-  rtoStart = 0;
-  probeStart = 0;
-  /** When what is late now counts as lost (RFC 8985 §6.2 step 5). */
-  reorderAt: number = Infinity;
-  /** Last time the peer acknowledged something new, or sending began. */
-  progressAt = 0;
-  /** Last time the peer acknowledged anything at all. */
-  answeredAt = 0;
   persistBackoff = 0;
-  zeroWindowSince = 0;
-  delayedAckAt: number = Infinity;
-  lifeAt: number = Infinity;
-  keepAliveAt: number = Infinity;
   keepAliveIdle = 0;
   keepAliveInterval = 0;
   keepAliveProbes = 0;
   keepAliveSent = 0;
-  lastReceivedAt = 0;
-  challengeWindow = 0;
   challenges = 0;
 
   // Timed.
-  deadline: number = Infinity;
   heapIndex = -1;
 
   constructor(
@@ -282,6 +268,7 @@ export class Tcb implements FlowEntry, Timed {
     state: 'syn-sent' | 'syn-received',
     pool: BufferSource,
   ) {
+    super();
     this.host = host;
     this.pool = pool;
     this.local = local;
@@ -293,7 +280,7 @@ export class Tcb implements FlowEntry, Timed {
     this.flowLabel = hash & 0xfffff;
     this.state = state;
     this.ipHeaderLength = ipHeaderLength(local.family);
-    this.pseudoSum = addressSum(local, remote, PROTOCOL_TCP);
+    this.pseudoSum = addressSum(local, remote, PROTOCOL_TCP) % 65_535;
     this.pathMtu = pathMtu;
     this.peerMss = local.family === 4 ? DEFAULT_MSS_V4 : DEFAULT_MSS_V6;
     this.mss = Math.min(this.peerMss, this.offeredMss);
