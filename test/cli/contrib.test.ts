@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { execute } from '../support/lab.ts';
+import { missingResolver, openresolvInto } from '../support/resolvers.ts';
 
 const contrib = fileURLToPath(new URL('../../contrib', import.meta.url));
 const generator = fileURLToPath(new URL('../../scripts/manual.mjs', import.meta.url));
@@ -65,5 +66,28 @@ describe('systemd units', () => {
       expect(outcome.stderr).toBe('');
       expect(outcome.code).toBe(0);
     }
+  });
+
+  it('let openresolv set the name servers and take them back', async ({ skip }) => {
+    const reason = missingResolver('openresolv');
+    if (reason !== undefined) skip(reason);
+    const unit = await readFile(join(contrib, 'systemd', 'sealane@.service'), 'utf8');
+    const protection = /^ProtectSystem=(.*)$/m.exec(unit)?.[1] ?? 'no';
+    const writable = (/^ReadWritePaths=(.*)$/m.exec(unit)?.[1] ?? '').split(' ').map((path) => path.replace(/^-/, ''));
+    // systemd.exec(5), as far as /etc goes: what is to stay writable becomes a mount of its own.
+    const sandbox = [
+      ...writable.map((path) => `[ ! -e '${path}' ] || mount --bind '${path}' '${path}'`),
+      ...(['full', 'strict'].includes(protection) ? ['mount -o remount,bind,ro /etc'] : []),
+    ];
+    const script = [
+      'set -e; mount --make-rprivate /; mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /etc',
+      openresolvInto('/run', '/etc/resolv.conf'),
+      'echo nameserver 192.0.2.53 > /etc/resolv.conf',
+      ...sandbox,
+      'echo nameserver 10.7.0.1 | /run/bin/resolvconf -a wg0 -m 0 -x',
+      'grep nameserver /etc/resolv.conf; /run/bin/resolvconf -d wg0 -f; grep nameserver /etc/resolv.conf',
+    ].join('\n');
+    const outcome = await execute('unshare', ['-m', 'bash', '-c', script]);
+    expect(outcome.stdout + outcome.stderr).toBe('nameserver 10.7.0.1\nnameserver 192.0.2.53\n');
   });
 });

@@ -23,14 +23,7 @@ mkdir /run/bin /run/netns
 `;
 
 const SET_UP: Readonly<Record<ResolverName, string>> = {
-  // Its paths are fixed when it is packaged.
-  openresolv: `
-mkdir /run/openresolv
-cp -r ${PACKAGES}/openresolv/lib/resolvconf /run/openresolv/lib
-cp ${PACKAGES}/openresolv/sbin/resolvconf /run/bin/
-find /run/bin /run/openresolv -type f -exec sed -i \\
-  's#^SYSCONFDIR=.*#SYSCONFDIR=/run/openresolv#; s#^LIBEXECDIR=.*#LIBEXECDIR=/run/openresolv/lib#' {} +
-echo 'resolv_conf=/run/resolv.conf' > /run/openresolv/resolvconf.conf
+  openresolv: `${openresolvInto('/run', '/run/resolv.conf')}
 echo ready; exec sleep infinity`,
   // It looks for a user to become.
   'systemd-resolved': `
@@ -48,6 +41,17 @@ ${PACKAGES}/systemd-resolved/lib/systemd/systemd-resolved &
 until [ -e /run/systemd/resolve/resolv.conf ]; do sleep 0.05; done
 echo ready; wait`,
 };
+
+/** A script that puts openresolv into a folder, to write name servers to `file`. Its paths are fixed when it is packaged. */
+export function openresolvInto(folder: string, file: string): string {
+  return `
+mkdir -p ${folder}/bin ${folder}/openresolv
+cp -r ${PACKAGES}/openresolv/lib/resolvconf ${folder}/openresolv/lib
+cp ${PACKAGES}/openresolv/sbin/resolvconf ${folder}/bin/
+find ${folder}/bin ${folder}/openresolv -type f -exec sed -i \\
+  's#^SYSCONFDIR=.*#SYSCONFDIR=${folder}/openresolv#; s#^LIBEXECDIR=.*#LIBEXECDIR=${folder}/openresolv/lib#' {} +
+echo 'resolv_conf=${file}' > ${folder}/openresolv/resolvconf.conf`;
+}
 
 /** Why this program cannot run here, or undefined when it can. */
 export function missingResolver(name: ResolverName): string | undefined {
