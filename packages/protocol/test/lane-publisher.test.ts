@@ -2,6 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import type { Device } from '../src/device.ts';
 import { dropVerdict, VERDICT } from '../src/drops.ts';
+import { encodeExchangeMessage, EXCHANGE_ID_LENGTH } from '../src/exchange-messages.ts';
 import { laneOf, type LaneChange, type PeerTraffic } from '../src/lane-model.ts';
 import { SharedSession } from '../src/shared-session.ts';
 import { ip, isZero } from './support/bytes.ts';
@@ -138,6 +139,14 @@ describe('the device tells', () => {
     expect(memory.ended).toBe(true);
   });
 
+  it('of a session in the time of its caller, whose clock stood still while the host slept', () => {
+    const [a, b] = acquainted();
+    a.device.tick(0, UNIX);
+    a.device.tick(10, UNIX + 3_600_000);
+    begin(a, b, 10);
+    expect(sessionsIn(a.device.laneChanges())).toMatchObject([{ createdAt: 10 }]);
+  });
+
   it('of the session that the peer uses, once it does', () => {
     const [a, b] = acquainted();
     a.device.laneChanges();
@@ -240,6 +249,22 @@ describe('a report of another lane', () => {
     // What was not received is not there.
     account(a, { other: new Uint8Array(20) }, 1);
     expect(a.device.status(1).drops).toMatchObject({ 'bad-inner-packet': 1 });
+  });
+
+  it('brings what the post-quantum exchange wants', () => {
+    const [a, b] = connected();
+    a.device.configure({ peers: [{ publicKey: b.publicKey, postQuantum: 3_600_000 }] }, 0);
+    const offer = { type: 'offer', id: random.bytes(EXCHANGE_ID_LENGTH), body: random.bytes(1_184) } as const;
+    account(a, { receivedAt: 1, other: encodeExchangeMessage(offer) }, 1);
+    expect(a.device.status(1).drops).toMatchObject({ 'bad-inner-packet': 0 });
+    expect(a.device.nextDeadline()).toEqual({ at: 1, why: 'exchange' });
+  });
+
+  it('may come after the session that it is about', () => {
+    const [a] = acquainted();
+    account(a, { sentAt: 1, receivedAt: 0, receivedOn: 7, txBytes: 80 }, 1);
+    expect(peerOf(a)).toMatchObject({ txBytes: 80 });
+    expect(a.device.tick(1, UNIX).datagrams).toEqual([]);
   });
 
   it('adds its drops and gives back what it could not send', () => {

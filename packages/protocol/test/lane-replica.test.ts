@@ -246,6 +246,34 @@ describe('what a replica opens', () => {
     lab.send();
     expect(paper.readU32(lab.batch.buffer, 4)).toBe(100 + OWN);
   });
+
+  it('goes on with the newest session when an older one ends, and with none that it does not know', () => {
+    const lab = new Lab();
+    lab.session();
+    lab.session(OWN_TOO);
+    lab.replica.apply([{ type: 'sending', peer: PEER, localIndex: 77 }]);
+    expect(lab.send()).toBe('consumed');
+    lab.receive(inbound(NOTHING, 0, OWN_TOO));
+    lab.replica.apply([{ type: 'session-ended', localIndex: OWN }]);
+    expect(lab.send()).toBe('send');
+    expect(paper.readU32(lab.batch.buffer, 4)).toBe(100 + OWN_TOO);
+  });
+
+  it('brings the first endpoint of a peer; without a source it changes none', () => {
+    const lab = new Lab();
+    lab.session();
+    lab.send();
+    const peer = lab.batch.peers[0]!;
+    lab.batch.clear();
+    lab.batch.buffer.set(inbound(NOTHING, 0));
+    lab.batch.push(0, 32);
+    lab.replica.open(lab.batch, 0);
+    expect([lab.verdict(), peer.endpoint]).toEqual(['consumed', ENDPOINT]);
+    lab.replica.apply([{ type: 'endpoint', peer: PEER, endpoint: undefined }]);
+    expect(lab.receive(inbound(NOTHING, 1), 0, ELSEWHERE)).toBe('consumed');
+    expect(peer.endpoint).toBe(ELSEWHERE);
+    expect(lab.replica.report(0).peers).toMatchObject([{ endpoint: ELSEWHERE }]);
+  });
 });
 
 describe('a report', () => {
