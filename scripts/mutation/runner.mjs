@@ -4,9 +4,9 @@
  * no start of vitest. Stryker ends the process when a mutant never ends.
  */
 import { createHash } from 'node:crypto';
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { basename, resolve } from 'node:path';
+import { basename, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Script } from 'node:vm';
 import { rolldown } from 'rolldown';
@@ -18,7 +18,6 @@ const api = await load('@vitest/runner');
 const expect = await createExpect();
 
 const VERDICTS = fileURLToPath(new URL('../../mutation/verdicts.jsonl', import.meta.url));
-const TIMES = 'mutation-times.json';
 /** Stryker stops a mutant that is reached a hundred times as often as without it; a loop that never ends shows sooner. */
 const HUNDREDFOLD_TO_TENFOLD = 10;
 /** Of the curve, by the question. */
@@ -37,14 +36,14 @@ function create() {
   const testsBySource = new Map(
     Object.entries(wanted).map(([source, tests]) => [
       source,
-      tests.map((test) => resolve(`packages/protocol/test/${test}.test.ts`)),
+      tests.map((test) => `packages/protocol/test/${test}.test.ts`),
     ]),
   );
   /** By the path of the file of tests. */
   const scripts = new Map();
-  /** Milliseconds by the test's id, of the dry run, which another process may have done. */
-  const times = new Map(existsSync(TIMES) ? JSON.parse(readFileSync(TIMES, 'utf8')) : []);
-  /** What was found out before a run was interrupted, by tests, sources and mutant. */
+  /** Milliseconds by the test's id. */
+  const times = new Map();
+  /** What was found out before a run was interrupted, by tests, sources and mutant; the dry run without a mutant. */
   const verdicts = new Map(existsSync(VERDICTS) ? linesOf(VERDICTS).map((line) => JSON.parse(line)) : []);
   let strayError;
 
@@ -55,9 +54,13 @@ function create() {
       Object.assign(process.env, { SEALANE_SEEDS: '2', SEALANE_COLLISIONS: '40', SEALANE_REPLACED: '200' });
       process.on('unhandledRejection', (error) => (strayError ??= error));
       for (const path of new Set([...testsBySource.values()].flat())) scripts.set(path, await compile(path));
+      // Also in a process that takes the place of one that was stopped.
+      for (const { id, timeSpentMs } of verdicts.get(digestOfAll())?.tests ?? []) times.set(id, timeSpentMs);
     },
 
     async dryRun() {
+      const known = verdicts.get(digestOfAll());
+      if (known !== undefined) return inThisFolder(known);
       stryker.activeMutant = undefined;
       stryker.mutantCoverage = undefined;
       const tests = [];
@@ -65,11 +68,12 @@ function create() {
       const unfit = tests.find(({ status }) => status === FAILED);
       if (unfit !== undefined) return { status: 'error', errorMessage: `${unfit.id}: ${unfit.failureMessage}` };
       const quick = which === 'quickest' ? quickest(tests) : tests;
-      for (const { id, timeSpentMs } of quick) times.set(id, timeSpentMs);
-      writeFileSync(TIMES, JSON.stringify([...times]));
       const { mutantCoverage = { static: {}, perTest: {} } } = stryker;
       const perTest = Object.fromEntries(quick.map(({ id }) => [id, mutantCoverage.perTest[id] ?? {}]));
-      return { status: 'complete', tests: quick, mutantCoverage: { ...mutantCoverage, perTest } };
+      const result = { status: 'complete', tests: quick, mutantCoverage: { ...mutantCoverage, perTest } };
+      appendFileSync(VERDICTS, `${JSON.stringify([digestOfAll(), result])}\n`);
+      for (const { id, timeSpentMs } of quick) times.set(id, timeSpentMs);
+      return inThisFolder(result);
     },
 
     async mutantRun({ activeMutant, sandboxFileName, testFilter, hitLimit: hundredfold }) {
@@ -132,7 +136,7 @@ function create() {
         failed ||= task.result?.state === 'fail';
       },
     };
-    const [file] = await api.startTests([path], runner);
+    const [file] = await api.startTests([resolve(path)], runner);
     stryker.activeMutant = undefined;
     // One turn, so that a rejection that nobody awaited is known.
     await new Promise((done) => setImmediate(done));
@@ -149,6 +153,10 @@ function create() {
       });
     }
     return tests.filter(({ status }) => status !== SKIPPED);
+  }
+
+  function digestOfAll() {
+    return [...scripts.values()].map(({ digest }) => digest).join();
   }
 
   function quickestFirst(ids) {
@@ -182,7 +190,8 @@ async function compile(path) {
             return found === null ? null : { id: found.id, external: 'absolute' };
           },
         },
-        transform: (code, id) => code.replaceAll('import.meta.url', JSON.stringify(pathToFileURL(id).href)),
+        // By the folder of the day: the same sources give the same script.
+        transform: (code, id) => code.replaceAll('import.meta.url', `urlOf(${JSON.stringify(relative('.', id))})`),
       },
     ],
   });
@@ -190,12 +199,12 @@ async function compile(path) {
   await bundle.close();
   const { code } = output[0];
   const digest = createHash('sha1').update(code).digest('base64');
-  return { digest, script: new Script(`(function (require, module, exports) {${code}\n})`, { filename: path }) };
+  return { digest, script: new Script(`(function (require, module, exports, urlOf) {${code}\n})`, { filename: path }) };
 }
 
 function evaluate(script) {
   const module = { exports: {} };
-  script.runInThisContext()(packageOf, module, module.exports);
+  script.runInThisContext()(packageOf, module, module.exports, (path) => pathToFileURL(path).href);
 }
 
 function packageOf(id) {
@@ -228,6 +237,11 @@ async function createExpect() {
   return made;
 }
 
+/** Stryker wants whole paths. */
+function inThisFolder({ tests, ...rest }) {
+  return { ...rest, tests: tests.map((test) => ({ ...test, fileName: resolve(test.fileName) })) };
+}
+
 function* testsOf(task) {
   if (task.type === 'test') yield task;
   for (const child of task.tasks ?? []) yield* testsOf(child);
@@ -249,7 +263,7 @@ function resultOf(task) {
 function idOf(task) {
   const names = [];
   for (let at = task; at !== undefined && at !== task.file; at = at.suite) names.unshift(at.name);
-  return `${task.file.filepath}#${names.join(' ')}`;
+  return `${relative('.', task.file.filepath)}#${names.join(' ')}`;
 }
 
 function linesOf(path) {
