@@ -7,6 +7,7 @@ import { World, outer, statusOf } from '../../../test/sim/world.ts';
 import type { CipherSuite } from '../src/crypto.ts';
 import type { DeviceUpdate, PeerUpdate, PeerStatus } from '../src/model.ts';
 import { isZero } from './support/bytes.ts';
+import { connected, Host } from './support/host.ts';
 import { SECOND } from './support/spec.ts';
 
 const random = generator(77);
@@ -144,5 +145,19 @@ describe('a configuration', () => {
     expect(statusOf(a, b).postQuantum).toBeUndefined();
     set(0);
     expect(world.ping(a, b)).toBe('send');
+  });
+
+  it('turns the exchange on: who began the session begins it at once, nobody else does', () => {
+    const [began, answered] = connected();
+    for (const [host, other] of [
+      [began, answered],
+      [answered, began],
+    ] as const) {
+      host.peer({ publicKey: other.publicKey, postQuantum: 3_600_000 });
+      expect(host.device.nextDeadline().why).toBe(host === began ? 'exchange' : 'send-keepalive');
+    }
+    const lone = new Host();
+    lone.peer({ postQuantum: 3_600_000 });
+    expect(lone.device.nextDeadline().why).toBe('idle');
   });
 });

@@ -1,11 +1,15 @@
 /** What handshake messages leave behind: counters, events with their reasons, and what does not happen. */
 import { describe, expect, it } from 'vitest';
 import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
+import type { DerivedKey } from '../src/derived-keys.ts';
 import { VERDICT } from '../src/drops.ts';
 import { createInitiation, prologue } from '../src/handshake.ts';
+import { clamp } from '../src/keys.ts';
 import { encodeInitiation } from '../src/messages.ts';
 import type { DeviceEvent, OutgoingDatagram, PeerUpdate } from '../src/model.ts';
 import { CookieGenerator } from '../src/cookie.ts';
+import type { Peer } from '../src/peer.ts';
+import { isZero } from './support/bytes.ts';
 import { ALL, at, Host, random, UNIX } from './support/host.ts';
 import * as paper from './support/paper.ts';
 import { SECOND } from './support/spec.ts';
@@ -33,13 +37,13 @@ function refusals(events: readonly DeviceEvent[]): unknown[] {
 }
 
 /** An initiation whose sender claims `publicKey` and proves it with `staticShared`. */
-function claiming(publicKey: Uint8Array, staticShared: Uint8Array, to: Host): Uint8Array {
+function claiming(publicKey: Uint8Array, staticShared: Uint8Array, to: Host, unixMs = UNIX): Uint8Array {
   const created = createInitiation(toyCrypto, prologue(toyCrypto, 'chacha20poly1305', to.publicKey), {
     identity: { privateKey: random.bytes(32), publicKey },
     remoteStatic: to.publicKey,
     staticShared,
     ephemeralPrivate: random.bytes(32),
-    timestamp: paper.tai64n(UNIX),
+    timestamp: paper.tai64n(unixMs),
   })!;
   const bytes = encodeInitiation({ sender: 1, ...created.message });
   new CookieGenerator(toyCrypto, to.publicKey).addMacs(bytes, 0);
@@ -96,6 +100,31 @@ describe('an initiation is refused', () => {
     ]);
     expect(b.device.status(0).drops['handshake-failed']).toBe(1);
     expect(b.device.status(0).peers[0]).toMatchObject({ rxBytes: 0, txBytes: 0 });
+  });
+
+  it.each([
+    ['does not open', (bytes: Uint8Array): void => void (bytes[50]! ^= 1)],
+    ['has an ephemeral key of low order', (bytes: Uint8Array): void => void bytes.fill(0, 8, 40)],
+  ])('as failed, without a word of who sent it, when it %s', (_, spoil) => {
+    const [a, b] = acquainted();
+    const { bytes } = begin(a);
+    spoil(bytes);
+    new CookieGenerator(toyCrypto, b.publicKey).addMacs(bytes, 0);
+    expect(tickAfter(b, bytes, 1)).toEqual({ datagrams: [], events: [] });
+    expect(b.device.status(0).drops['handshake-failed']).toBe(1);
+  });
+
+  it('as one of a flood when it comes 19 ms after the last one, not when 20', () => {
+    const [a, b] = acquainted();
+    const shared = toyCrypto.dh(clamp(a.privateKey.slice()), b.publicKey)!;
+    const at0 = tickAfter(b, claiming(a.publicKey, shared, b, UNIX), 1);
+    expect(at0.datagrams.length).toBe(1);
+    expect(tickAfter(b, claiming(a.publicKey, shared, b, UNIX + 1_000), 1, 19)).toMatchObject({
+      datagrams: [],
+      events: [{ type: 'handshake-refused', reason: 'initiation-flood' }],
+    });
+    expect(b.device.status(19).drops['initiation-flood']).toBe(1);
+    expect(tickAfter(b, claiming(a.publicKey, shared, b, UNIX + 2_000), 1, 20).datagrams.length).toBe(1);
   });
 
   it('as failed when its static key is of low order, whatever secret it is proved with', () => {
@@ -167,4 +196,57 @@ describe('a cookie reply', () => {
     });
     expect(b.device.nextDeadline().why).toBe('expire-session');
   });
+});
+
+describe('a derived key', () => {
+  const INTERVAL = 3_600_000;
+
+  /** The two with the exchange on, and what is inside of a device: its peer. */
+  function hedged(): readonly [Host, Host, Peer, Peer] {
+    const [a, b] = acquainted({ postQuantum: INTERVAL });
+    a.peer({ publicKey: b.publicKey, postQuantum: INTERVAL });
+    const inside = [a, b].map((host) => {
+      host.send();
+      return host.batch.peers[0] as Peer;
+    });
+    return [a, b, inside[0]!, inside[1]!];
+  }
+
+  const hold = (peer: Peer, key: Uint8Array): DerivedKey => {
+    peer.postQuantum!.keys.add(toyCrypto, key.slice(), true, 0);
+    return peer.postQuantum!.keys.newestShared!;
+  };
+
+  it('that an initiation names is in use with the response, and older ones are erased', () => {
+    const [a, b, atA, atB] = hedged();
+    const [older, newer] = [random.bytes(32), random.bytes(32)];
+    const [first] = [older, newer].map((key) => hold(atB, key));
+    const { name } = hold(atA, newer);
+    const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+    expect([atB.postQuantum!.keys.named(first!.name), isZero(first!.key)]).toEqual([undefined, true]);
+    expect(tickAfter(a, response!.bytes, 2).events).toMatchObject([{ type: 'session', hedged: true }]);
+    expect([atA, atB].map(({ keypairs }) => (keypairs.next ?? keypairs.current)!.derivedKey)).toEqual([name, name]);
+  });
+
+  it('that only the initiator has is given up, and the configured one serves', () => {
+    const [a, b, atA] = hedged();
+    const { key } = hold(atA, random.bytes(32));
+    const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+    expect(tickAfter(a, response!.bytes, 2).events).toMatchObject([{ type: 'session', hedged: false }]);
+    expect([atA.postQuantum!.keys.newestShared, isZero(key)]).toEqual([undefined, true]);
+    expect(atA.keypairs.current!.derivedKey).toBe(0);
+  });
+
+  it.each([true, false])(
+    'may be switched off while the initiation is on its way (known to the responder: %s)',
+    (known) => {
+      const [a, b, atA, atB] = hedged();
+      const key = random.bytes(32);
+      hold(atA, key);
+      if (known) hold(atB, key);
+      const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+      a.peer({ publicKey: b.publicKey, postQuantum: 0 });
+      expect(tickAfter(a, response!.bytes, 2).events).toMatchObject([{ type: 'session', role: 'initiator' }]);
+    },
+  );
 });
