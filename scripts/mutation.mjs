@@ -83,12 +83,12 @@ if (unknown !== undefined) {
 if (values.summary !== true) {
   install();
   const wanted = (positionals.length > 0 ? positionals : sources).filter((name) => testsOf(name) !== undefined);
-  const hasDevices = (name) => testsOf(name) === DEVICE;
+  const isLong = (name) => testsOf(name) === DEVICE || nameOf(name) === 'allowed-ips';
   mutate(
-    wanted.filter((name) => !hasDevices(name)),
+    wanted.filter((name) => !isLong(name)),
     'all',
   );
-  mutate(wanted.filter(hasDevices), 'quickest');
+  mutate(wanted.filter(isLong), 'quickest');
 }
 process.exit(summarize() ? 0 : 1);
 
