@@ -18,8 +18,8 @@ const api = await load('@vitest/runner');
 const expect = await createExpect();
 
 const VERDICTS = fileURLToPath(new URL('../../mutation/verdicts.jsonl', import.meta.url));
-/** Stryker stops a mutant that is reached a hundred times as often as without it; a loop that never ends shows sooner. */
-const HUNDREDFOLD_TO_TENFOLD = 10;
+/** Stryker stops a mutant that is reached a hundred times as often as without it. Ten times are enough where that is more than this. */
+const MANY_HITS = 100_000;
 /** Of the curve, by the question. */
 const products = new Map();
 
@@ -77,7 +77,7 @@ function create() {
     },
 
     async mutantRun({ activeMutant, sandboxFileName, testFilter, hitLimit: hundredfold }) {
-      const hitLimit = hundredfold / HUNDREDFOLD_TO_TENFOLD;
+      const hitLimit = Math.min(hundredfold, Math.max(hundredfold / 10, MANY_HITS));
       Object.assign(stryker, { hitCount: 0, hitLimit, mutantCoverage: undefined });
       const own = testsBySource.get(basename(sandboxFileName, '.ts'));
       const key = `${own.map((path) => scripts.get(path).digest).join()} ${activeMutant.id}`;

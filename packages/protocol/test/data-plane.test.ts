@@ -175,6 +175,15 @@ describe('opening', () => {
     expect(lab.peer.heard.length).toBe(reason === 'refused-source' ? 1 : 0);
   });
 
+  it('drops a packet of which the end is missing, by its own header', () => {
+    const lab = new Lab();
+    for (const [i, missing] of [1, 12, 28].entries()) {
+      const cut = ipPacket(THERE, HERE, 1, 60).slice(0, 60 - missing);
+      expect(lab.open(inbound(cut, BigInt(i)))).toBe('bad-inner-packet');
+    }
+    expect(lab.counts()).toEqual({ 'bad-inner-packet': 3 });
+  });
+
   it('leaves what another lane opens as it came', () => {
     const lab = new Lab();
     const datagram = inbound(NOTHING, 0n, ELSEWHERE);

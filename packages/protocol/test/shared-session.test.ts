@@ -119,6 +119,24 @@ describe('counters', () => {
   });
 });
 
+describe('the last counters', () => {
+  it('are handed out to the last one', () => {
+    const session = SharedSession.create(keysOf(1), 0);
+    startAt(session, REJECT - 3n);
+    expect([session.reserve(2), session.reserve(1), session.reserve(1)]).toEqual([REJECT - 3n, REJECT - 1n, undefined]);
+  });
+
+  it.each(['used up', 'stopped'])('do not move on once they are %s, however often a lane asks', (how) => {
+    const session = SharedSession.create(keysOf(1), 0);
+    const pair = keypair(session);
+    if (how === 'stopped') pair.stopSending();
+    else startAt(session, REJECT);
+    for (let now = 0; now < 10_000; now++) expect(pair.claim(now, 64)).toBe(false);
+    expect(new BigUint64Array(session.buffer, 0, 1)[0]).toBeLessThanOrEqual(REJECT + 64n);
+    expect(pair.canSend(0)).toBe(false);
+  });
+});
+
 describe('keys', () => {
   const isErased = (session: SharedSession): boolean =>
     new Uint8Array(session.buffer).every((byte) => byte !== 7 && byte !== 8);
