@@ -18,6 +18,7 @@ export const DROP_REASONS = [
   'limit-half-open',
   'limit-source',
   'limit-memory',
+  'limit-gaps',
   'tcp-old-timestamp',
   'tcp-outside-window',
   'tcp-bad-ack',

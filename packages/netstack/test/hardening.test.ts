@@ -35,6 +35,16 @@ describe('floods', () => {
     expect(probe.stack.status().reassemblies).toBe(0);
   });
 
+  it('of early segments with gaps have at most 512 of them kept, and the stream is whole in the end', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe);
+    const say = (at: number): void => void probe.tcp({ seq: 1001 + at, ack: theirs, data: Uint8Array.of(at & 255) });
+    for (let at = 1; at < 1400; at += 2) say(at);
+    expect(probe.stack.drops).toMatchObject({ 'limit-gaps': 188, 'limit-memory': 0 });
+    for (let at = 0; at < 1400; at++) say(at);
+    expect(connection.read()).toEqual(Uint8Array.from({ length: 1400 }, (_, at) => at & 255));
+  });
+
   it('of early segments with gaps keep to the window', () => {
     const probe = new Probe();
     const { connection, theirs } = establish(probe);

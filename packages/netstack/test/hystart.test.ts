@@ -38,7 +38,8 @@ function grow(rounds: readonly (readonly number[])[]): number[] {
   });
 }
 
-const steady = (rtt: number, rounds: number): number[][] => Array.from({ length: rounds }, () => Array(10).fill(rtt));
+const steady = (rtt: number, rounds: number): number[][] =>
+  Array.from({ length: rounds }, () => Array<number>(10).fill(rtt));
 
 describe('rounds', () => {
   const FULL = 10_000;

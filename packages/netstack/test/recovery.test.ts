@@ -222,6 +222,24 @@ describe('a receiver that drops what it has reported (RFC 2018 §8)', () => {
     probe.tcp({ seq: 1001, ack: at(1) });
     expect(probe.wait(300).map(({ seq }) => seq)).toContain(at(1));
   });
+
+  it('is sent again what it drops later, a timeout each, and never what it kept', () => {
+    const probe = new Probe();
+    const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: 20 });
+    const at = (segments: number): number => (theirs + segments * 536) | 0;
+    connection.setNoDelay(true);
+    connection.write(new Uint8Array(5 * 536));
+    probe.answers();
+    probe.now += 20;
+    // The first is lost, the others came; then the third is dropped.
+    probe.tcp({ seq: 1001, ack: theirs, options: sackOption(at(1), at(5)) });
+    expect(new Set(probe.wait(2000).map(({ seq }) => seq))).toEqual(new Set([theirs]));
+    probe.tcp({ seq: 1001, ack: at(2), options: sackOption(at(3), at(5)) });
+    const again = probe.wait(2000).map(({ seq }) => seq);
+    expect(again).toContain(at(2));
+    probe.tcp({ seq: 1001, ack: at(5) });
+    expect(connection.pendingLength).toBe(0);
+  });
 });
 
 describe('the window of CUBIC', () => {

@@ -200,8 +200,9 @@ function takeData(t: Tcb, segment: Segment, packet: IpPacket, start: number, now
   }
   if (from < to && !t.finReceived) {
     const hadGaps = queue.hasGaps;
-    if (!queue.insert(from, packet.buffer, segment.data + (from - start), to - from)) {
-      t.host.drops['limit-memory']++;
+    const refusal = queue.insert(from, packet.buffer, segment.data + (from - start), to - from);
+    if (refusal !== undefined) {
+      t.host.drops[refusal]++;
       t.ackNow = true;
       return;
     }

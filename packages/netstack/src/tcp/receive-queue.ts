@@ -32,21 +32,21 @@ export class ReceiveQueue {
     return this.#ranges.length > 0;
   }
 
-  /** Takes data that starts at `offset` and is neither old nor beyond the window; false when there is no room for it. */
-  insert(offset: number, source: Uint8Array, at: number, length: number): boolean {
-    if (!this.#ring.ensure(offset + length - this.#start)) return false;
+  /** Takes data that starts at `offset` and is neither old nor beyond the window; else says what there is no room for. */
+  insert(offset: number, source: Uint8Array, at: number, length: number): 'limit-memory' | 'limit-gaps' | undefined {
+    if (!this.#ring.ensure(offset + length - this.#start)) return 'limit-memory';
     const end = offset + length;
     if (offset === this.next) {
       this.#ring.write(offset - this.#start, source, at, length);
       this.next = end;
       if (this.#ranges.length > 0) this.#absorb();
-      return true;
+      return undefined;
     }
-    if (!this.#addRange(offset, end)) return false;
+    if (!this.#addRange(offset, end)) return 'limit-gaps';
     this.#ring.write(offset - this.#start, source, at, length);
     if (this.#recent.length === MAX_RECENT) this.#recent.pop();
     this.#recent.unshift(offset);
-    return true;
+    return undefined;
   }
 
   /** Copies up to `length` bytes out; returns how many. */

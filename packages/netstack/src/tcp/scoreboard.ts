@@ -169,7 +169,11 @@ export class Scoreboard {
     this.lostBytes = 0;
   }
 
-  /** A sign of reneging: what is next in order was reported, and still is not acknowledged (RFC 2018 §8). */
+  /**
+   * A sign of reneging: what is next in order was reported, and still is not acknowledged (RFC 2018 §8). Only then are reports
+   * forgotten, as in Linux, although that section says at every timeout: what arrived is not sent again, and whatever a receiver
+   * dropped comes to be next in order, where it costs one more timeout.
+   */
   get isHeadSacked(): boolean {
     return this.#count > 0 && (this.#flagsOf(0) & SACKED) !== 0;
   }
@@ -191,6 +195,12 @@ export class Scoreboard {
         return n;
       }
     }
+    return -1;
+  }
+
+  /** The number of the last segment that is not known to have arrived, or -1. */
+  lastMissing(): number {
+    for (let n = this.#count - 1; n >= 0; n--) if ((this.#flagsOf(n) & SACKED) === 0) return n;
     return -1;
   }
 

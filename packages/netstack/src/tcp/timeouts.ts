@@ -97,7 +97,9 @@ function probeTail(t: Tcb, now: number): void {
   t.tlpIsRetransmission = !sendOneNew(t, now);
   // A receiver may acknowledge one new segment late, but not two (RFC 5681 §4.2).
   if (!t.tlpIsRetransmission) sendOneNew(t, now);
-  if (t.tlpIsRetransmission) retransmit(t, t.board.count - 1, now);
+  // Beside reports of what arrived, which RFC 8985 does not probe under, the last one that is missing.
+  const last = t.board.lastMissing();
+  if (t.tlpIsRetransmission && last >= 0) retransmit(t, last, now);
   t.tlpEnd = t.sndNxt;
   t.rtoStart = now;
   armRetransmit(t, now);
