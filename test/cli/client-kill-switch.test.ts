@@ -2,7 +2,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, SERVER, systemOf, twoHosts, up } from './client-lab.ts';
+import { clientFile, SERVER, systemOf, twoHosts, up, tryUp } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
@@ -97,14 +97,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
 
     // Coming up again leaves no gap, nor does failing to.
     const missingKey = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0, ::/0', 'PostUp = false'));
-    const failed = await a.run('env', [
-      `STATE_DIRECTORY=${lab.folder}`,
-      process.execPath,
-      SEALANE,
-      'up',
-      missingKey,
-      '--kill-switch',
-    ]);
+    const failed = await tryUp(lab, a, missingKey, '--kill-switch');
     expect(failed.stderr).toContain('the kill switch stays');
     await tryToLeave(a);
     expect(await clearPackets(b)).toBe(free);

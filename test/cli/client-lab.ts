@@ -5,7 +5,7 @@
  *   tunnel a 10.88.0.2, fd08::2                tunnel b 10.88.0.1, fd08::1
  */
 import { newKeyPair, SEALANE, type KeyPair } from './client-support.ts';
-import { type Host, type Lab, type Running, until } from '../support/lab.ts';
+import { type Host, type Lab, type Result, type Running, until } from '../support/lab.ts';
 
 export const client: KeyPair = newKeyPair();
 export const server: KeyPair = newKeyPair();
@@ -76,6 +76,11 @@ export async function up(
     45_000,
   );
   return running;
+}
+
+/** Runs `sealane up` to its end: for what does not come up, or goes on in the background. */
+export function tryUp(lab: Lab, host: Host, file: string, ...options: readonly string[]): Promise<Result> {
+  return host.run('env', [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE, 'up', file, ...options]);
 }
 
 /** Everything that a tunnel changes: interfaces, addresses, routes of all tables, rules, firewall, one sysctl. */

@@ -1,7 +1,7 @@
 /** Two hosts with `sealane up` on both, as real processes. */
 import { existsSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { client, clientFile, SERVER, server, systemOf, twoHosts, up } from './client-lab.ts';
+import { client, clientFile, SERVER, server, systemOf, twoHosts, up, tryUp } from './client-lab.ts';
 import { sealane, SEALANE } from './client-support.ts';
 import { Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
@@ -96,16 +96,7 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     const name = lab.interfaceName('a');
     const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24', 'ListenPort = 51999'));
     for (const how of [[], ['--detach']]) {
-      const { code, stderr } = await a.run('env', [
-        `STATE_DIRECTORY=${lab.folder}`,
-        process.execPath,
-        SEALANE,
-        'up',
-        file,
-        '--lane',
-        lane,
-        ...how,
-      ]);
+      const { code, stderr } = await tryUp(lab, a, file, '--lane', lane, ...how);
       expect(stderr).toMatch(/^sealane: UDP port 51999 \(IPv4\) is in use[^\n]*$/m);
       expect(stderr).not.toContain(' is up');
       expect(code).toBe(1);
@@ -120,7 +111,7 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     await a.must('ip', ['route', 'add', '10.99.0.0/16', 'dev', 'va']);
     const before = await systemOf(a);
     const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24, 10.99.0.0/16'));
-    const outcome = await a.run('env', [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE, 'up', file]);
+    const outcome = await tryUp(lab, a, file);
     expect(outcome.stderr).toBe(`sealane: 'ip route add 10.99.0.0/16 dev ${name}' failed: File exists\n`);
     expect(outcome.code).toBe(1);
     expect(await systemOf(a)).toBe(before);
@@ -148,15 +139,7 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
     const file = await lab.file(`${lab.interfaceName('a')}.conf`, clientFile('0.0.0.0/0'));
-    const outcome = await a.run('env', [
-      `STATE_DIRECTORY=${lab.folder}`,
-      process.execPath,
-      SEALANE,
-      'up',
-      file,
-      '--lane',
-      'portable',
-    ]);
+    const outcome = await tryUp(lab, a, file, '--lane', 'portable');
     expect(outcome.stderr).toMatch(
       /^sealane: a default route .* needs marked datagrams, which only the Linux lane sends[^\n]*\n$/,
     );

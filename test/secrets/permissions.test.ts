@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { clientFile, SERVER, twoHosts, up } from '../cli/client-lab.ts';
+import { clientFile, SERVER, tryUp, twoHosts, up } from '../cli/client-lab.ts';
 import { SEALANE } from '../cli/client-support.ts';
 import { launch, Scratch, startServer } from '../cli/server-support.ts';
 import { Lab, missing } from '../support/lab.ts';
@@ -168,22 +168,14 @@ describe.skipIf(reason !== undefined)(`files and folders of a client (${reason ?
       await up(lab, b, lab.interfaceName('b'), SERVER);
       const name = lab.interfaceName('a');
       const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0', 'SaveConfig = true'));
-      const state = join(lab.folder, 'state');
-      const detached = await a.run('env', [
-        `STATE_DIRECTORY=${state}`,
-        process.execPath,
-        SEALANE,
-        'up',
-        file,
-        '--detach',
-      ]);
+      const detached = await tryUp(lab, a, file, '--detach');
       expect(detached.code, detached.stderr).toBe(0);
       try {
         const journal = filesOf(name).find((found) => found.endsWith('.json'))!;
         expect(readFileSync(join(folder, journal), 'utf8')).toContain('suppress_prefixlength');
-        expect([modeOf(folder), modeOf(state)]).toEqual(['700', '700']);
-        const [timestamp] = readdirSync(state);
-        const files = [...filesOf(name).map((found) => join(folder, found)), join(state, timestamp!)];
+        expect(modeOf(folder)).toBe('700');
+        const timestamp = readdirSync(lab.folder).find((found) => found.startsWith('timestamp-'));
+        const files = [...filesOf(name).map((found) => join(folder, found)), join(lab.folder, timestamp!)];
         for (const path of [...files, `/var/run/wireguard/${name}.sock`]) {
           expect([path, modeOf(path)]).toEqual([path, '600']);
         }

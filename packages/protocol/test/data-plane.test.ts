@@ -10,6 +10,7 @@ import { Keypair, type KeypairInput } from '../src/keypair.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { SharedKeypair, SharedSession } from '../src/shared-session.ts';
 import { concat, hex, ip } from './support/bytes.ts';
+import { keypairInput } from './support/keypair-input.ts';
 import * as paper from './support/paper.ts';
 import { REJECT_AFTER_MESSAGES, REJECT_AFTER_TIME } from './support/spec.ts';
 
@@ -25,17 +26,9 @@ const PENDING = 8;
 const ELSEWHERE = 9;
 
 function input(localIndex: number): KeypairInput {
-  return {
-    sealer: aead.sealer(KEYS.send),
-    opener: localIndex === ELSEWHERE ? undefined : aead.opener(KEYS.receive),
-    isInitiator: true,
-    localIndex,
-    remoteIndex: 100 + localIndex,
-    createdAt: 0,
-    renewAt: Infinity,
-    yields: false,
-    derivedKey: 0,
-  };
+  const opener = localIndex === ELSEWHERE ? undefined : aead.opener(KEYS.receive);
+  const ciphers = { sealer: aead.sealer(KEYS.send), opener };
+  return { ...keypairInput(ciphers), localIndex, remoteIndex: 100 + localIndex, renewAt: Infinity };
 }
 
 class Listener implements DataPeer {

@@ -29,7 +29,7 @@ function idsOf(node: Node): number[] {
 
 describe('a bad link', () => {
   it.each(seeds(6))(
-    '30 %% loss each way, reordering, duplicates, damage: up within a minute, then only the link loses (seed %i)',
+    'loss of 30 in 100 each way, reordering, duplicates, damage: up within a minute, then only the link loses (seed %i)',
     (seed) => {
       const world = new World({
         seed,

@@ -12,7 +12,6 @@ import { IndexTable } from '../src/index-table.ts';
 import { destinationOffset, ipPacketLength, isIpv4, sourceOffset } from '../src/ip.ts';
 import type { PacketOpener, PacketSealer } from '../src/crypto.ts';
 import { Keypair } from '../src/keypair.ts';
-import type { KeypairInput } from '../src/keypair.ts';
 import { Keypairs } from '../src/keypairs.ts';
 import { formatKey, generatePrivateKey, isSmaller, isZeroKey, keyId, parseKey } from '../src/keys.ts';
 import { messageType } from '../src/messages.ts';
@@ -20,6 +19,7 @@ import { nobleCrypto } from '../src/noble.ts';
 import { sealCopy, sealInPlace } from '../src/seal.ts';
 import { StagingQueue } from '../src/staging.ts';
 import { concat, hex } from './support/bytes.ts';
+import { keypairInput } from './support/keypair-input.ts';
 import * as paper from './support/paper.ts';
 
 const random = generator(7);
@@ -61,15 +61,12 @@ describe('Keypairs', () => {
     const localIndex = table.insert('x');
     const half = { seal: (): void => {}, open: (): boolean => true, wipe: (): void => void wiped.push(localIndex) };
     return new Keypair({
-      sealer: half,
-      opener: half,
+      ...keypairInput({ sealer: half, opener: half }),
       isInitiator,
       localIndex,
-      remoteIndex: 1,
       createdAt,
       renewAt: Infinity,
       yields,
-      derivedKey: 0,
     });
   }
 
@@ -232,18 +229,9 @@ describe('Keypairs', () => {
 });
 
 describe('Keypair counters', () => {
+  const aead = nobleCrypto.aead('chacha20poly1305');
   const key = new Uint8Array(32);
-  const INPUT: KeypairInput = {
-    sealer: nobleCrypto.aead('chacha20poly1305').sealer(key),
-    opener: nobleCrypto.aead('chacha20poly1305').opener(key),
-    isInitiator: true,
-    localIndex: 1,
-    remoteIndex: 2,
-    createdAt: 0,
-    renewAt: 120_000,
-    yields: false,
-    derivedKey: 0,
-  };
+  const INPUT = keypairInput({ sealer: aead.sealer(key), opener: aead.opener(key) });
   const at = (counter: bigint): Keypair => {
     const pair = new Keypair(INPUT);
     pair.counterLow = Number(counter & 0xffffffffn);
@@ -530,8 +518,10 @@ describe('sealing a packet', () => {
   ])('of %i bytes at an MTU of %i makes %i (paper section 5.4.6)', (length, mtu, padded) => {
     const aead = nobleCrypto.aead('chacha20poly1305');
     const key = random.bytes(32);
-    const half = { sealer: aead.sealer(key), opener: undefined, isInitiator: true, yields: false, derivedKey: 0 };
-    const pair = new Keypair({ ...half, localIndex: 1, remoteIndex: 0x89abcdef, createdAt: 0, renewAt: Infinity });
+    const pair = new Keypair({
+      ...keypairInput({ sealer: aead.sealer(key), opener: undefined }),
+      remoteIndex: 0x89abcdef,
+    });
     pair.counterLow = 0xffff_ffff;
     pair.counterHigh = 0x1234_5678;
     const packet = random.bytes(length);

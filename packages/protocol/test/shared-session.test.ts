@@ -3,6 +3,7 @@ import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import { nobleCrypto } from '../src/noble.ts';
 import { SharedKeypair, SharedSession } from '../src/shared-session.ts';
+import { keypairInput } from './support/keypair-input.ts';
 
 const REJECT = 2n ** 64n - 2n ** 13n - 1n;
 const aead = nobleCrypto.aead('chacha20poly1305');
@@ -14,16 +15,8 @@ const keysOf = (fill: number): { send: Uint8Array; receive: Uint8Array } => ({
 function keypair(session: SharedSession, onEnd: () => void = () => {}): SharedKeypair {
   const keys = keysOf(1);
   return new SharedKeypair({
+    ...keypairInput({ sealer: aead.sealer(keys.send), opener: aead.opener(keys.receive) }),
     session,
-    sealer: aead.sealer(keys.send),
-    opener: aead.opener(keys.receive),
-    isInitiator: true,
-    localIndex: 1,
-    remoteIndex: 2,
-    createdAt: 0,
-    renewAt: 120_000,
-    yields: false,
-    derivedKey: 0,
     onEnd,
   });
 }
