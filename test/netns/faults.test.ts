@@ -3,11 +3,15 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { configureDevice, startServerIn } from '../proxy/namespaced.ts';
+import { missingPrograms } from '../proxy/rootless.ts';
 import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
 import { processorShare, statusOf } from '../support/load.ts';
-import { INNER, missingFor, OUTER, ping, socketPath, wireguardPair } from '../support/wireguard.ts';
+import { INNER, missingFor, OUTER, ping, socketPath, WireguardDevice, wireguardPair } from '../support/wireguard.ts';
 
+const PEER = fileURLToPath(new URL('../netstack/peer.mjs', import.meta.url));
+const ECHOES = fileURLToPath(new URL('../proxy/udp-echoes.mjs', import.meta.url));
 const TRAIN_RELAY = fileURLToPath(new URL('../support/train-relay.mjs', import.meta.url));
 const END_THREAD = fileURLToPath(new URL('../support/end-thread.mjs', import.meta.url));
 const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
@@ -45,6 +49,33 @@ describe('the Linux lane', () => {
     expect((await statusOf(a)).notes).toContain(note);
     await until('the log to say so', () => a.process.stderr.includes(note));
     expect((await ping(a.host, INNER.b6, { size: 1372 })).received).toBe(5);
+  });
+
+  it('says so in the log of a userspace server too', async ({ skip }) => {
+    const lacking = reason ?? missingPrograms();
+    if (lacking !== undefined) skip(lacking);
+    await using lab = await Lab.open();
+    const [client, host] = [await lab.host('client'), await lab.host('server')];
+    await lab.join(client, 'vc', ['192.168.77.1/24'], host, 'vs', ['192.168.77.2/24']);
+    await host.must('ip', ['route', 'add', '192.168.77.1/32', 'dev', 'vs', 'mtu', '1300']);
+    await host.must('ip', ['addr', 'add', '10.98.0.1/32', 'dev', 'vs']);
+    const echo = host.start('node', [PEER, JSON.stringify({ role: 'udpEcho', host: '10.98.0.1', port: 53 })]);
+    await until('the echo to listen', () => echo.stdout.includes('ready'));
+    const { process: server, peer } = await startServerIn(lab, host, {
+      address: '192.168.77.2',
+      pool: '10.77.0.0/24',
+      allowedIps: '10.0.0.0/8',
+    });
+    const device = await WireguardDevice.open(lab, client, 'sealane', 'c');
+    await configureDevice(lab, client, device.name, peer, 1_420);
+    await client.must('ip', ['route', 'add', '10.0.0.0/8', 'dev', device.name]);
+    // Larger than a packet: what comes back is a row of fragments, which leave as one train.
+    const sizes = Array.from({ length: 20 }, () => 9_000);
+    const echoed = await client.must('node', [ECHOES, JSON.stringify({ host: '10.98.0.1', port: 53, sizes })]);
+    expect(JSON.parse(echoed)).toEqual(sizes);
+    const text = 'A route refuses trains of datagrams: they are sent one by one there.';
+    await until('the log to say so', () => server.stdout.includes(text));
+    expect(server.stdout.split(text)).toHaveLength(2);
   });
 
   it('does not take a route that refuses everything for one that refuses trains', async ({ skip }) => {

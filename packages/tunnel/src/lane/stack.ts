@@ -64,6 +64,8 @@ export class StackLane implements Lane {
   readonly #unreachable: UnreachableAnswers;
   readonly #faults = new Faults();
   readonly #notes: string[] = [];
+  /** Of these. */
+  #notesSaid = 0;
   readonly #errors = errorNumbers('EAGAIN', 'EINTR');
   readonly #memory: LowSlot = memories.take();
   readonly #outbound = new PacketBatch(this.#memory.bytes.subarray(MARGIN, MARGIN + SEND_ROOM), SEND_PACKETS);
@@ -305,6 +307,7 @@ export class StackLane implements Lane {
     if (this.#isReadable) this.#pump();
     const now = performance.now();
     if (this.#core.nextDeadline().at <= now) this.#tick(now);
+    while (this.#notesSaid < this.#notes.length) this.#onEvent({ type: 'note', text: this.#notes[this.#notesSaid++]! });
     if (this.#closing !== undefined) return;
     const { at } = this.#core.nextDeadline();
     if (at <= performance.now()) this.#requestTurn();
