@@ -163,6 +163,35 @@ describe('blind attacks (RFC 5961)', () => {
     expect(connection.read()).toEqual(Uint8Array.of(1, 2, 3));
   });
 
+  it('what lies far beside the window says nothing: not that data has arrived, not that the peer lives, and gets few answers', () => {
+    const probe = new Probe();
+    const { connection, theirs, closed } = establish(probe);
+    connection.setKeepAlive(10_000, 1000, 3);
+    connection.write(new Uint8Array(100));
+    probe.answers();
+    let answers = 0;
+    for (let i = 0; i < 50; i++) {
+      const seq = 1001 + (i % 2 === 0 ? -50_000_000 : 50_000_000);
+      answers += probe.tcp({ seq, ack: theirs + 100, data: new Uint8Array(10) }).length;
+    }
+    expect([connection.pendingLength, answers]).toEqual([100, 10]);
+    probe.tcp({ seq: 1001, ack: theirs + 100 });
+    expect(connection.pendingLength).toBe(0);
+    for (let second = 0; second < 20 && closed() === undefined; second++) {
+      probe.tcp({ seq: 1001 - 50_000_000, ack: theirs + 100 });
+      probe.wait(1000);
+    }
+    expect(closed()).toEqual({ error: 'ETIMEDOUT' });
+  });
+
+  it('a reset with text counts although the window is shut (RFC 9293 §3.10.7.4)', () => {
+    const probe = new Probe({ tcp: { receiveBuffer: 1000, maxReceiveBuffer: 1000 } });
+    const { theirs, closed } = establish(probe);
+    expect(probe.tcp({ seq: 1001, ack: theirs, data: new Uint8Array(1000) }).at(-1)!.window).toBe(0);
+    probe.tcp({ seq: 2001, ack: theirs, flags: 'ra', data: Uint8Array.of(1) });
+    expect(closed()).toEqual({ error: 'ECONNRESET' });
+  });
+
   it('challenges are rationed', () => {
     const probe = new Probe();
     establish(probe);

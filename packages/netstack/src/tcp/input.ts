@@ -10,7 +10,6 @@ const PAWS_IDLE_MS = 24 * 86_400_000;
 
 /** Takes a segment for `t`; returns the acknowledgment to reset with when it is unacceptable (RFC 9293 §3.10.7.3), else undefined. */
 export function processSegment(t: Tcb, segment: Segment, packet: IpPacket, now: number): 'reset' | undefined {
-  t.lastReceivedAt = now;
   if (t.state === 'syn-sent') return processSynSent(t, segment, now);
   const { drops } = t.host;
   const { flags } = segment;
@@ -28,8 +27,13 @@ export function processSegment(t: Tcb, segment: Segment, packet: IpPacket, now: 
     }
   }
   const start = t.rcvNxt + ((segment.sequence - (t.irs + t.rcvNxt)) | 0);
-  const end = start + segment.span;
-  if (!isAcceptable(t, start, end)) {
+  // The text of a reset is of no interest, and of no weight in a shut window.
+  const end = start + ((flags & RST) === 0 ? segment.span : 0);
+  const isInWindow = isAcceptable(t, start, end);
+  // Farther away than any window has reached, it is a guess: its acknowledgment is no news (RFC 5961 §5), and it no sign of life.
+  const isNear = isInWindow || (start >= t.rcvNxt - t.rcvLimit && start <= t.rcvEdge);
+  if (isNear) t.lastReceivedAt = now;
+  if (!isInWindow) {
     if ((flags & RST) !== 0) {
       drops['tcp-outside-window']++;
       return undefined;
@@ -41,6 +45,10 @@ export function processSegment(t: Tcb, segment: Segment, packet: IpPacket, now: 
       return undefined;
     }
     drops['tcp-outside-window']++;
+    if (!isNear) {
+      sendChallengeAck(t, now);
+      return undefined;
+    }
     if (segment.dataLength > 0 && end <= t.rcvNxt) noteDuplicate(t, start, end);
     if (segment.dataLength > 0) {
       t.ackNow = true;
@@ -50,7 +58,7 @@ export function processSegment(t: Tcb, segment: Segment, packet: IpPacket, now: 
     }
     // Its acknowledgment may still be news (RFC 9293 §3.10.7.4: the window may be zero), also to our FIN: after both have closed
     // at once, a FIN that comes again has the only acknowledgment there will be (§3.6, figure 13).
-    if ((flags & (SYN | ACK)) === ACK && t.state !== 'syn-received' && start <= t.rcvEdge) {
+    if ((flags & (SYN | ACK)) === ACK && t.state !== 'syn-received') {
       if (takeAck(t, segment, start, now)) advanceState(t, now);
     }
     return undefined;
