@@ -30,7 +30,7 @@ _sealaned() {
     'peer show')
       words='--state --json --help' ;;
     'peer set')
-      words='--state --cipher --post-quantum --no-post-quantum --help' ;;
+      words='--state --cipher --post-quantum --no-post-quantum --forget-timestamp --help' ;;
     'peer remove')
       words='--state --help' ;;
   esac

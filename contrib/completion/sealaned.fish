@@ -49,4 +49,5 @@ complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subco
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from set' -l cipher -x -a 'chacha20poly1305 aes256gcm' -d 'what seals its packets; a change ends its sessions'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from set' -l post-quantum -d 'hedge its sessions against a later quantum computer'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from set' -l no-post-quantum -d 'do not'
+complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from set' -l forget-timestamp -d 'take its handshakes again after its clock was ahead, or its key used by another with such a clock; ends its sessions'
 complete -c sealaned -n '__fish_seen_subcommand_from peer; and __fish_seen_subcommand_from remove' -l state -r -d 'the folder that holds the server'

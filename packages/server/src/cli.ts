@@ -216,9 +216,17 @@ function addPeerCommands(root: Command): void {
     )
     .option('--post-quantum', 'hedge its sessions against a later quantum computer')
     .option('--no-post-quantum', 'do not')
+    .option(
+      '--forget-timestamp',
+      'take its handshakes again after its clock was ahead, or its key used by another with such a clock; ends its sessions',
+    )
     .addHelpText(
       'after',
-      examples('sealaned peer set alice --cipher aes256gcm', 'sealaned peer set bob --no-post-quantum'),
+      examples(
+        'sealaned peer set alice --cipher aes256gcm',
+        'sealaned peer set bob --no-post-quantum',
+        'sealaned peer set carol --forget-timestamp',
+      ),
     )
     .action((name: string, options: PeerSetOptions) => peerSet(name, options));
 

@@ -38,6 +38,15 @@ describe('peerChanges', () => {
     expect(peerChanges([other], [other])).toEqual([]);
   });
 
+  it('takes a peer away and gives it again when its timestamps are to be forgotten', () => {
+    const [old, next] = [peer(1), peer(1, { forgotten: '2026-02-01T00:00:00.000Z' })];
+    const [gone, again, ...rest] = peerChanges([old, peer(2)], [next, peer(2)]);
+    expect(gone).toEqual({ publicKey: again!.publicKey, remove: true });
+    expect(again).toEqual(peerChanges([], [old])[0]);
+    expect(rest).toEqual([]);
+    expect(peerChanges([next], [next])).toEqual([]);
+  });
+
   it('leaves a peer alone that only got another name', () => {
     expect(peerChanges([peer(1)], [peer(1, { name: 'renamed' })])).toEqual([]);
   });

@@ -10,12 +10,16 @@ export interface PeerSetOptions {
   readonly state: string;
   readonly cipher?: CipherSuite;
   readonly postQuantum?: boolean;
+  readonly forgetTimestamp?: true;
 }
 
-/** Changes what both ends have to agree on, tells the running server, and says what the client's file needs. */
+/**
+ * Changes what both ends have to agree on, or makes the server start anew with the peer, tells the running server, and says what
+ * the client's file needs.
+ */
 export async function peerSet(name: string, { state, ...wanted }: PeerSetOptions): Promise<void> {
-  if (wanted.cipher === undefined && wanted.postQuantum === undefined) {
-    throw new InputError('nothing to change: add --cipher, --post-quantum or --no-post-quantum');
+  if (Object.keys(wanted).length === 0) {
+    throw new InputError('nothing to change: add --cipher, --post-quantum, --no-post-quantum or --forget-timestamp');
   }
   const folder = stateFolder(state);
   await whileChanging(folder, () => {
@@ -23,7 +27,11 @@ export async function peerSet(name: string, { state, ...wanted }: PeerSetOptions
     const peer = peerNamed(known, name);
     if (peer === undefined) throw new RefusedError(`there is no peer ${name}`);
     const { cipher = 'chacha20poly1305', postQuantum = false, ...rest } = peer;
-    const changed = { ...rest, ...sealingOf(wanted.cipher ?? cipher, wanted.postQuantum ?? postQuantum) };
+    const changed = {
+      ...rest,
+      ...sealingOf(wanted.cipher ?? cipher, wanted.postQuantum ?? postQuantum),
+      ...(wanted.forgetTimestamp === true && { forgotten: new Date().toISOString() }),
+    };
     writeRegistry(folder, { ...known, peers: known.peers.map((one) => (one === peer ? changed : one)) });
   });
   const live = await informServer(folder, `${name} is changed`);

@@ -4,14 +4,15 @@ import type { RegistryPeer } from '../state/registry-file.ts';
 
 /**
  * What turns a device that serves `before` into one that serves `after`: removals first, so that a freed address can
- * be given away in the same step. Peers that are the same in both are not touched and keep their sessions.
+ * be given away in the same step. Peers that are the same in both are not touched and keep their sessions; one whose timestamps
+ * are to be forgotten is removed and comes back.
  * The caller wipes the preshared keys in it.
  */
 export function peerChanges(before: readonly RegistryPeer[], after: readonly RegistryPeer[]): readonly PeerUpdate[] {
-  const kept = new Set(after.map((peer) => peer.publicKey));
+  const forgotten = new Map(after.map((peer) => [peer.publicKey, peer.forgotten]));
   const old = new Map(before.map((peer) => [peer.publicKey, peer]));
   const removed = before
-    .filter((peer) => !kept.has(peer.publicKey))
+    .filter(({ publicKey, forgotten: was }) => !forgotten.has(publicKey) || forgotten.get(publicKey) !== was)
     .map((peer) => ({ publicKey: parseKey(peer.publicKey)!, remove: true }));
   const changed = after.filter((peer) => !serves(old.get(peer.publicKey), peer)).map(peerUpdate);
   return [...removed, ...changed];
@@ -32,6 +33,7 @@ function peerUpdate(peer: RegistryPeer): PeerUpdate {
 function serves(old: RegistryPeer | undefined, peer: RegistryPeer): boolean {
   return (
     old !== undefined &&
+    old.forgotten === peer.forgotten &&
     old.presharedKey === peer.presharedKey &&
     old.postQuantum === peer.postQuantum &&
     old.cipher === peer.cipher &&

@@ -10,7 +10,8 @@ const CAUSES: Partial<Record<DropReason, string>> = {
   'unknown-peer': 'its key is none of the peers',
   'handshake-failed': 'wrong key or wrong preshared key',
   'cipher-mismatch': "it uses another cipher than its peer entry: both ends need the same 'Cipher'",
-  'stale-timestamp': "its timestamp is not newer than the last one: a replay, or the peer's clock was set back",
+  'stale-timestamp':
+    "its timestamp is not newer than the last one: a replay, or the peer's clock was set back ('sealaned peer set NAME --forget-timestamp')",
   'initiation-flood': 'too soon after the one before',
 };
 

@@ -38,6 +38,8 @@ export interface RegistryPeer {
   readonly addresses: readonly string[];
   /** When it was added (RFC 3339). */
   readonly added: string;
+  /** When the server was last told to forget the timestamps of its handshakes. */
+  readonly forgotten?: string;
 }
 
 const Key = v.pipe(
@@ -50,6 +52,8 @@ const Address = v.pipe(v.string(), v.check(isCanonicalAddress, 'expected an IPv4
 
 const Block = v.pipe(v.string(), v.check(isNetwork, 'expected an address block like 10.7.0.0/24 or fd07::/64'));
 
+const Time = v.pipe(v.string(), v.isoTimestamp('expected a time like 2026-01-31T12:00:00.000Z'));
+
 const PeerSchema = v.strictObject({
   name: v.pipe(
     v.string(),
@@ -60,7 +64,8 @@ const PeerSchema = v.strictObject({
   postQuantum: v.exactOptional(v.boolean()),
   cipher: v.exactOptional(v.picklist(CIPHER_SUITES, `expected ${CIPHER_SUITES.join(' or ')}`)),
   addresses: v.pipe(v.array(Address), v.minLength(1, 'expected at least one address')),
-  added: v.pipe(v.string(), v.isoTimestamp('expected a time like 2026-01-31T12:00:00.000Z')),
+  added: Time,
+  forgotten: v.exactOptional(Time),
 });
 
 const RegistrySchema = v.strictObject({
