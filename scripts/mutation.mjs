@@ -31,6 +31,8 @@ const DEVICE = [
   'device-handshake',
   'device-keys',
   'device-timers',
+  'lane-publisher',
+  'peer',
   'post-quantum',
   'post-quantum-wire',
   'status',

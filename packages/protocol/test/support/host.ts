@@ -6,7 +6,7 @@ import { HEADROOM, PacketBatch } from '../../src/batch.ts';
 import { Device } from '../../src/device.ts';
 import type { Endpoint } from '../../src/endpoint.ts';
 import { clamp } from '../../src/keys.ts';
-import type { PeerUpdate } from '../../src/model.ts';
+import type { OutgoingDatagram, PeerUpdate } from '../../src/model.ts';
 import { ip } from './bytes.ts';
 
 export const random = generator(123);
@@ -62,4 +62,13 @@ export function connected(): readonly [Host, Host] {
     for (const { bytes } of from.device.tick(0, UNIX).datagrams) to.receive(bytes, source);
   }
   return [a, b];
+}
+
+/** What `host` sends when it ticks, at most four times, as long as something is due. */
+export function sentBy(host: Host, now: number): OutgoingDatagram[] {
+  const sent: OutgoingDatagram[] = [];
+  for (let n = 0; n < 4 && host.device.nextDeadline().at <= now; n++) {
+    sent.push(...host.device.tick(now, UNIX + now).datagrams);
+  }
+  return sent;
 }
