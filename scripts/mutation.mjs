@@ -85,7 +85,7 @@ if (unknown !== undefined) {
 if (values.summary !== true) {
   install();
   const wanted = (positionals.length > 0 ? positionals : sources).filter((name) => testsOf(name) !== undefined);
-  const isLong = (name) => testsOf(name) === DEVICE || nameOf(name) === 'allowed-ips';
+  const isLong = (name) => testsOf(name) === DEVICE;
   mutate(
     wanted.filter((name) => !isLong(name)),
     'all',

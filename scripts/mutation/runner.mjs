@@ -51,7 +51,7 @@ function create() {
     capabilities: () => ({ reloadEnvironment: true }),
 
     async init() {
-      Object.assign(process.env, { SEALANE_SEEDS: '2', SEALANE_COLLISIONS: '40', SEALANE_REPLACED: '200' });
+      process.env['SEALANE_LOOKUPS'] = '20000';
       process.on('unhandledRejection', (error) => (strayError ??= error));
       for (const path of new Set([...testsBySource.values()].flat())) scripts.set(path, await compile(path));
       // Also in a process that takes the place of one that was stopped.

@@ -9,9 +9,9 @@ import { DAY, HOUR, JITTER, MINUTE, REKEY_AFTER_TIME, REKEY_TIMEOUT, SECOND } fr
 import { likeStock } from './support/stock.ts';
 
 const quick = memoised(nobleCrypto);
-const SEEDS = Number(process.env['SEALANE_SEEDS'] ?? 6);
-const COLLISIONS = Number(process.env['SEALANE_COLLISIONS'] ?? 300);
-const REPLACED = Number(process.env['SEALANE_REPLACED'] ?? 4_000);
+const SEEDS = 6;
+const COLLISIONS = 300;
+const REPLACED = 4_000;
 
 /** Each side begins up to three times within a second and a half, whatever is under way. */
 const rekeys = (random: Generator): number[] =>
