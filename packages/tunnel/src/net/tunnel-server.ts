@@ -8,6 +8,8 @@ import { TunnelSocket } from './tunnel-socket.ts';
 import type { ListenOptions, ServerOptions, SocketAddress, StreamServer } from './types.ts';
 
 const FIRST_EPHEMERAL_PORT = 32_768;
+/** A closing server waits so long for handshakes whose last part is under way, instead of for as long as they may take. */
+const LAST_HANDSHAKES_MS = 1_000;
 const PORT_TRIES = 64;
 
 export class TunnelServer extends EventEmitter implements StreamServer {
@@ -78,6 +80,13 @@ export class TunnelServer extends EventEmitter implements StreamServer {
     this.#listener = undefined;
     this.#closing = true;
     listener.close();
+    const halfOpen = [...this.#sockets].filter((socket) => socket.connecting);
+    if (halfOpen.length > 0) {
+      const resetRest = (): void => {
+        for (const socket of halfOpen) if (socket.connecting) socket.resetAndDestroy();
+      };
+      setTimeout(resetRest, LAST_HANDSHAKES_MS).unref();
+    }
     this.#closeIfIdle();
     return this;
   }

@@ -5,14 +5,18 @@ import { buffer } from 'node:stream/consumers';
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { parseAddress as parseIpAddress } from '@sealane/netstack';
 import { hostNetwork, openConnection, TunnelNetwork } from '@sealane/tunnel';
 import type { NetworkStack, StreamServer, StreamSocket } from '@sealane/tunnel';
+import { tcp } from '../../../netstack/test/support/packets.ts';
 import { until } from '../../../../test/support/lab.ts';
-import { LEFT, LEFT6, type Pair, RIGHT, RIGHT6, stackOf, stackPair } from '../support/stacks.ts';
+import { Gate, LEFT, LEFT6, type Pair, RIGHT, RIGHT6, stackOf, stackPair } from '../support/stacks.ts';
 
 let pair: Pair;
+let gate: Gate;
 beforeEach(() => {
-  pair = stackPair();
+  gate = new Gate();
+  pair = stackPair(gate);
 });
 afterEach(() => pair.close());
 
@@ -418,6 +422,22 @@ describe('a stack', () => {
     const [error] = (await once(socket, 'error')) as unknown[];
     expect(error).toMatchObject({ code: 'ECONNRESET' });
     far.server.close();
+  });
+
+  it('resets the handshakes of a server that closes, and does not wait for those whose other side is gone', async () => {
+    const { server, port } = await listening(pair.right, () => undefined);
+    const [from, to] = [parseIpAddress(LEFT)!, parseIpAddress(RIGHT)!];
+    const { leftDevice, rightDevice } = pair;
+    // The host at the left knows nothing of it, and its reset is not let through.
+    gate.shut();
+    const syn = tcp({ from, fromPort: 1, to, toPort: port, seq: 1, flags: 's' });
+    rightDevice.write(syn, 0, syn.length);
+    await until('the handshake to begin', () => leftDevice.stack.status().packetsIn > 0);
+    expect(rightDevice.stack.status().halfOpen).toBe(1);
+    server.close();
+    await once(server, 'close');
+    await until('it to be gone', () => rightDevice.stack.status().connections === 0);
+    await until('a reset', () => leftDevice.stack.status().packetsIn > 1);
   });
 
   it('has no network for a family without an address', async () => {
