@@ -13,7 +13,7 @@ import { SEALANED } from './server-support.ts';
 import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
 
-const reason = missing('ping', 'nft');
+const reason = missing('ping', 'nft', 'iperf3');
 const TIMEOUT = 120_000;
 const KILL_AFTER_WRITE = fileURLToPath(new URL('../support/kill-after-write.cjs', import.meta.url));
 
@@ -152,6 +152,29 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       expect(await network.system()).toBe(before);
       expect(running.stderr).toBe('');
       expect(await server.must('ls', [network.state])).not.toContain('hosting.json');
+    },
+    TIMEOUT,
+  );
+
+  it(
+    'keeps peers from this host as well when --allow names what they reach, but for what it names',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server, alice, bob } = network;
+      const services = [server.start('iperf3', ['-s', '-p', '2222']), server.start('iperf3', ['-s', '-p', '2223'])];
+      await network.run('--allow', '203.0.113.2/32:80', '--allow', '10.7.0.1/32:2223');
+      await network.connect(alice, 'alice');
+      const connects = async (host: Host, address: string, port: number): Promise<boolean> =>
+        (await host.run('bash', ['-c', `timeout 3 bash -c '</dev/tcp/${address}/${port}'`])).code === 0;
+      await until('the service to listen', () => connects(bob, '192.168.67.1', 2_222));
+      for (const address of ['10.7.0.1', '203.0.113.1', '10.55.0.1']) {
+        expect(await connects(alice, address, 2_222), address).toBe(false);
+      }
+      expect(await connects(alice, '10.7.0.1', 2_223)).toBe(true);
+      // Outside of the tunnel nothing is different.
+      expect(await connects(bob, '192.168.67.1', 2_222)).toBe(true);
+      for (const service of services) await service.stop();
     },
     TIMEOUT,
   );

@@ -193,9 +193,10 @@ function addPing(add: Add, done: (code: ExitCode) => void): void {
     .option('--force', 'also when a tunnel with the same key is up on this computer')
     .addOption(cipherOption())
     .option('--json', 'print the result as one JSON object')
-    .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) =>
-      done(await (await import('./commands/ping.ts')).ping(config, options)),
-    );
+    .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) => {
+      (await import('./up/confine.ts')).confineUserspace();
+      done(await (await import('./commands/ping.ts')).ping(config, options));
+    });
 }
 
 function addProxy(add: Add, done: (code: ExitCode) => void): void {
@@ -227,9 +228,10 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
     .option('--name <name>', "what 'sealane status' calls it (default: the file name)")
     .addOption(cipherOption())
     .addOption(laneOption())
-    .action(async (config: string, options: Parameters<typeof import('./commands/proxy.ts').proxy>[1]) =>
-      done(await (await import('./commands/proxy.ts')).proxy(config, options)),
-    );
+    .action(async (config: string, options: Parameters<typeof import('./commands/proxy.ts').proxy>[1]) => {
+      (await import('./up/confine.ts')).confineUserspace();
+      done(await (await import('./commands/proxy.ts')).proxy(config, options));
+    });
 }
 
 function collect(text: string, before: readonly string[]): readonly string[] {

@@ -1,4 +1,5 @@
 import type { CipherSuite } from '@sealane/protocol';
+import { forbidCoreDumps } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf } from '../config-path.ts';
 import { examineConfig } from '../doctor/config.ts';
@@ -37,6 +38,7 @@ export async function doctor(given: string | undefined, options: DoctorOptions):
 }
 
 async function examine(path: string, options: DoctorOptions, stop: Stop): Promise<readonly Finding[]> {
+  forbidCoreDumps();
   const findings: Finding[] = [];
   try {
     const config = await readConfig(path, options.cipher);

@@ -1,6 +1,6 @@
 /** A tunnel's process gives up what it does not need before it loads anything else: it starts anew for that. */
 import { readFileSync } from 'node:fs';
-import { BECOMES_USER, CAPABILITY, confine } from '@sealane/tunnel';
+import { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps } from '@sealane/tunnel';
 import { configPath, isPipe } from '../config-path.ts';
 
 const LAST_PRIVILEGED_PORT = 1_023;
@@ -16,6 +16,12 @@ export function capabilitiesFor(listenPort: number | undefined): readonly number
 /** An interface that `wg` configures may be given any port. */
 export function confineDevice(): void {
   confine([CAPABILITY.netBindService, CAPABILITY.netAdmin]);
+}
+
+/** What needs no interface: a proxy may still be given any port. */
+export function confineUserspace(): void {
+  confine([CAPABILITY.netBindService]);
+  forbidCoreDumps();
 }
 
 /** `sealane up`, when a glance at its file shows that it may; errors are left to those who read it properly. */

@@ -46,8 +46,11 @@ export function firewallScript(options: FirewallOptions): string {
     ...policy.rules.flatMap(ruleLines),
     policy.allowsOthers ? 'accept' : 'counter reject with icmpx admin-prohibited',
   ];
-  // What this host itself offers is its own firewall's concern, but for what was named.
-  const input = ours.rules.filter(({ isBuiltIn }) => !isBuiltIn).flatMap(ruleLines);
+  // What this host itself offers is its own firewall's concern, but for what was named, or unless naming shut the rest.
+  const input = [
+    ...ours.rules.filter(({ isBuiltIn }) => !isBuiltIn).flatMap(ruleLines),
+    ...(ours.allowsOthers ? [] : ['counter reject with icmpx admin-prohibited']),
+  ];
   const masquerade = networks.map(
     (prefix) => `${family(prefix)} saddr ${formatPrefix(prefix)} oifname != { ${own}, "lo" } masquerade`,
   );
