@@ -53,4 +53,27 @@ describe.skipIf(reason !== undefined)(`sealane sync (${reason ?? 'between two na
     expect(await systemOf(a)).toBe(before);
     expect(await running.stop()).toBe(0);
   });
+
+  it('leaves the MTU of a full tunnel as it is: its own route is no way to the endpoint', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('ip', ['link', 'set', 'va', 'mtu', '1450']);
+    await a.must('ip', ['route', 'add', 'default', 'via', '192.168.88.2']);
+    const name = lab.interfaceName('a');
+    const text = clientFile('0.0.0.0/0, ::/0').replace('MTU = 1400\n', '').replace('192.168.88.2:', '203.0.113.1:');
+    const running = await up(lab, a, name, text);
+    const mtu = async (): Promise<number> =>
+      Number(/ mtu (\d+) /.exec(await a.must('ip', ['-o', 'link', 'show', name]))?.[1]);
+    expect(await mtu()).toBe(1_370);
+    const file = await lab.file(`${name}.conf`, text);
+    expect(await sealane(['sync', name, file])).toMatchObject({ code: 0, stderr: '' });
+    expect(await mtu()).toBe(1_370);
+    // Without IPv6 inside there is no smallest MTU to keep.
+    await a.must('ip', ['link', 'set', 'va', 'mtu', '1280']);
+    const narrow = text.replace(', fd08::2/128', '').replace(', ::/0', '');
+    expect(await running.stop()).toBe(0);
+    const second = await up(lab, a, name, narrow);
+    expect(await mtu()).toBe(1_200);
+    expect(await second.stop()).toBe(0);
+  });
 });

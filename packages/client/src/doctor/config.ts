@@ -10,9 +10,9 @@ import {
   type TunnelConfig,
 } from '@sealane/tunnel';
 import { dnsProgram } from '../system/dns.ts';
-import { mtuFor } from '../system/mtu.ts';
 import { hasProgram, runProgram } from '../system/program.ts';
 import { covers } from '../system/routes.ts';
+import { fittingMtu } from '../up/layout.ts';
 import { bad, good, hint, type Finding } from './finding.ts';
 import { examineNat } from './nat.ts';
 
@@ -31,7 +31,7 @@ export async function examineConfig(
   return [
     ...examineEndpoints(config, resolved),
     ...examineRoutes(config, routes),
-    ...(await examineMtu(config, resolved)),
+    ...(await examineMtu(config, resolved, name)),
     ...examineDns(config),
     ...(await examineNat(config, resolved)),
   ];
@@ -68,13 +68,17 @@ function examineRoutes(config: TunnelConfig, routes: readonly Route[]): readonly
   return findings.length > 0 ? findings : [good('routes', 'nothing here competes with AllowedIPs')];
 }
 
-async function examineMtu(config: TunnelConfig, resolved: ResolvedEndpoints): Promise<readonly Finding[]> {
-  const { mtu } = config.interface;
+async function examineMtu(
+  config: TunnelConfig,
+  resolved: ResolvedEndpoints,
+  name: string,
+): Promise<readonly Finding[]> {
+  const { mtu, fwmark = 0 } = config.interface;
   if (process.platform !== 'linux' || !hasProgram('ip')) return [];
-  const fits = await mtuFor(config.peers.flatMap((peer) => peerEndpoints(peer, resolved)));
-  if (mtu === undefined || mtu <= fits) return [good('MTU', `${mtu ?? fits} fits the way to the endpoint`)];
+  const { usual, most } = await fittingMtu(name, config, resolved, fwmark);
+  if (mtu === undefined || mtu <= most) return [good('MTU', `${mtu ?? usual} fits the way to the endpoint`)];
   return [
-    hint('MTU', `${mtu} is more than fits into one datagram (${fits})`, `write MTU = ${fits}, or remove the line`),
+    hint('MTU', `${mtu} is more than fits into one datagram (${most})`, `write MTU = ${most}, or remove the line`),
   ];
 }
 

@@ -1,6 +1,6 @@
 /** What a configuration asks of the system, reckoned before anything is touched. */
 import { peerEndpoints, type ResolvedEndpoints, type TunnelConfig } from '@sealane/tunnel';
-import { mtuFor } from '../system/mtu.ts';
+import { type Mtu, mtuFor } from '../system/mtu.ts';
 import { freeTable, planRoutes, type RoutePlan } from '../system/routes.ts';
 
 export interface Layout {
@@ -10,21 +10,36 @@ export interface Layout {
   readonly mark: number;
 }
 
-/** `marked`: the datagrams need a mark although no default route asks for one. */
+/**
+ * `marked`: the datagrams need a mark although no default route asks for one. `mark`: the one that they have already, of a
+ * tunnel that is up.
+ */
 export async function planLayout(
   name: string,
   config: TunnelConfig,
   resolved: ResolvedEndpoints,
   marked: boolean,
+  mark?: number,
 ): Promise<Layout> {
-  const { addresses, table, mtu, fwmark = 0 } = config.interface;
+  const { addresses, table, fwmark = 0 } = config.interface;
   const routes = planRoutes(name, table, addresses, allowedIpsOf(config));
   const needsMark = marked || routes.defaults.length > 0;
-  return {
-    mtu: mtu ?? (await mtuFor(config.peers.flatMap((peer) => peerEndpoints(peer, resolved)))),
-    routes,
-    mark: fwmark !== 0 || !needsMark ? fwmark : await freeTable(),
-  };
+  const chosen = mark ?? (fwmark !== 0 || !needsMark ? fwmark : await freeTable());
+  const mtu = config.interface.mtu ?? (await fittingMtu(name, config, resolved, chosen)).usual;
+  return { mtu, routes, mark: chosen };
+}
+
+/** Which MTU the ways to the endpoints ask for. */
+export function fittingMtu(
+  name: string,
+  config: TunnelConfig,
+  resolved: ResolvedEndpoints,
+  mark: number,
+): Promise<Mtu> {
+  const inside = [...config.interface.addresses, ...allowedIpsOf(config)];
+  const ipv6 = inside.some(({ address }) => address.length === 16);
+  const endpoints = config.peers.flatMap((peer) => peerEndpoints(peer, resolved));
+  return mtuFor(endpoints, { name, mark, ipv6 });
 }
 
 export function allowedIpsOf(config: TunnelConfig): TunnelConfig['peers'][number]['allowedIps'] {

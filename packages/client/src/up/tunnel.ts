@@ -206,8 +206,7 @@ export class UpTunnel {
     const config = await readConfig(path, cipher);
     checkChange(before.config, config, path);
     const { update, resolved } = await resolveConfig(config);
-    const planned = await planLayout(name, config, resolved, killSwitch);
-    const layout = { ...planned, mark: before.layout.mark };
+    const layout = await planLayout(name, config, resolved, killSwitch, before.layout.mark);
     checkLayout(before.layout, layout, path);
 
     const after = { path, config, resolved, layout };
