@@ -3,11 +3,11 @@
  * of its own, which a rule asks for every packet without our mark; a second rule lets the main table answer first for
  * everything but default routes. The outer datagrams bear the mark and leave by the system's default route.
  */
-import { readFile, writeFile } from 'node:fs/promises';
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
 import { ip, ipBatch, type IpCommand } from './ip.ts';
-import { SRC_VALID_MARK } from './steps.ts';
+import { journalNames, readJournal } from './journal.ts';
+import { readSetting, SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 import type { UndoStack } from './undo.ts';
 
 export type Family = 4 | 6;
@@ -65,6 +65,8 @@ export async function addDefaultRoutes(
   mark: number,
   undo: UndoStack,
 ): Promise<void> {
+  // Before the rules, so that it is put back after them: they tell who needs it.
+  if (families.includes(4)) noteMarkedSources(name, undo);
   for (const family of families) {
     await addRules(
       family,
@@ -76,8 +78,8 @@ export async function addDefaultRoutes(
     );
     const all = family === 4 ? '0.0.0.0/0' : '::/0';
     await ip([`-${family}`, 'route', 'add', all, 'dev', name, 'table', String(table)]);
-    if (family === 4) await validateMarkedSources(undo);
   }
+  if (families.includes(4)) writeSetting(SRC_VALID_MARK, '1');
 }
 
 /** Each tunnel has its own rules, even if the later ones read the same. They come at once: the first speaks for all. */
@@ -89,11 +91,14 @@ async function addRules(family: Family, rules: readonly (readonly string[])[], u
   );
 }
 
-async function validateMarkedSources(undo: UndoStack): Promise<void> {
-  const before = (await readFile(SRC_VALID_MARK, 'ascii')).trim();
-  if (before === '1') return;
-  undo.pushStep({ kind: 'src-valid-mark', value: before });
-  await writeFile(SRC_VALID_MARK, '1');
+/** What another tunnel changed is what it was before that one. */
+function noteMarkedSources(name: string, undo: UndoStack): void {
+  const noted = journalNames()
+    .filter((other) => other !== name)
+    .flatMap((other) => readJournal(other)?.steps ?? [])
+    .find((step) => step.kind === 'src-valid-mark');
+  const value = noted?.value ?? readSetting(SRC_VALID_MARK);
+  if (value !== '1') undo.pushStep({ kind: 'src-valid-mark', value });
 }
 
 async function routesOf(family: '-4' | '-6', table: number): Promise<string> {

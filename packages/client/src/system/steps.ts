@@ -1,19 +1,16 @@
 /** Undoing as data: what one process did, another can undo after it was killed. */
-import { writeFileSync } from 'node:fs';
 import { CliError } from '../errors.ts';
 import { unsetResolvconf } from './dns.ts';
 import { runHooks } from './hooks.ts';
 import { ip } from './ip.ts';
 import { deleteTable } from './nft.ts';
-
-/** Makes the reverse path filter look at marked packets' own route (ip-sysctl: src_valid_mark). */
-export const SRC_VALID_MARK = '/proc/sys/net/ipv4/conf/all/src_valid_mark';
+import { SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 
 /** How to undo one thing that outlives the process. */
 export type UndoStep =
   /** Policy rules as ip(8) is told them. The first is this tunnel's alone: without it none of them was set. */
   | { readonly kind: 'rules'; readonly family: 4 | 6; readonly rules: readonly (readonly string[])[] }
-  /** The value that net.ipv4.conf.all.src_valid_mark had. */
+  /** The value that net.ipv4.conf.all.src_valid_mark had before the first tunnel that is up. */
   | { readonly kind: 'src-valid-mark'; readonly value: string }
   | { readonly kind: 'resolvconf'; readonly record: string }
   | { readonly kind: 'table'; readonly table: string }
@@ -32,8 +29,7 @@ export async function undoStep(step: UndoStep): Promise<void> {
       for (const words of step.rules) if (!(await deleteRule(step.family, words))) break;
       break;
     case 'src-valid-mark':
-      // On this thread: others may have fewer privileges.
-      writeFileSync(SRC_VALID_MARK, step.value);
+      await restoreMarkedSources(step.value);
       break;
     case 'resolvconf':
       await unsetResolvconf(step.record);
@@ -57,7 +53,7 @@ export function describeStep(step: UndoStep): string {
     case 'rules':
       return step.rules.map((words) => `IPv${step.family} rule ${words.join(' ')}`).join(', ');
     case 'src-valid-mark':
-      return 'net.ipv4.conf.all.src_valid_mark';
+      return SRC_VALID_MARK;
     case 'resolvconf':
       return `name servers of ${step.record}`;
     case 'table':
@@ -66,6 +62,15 @@ export function describeStep(step: UndoStep): string {
       break;
   }
   return step.hook;
+}
+
+/** Whoever has a rule for marked packets needs the setting, be it wg-quick. The caller's own rule is gone. */
+async function restoreMarkedSources(value: string): Promise<void> {
+  const isNeeded = async (): Promise<boolean> => /not from all fwmark/.test(await ip(['-4', 'rule', 'show']));
+  if (await isNeeded()) return;
+  writeSetting(SRC_VALID_MARK, value);
+  // Another one may have come meanwhile and have found it set.
+  if (await isNeeded()) writeSetting(SRC_VALID_MARK, '1');
 }
 
 /** Resolves to whether there was one. */

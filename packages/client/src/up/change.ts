@@ -48,6 +48,12 @@ export function withoutOldEndpoints(update: TunnelUpdate, before: TunnelConfig, 
   return { ...update, peers };
 }
 
+/** Others of its network would go with it, unless the kernel is told to keep them, and with the last one every route. */
+export function losesIpv4Address(before: State, after: State): boolean {
+  const kept = after.config.interface.addresses.map(formatPrefix);
+  return before.config.interface.addresses.some((own) => own.address.length === 4 && !kept.includes(formatPrefix(own)));
+}
+
 /** What leads from the addresses, the routes and the MTU of one state to those of another. */
 export function ipChanges(name: string, before: State, after: State): readonly IpChange[] {
   const addresses = ({ config }: State): readonly string[] => config.interface.addresses.map(formatPrefix);

@@ -27,8 +27,9 @@ import { nft } from '../system/nft.ts';
 import { hasProgram } from '../system/program.ts';
 import { addDefaultRoutes } from '../system/routes.ts';
 import type { Stop } from '../system/stop.ts';
+import { promoteSecondaries, writeSetting } from '../system/sysctl.ts';
 import type { UndoStack } from '../system/undo.ts';
-import { checkChange, checkLayout, ipChanges, type State, withoutOldEndpoints } from './change.ts';
+import { checkChange, checkLayout, ipChanges, losesIpv4Address, type State, withoutOldEndpoints } from './change.ts';
 import { remember } from './endpoint-memory.ts';
 import { EndpointKeeper } from './endpoints.ts';
 import { allowedIpsOf, isFullTunnel, planLayout, type Layout } from './layout.ts';
@@ -224,6 +225,7 @@ export class UpTunnel {
     const configure = (to: State, from: State, wanted: TunnelUpdate): Promise<void> =>
       tunnel.configure({ ...withoutOldEndpoints(wanted, from.config, to.config), fwmark: to.layout.mark });
     try {
+      if (losesIpv4Address(before, after)) writeSetting(promoteSecondaries(name), '1');
       await ipAllOrNone(ipChanges(name, before, after));
       back.push(() => ipAllOrNone(ipChanges(name, after, before)));
       await configure(after, before, update);
