@@ -154,4 +154,19 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     expect((await a.run(process.execPath, [SEALANE, 'down', name])).code).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });
+
+  it('refuses the other family too when the default route is written as halves', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await a.must('ip', ['-6', 'route', 'add', 'default', 'via', 'fd88::2']);
+    await countClear(b);
+    const pingOut = (): Promise<unknown> => a.run('ping', ['-6', '-c', '3', '-i', '0.2', '-W', '1', '2001:db8:5::1']);
+    await pingOut();
+    const free = await clearPackets(b);
+    expect(free).toBeGreaterThan(0);
+    const here = await up(lab, a, lab.interfaceName('a'), clientFile('0.0.0.0/1, 128.0.0.0/1'), '--kill-switch');
+    await pingOut();
+    expect(await clearPackets(b)).toBe(free);
+    expect(await here.stop()).toBe(0);
+  });
 });

@@ -76,4 +76,29 @@ describe.skipIf(reason !== undefined)(`sealane sync (${reason ?? 'between two na
     expect(await mtu()).toBe(1_200);
     expect(await second.stop()).toBe(0);
   });
+
+  it('moves to another address of the same network, and keeps every route', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('sysctl', ['-qw', 'net.ipv4.conf.default.promote_secondaries=0']);
+    const name = lab.interfaceName('a');
+    const first = clientFile('0.0.0.0/0, 10.96.0.0/16').replace('10.88.0.2/32', '10.88.0.2/24');
+    const running = await up(lab, a, name, first);
+    const before = await systemOf(a);
+    for (const [from, to] of [
+      ['10.88.0.2', '10.88.0.3'],
+      ['10.88.0.3', '10.88.0.2'],
+    ] as const) {
+      const file = await lab.file(`${name}.conf`, first.replace('10.88.0.2/24', `${to}/24`));
+      expect(await sealane(['sync', name, file])).toMatchObject({ code: 0, stderr: '' });
+      const address = await a.must('ip', ['-4', 'address', 'show', name]);
+      expect(address).toContain(`inet ${to}/24`);
+      expect(address).not.toContain(from);
+      expect(await a.must('ip', ['-4', 'route', 'show', 'table', 'all'])).toMatch(
+        new RegExp(`^default dev ${name} table \\d+`, 'm'),
+      );
+    }
+    expect(await systemOf(a)).toBe(before);
+    expect(await running.stop()).toBe(0);
+  });
 });

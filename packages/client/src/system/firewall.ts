@@ -3,8 +3,8 @@
  * or an interface name of letters and digits; nothing of it passes a shell.
  */
 import type { Prefix } from '@sealane/protocol';
-import { formatAddress, formatPrefix } from '@sealane/tunnel';
-import { replaceTable } from './nft.ts';
+import { formatAddress, formatPrefix, maskPrefix } from '@sealane/tunnel';
+import { listTable, listTables, replaceTable } from './nft.ts';
 
 /** Goes with the tunnel. */
 export function guardTable(name: string): string {
@@ -46,10 +46,11 @@ ${drops.join('')}  }
 /**
  * Lets nothing out in the clear: only into the tunnel, to this host itself, the tunnel's own marked datagrams, and what
  * a link needs to work at all (neighbour discovery, DHCP). With a default route among `allowedIps` everything else is
- * refused, of the other address family too; without one, what is meant for those prefixes.
+ * refused, of the other address family too, and so with prefixes that together are all of a family, such as the halves of it;
+ * without, what is meant for those prefixes.
  */
 export function killSwitchScript(name: string, allowedIps: readonly Prefix[], mark: number): string {
-  const everything = allowedIps.some((prefix) => prefix.length === 0);
+  const everything = takesEverything(allowedIps);
   const sets = everything ? [] : ([4, 16] as const).map((size) => prefixSet(size, allowedIps));
   const refusals = everything
     ? ['counter reject with icmpx admin-prohibited']
@@ -70,6 +71,42 @@ ${[`oifname "${name}" accept`, ...allowed, ...refusals].map((rule) => `    ${rul
     killSwitchTable(name),
     sets.map(({ text }) => text).join('') + chain('output', output) + chain('forward', [`iifname "${name}" accept`]),
   );
+}
+
+/** True when every address of a family is in one of the prefixes. */
+export function takesEverything(prefixes: readonly Prefix[]): boolean {
+  return ([4, 16] as const).some((size) => {
+    const all = 1n << BigInt(8 * size);
+    const ranges = prefixes
+      .filter(({ address }) => address.length === size)
+      .map((prefix) => ({ first: toNumber(maskPrefix(prefix).address), count: all >> BigInt(prefix.length) }))
+      .toSorted((a, b) => (a.first < b.first ? -1 : 1));
+    let next = 0n;
+    for (const { first, count } of ranges) {
+      if (first > next) return false;
+      if (first + count > next) next = first + count;
+    }
+    return next === all;
+  });
+}
+
+function toNumber(address: Uint8Array): bigint {
+  return address.reduce((number, byte) => (number << 8n) | BigInt(byte), 0n);
+}
+
+/**
+ * Names the tunnel whose kill switch lets out nothing but its own: ours would do the same, and neither could send.
+ * Undefined when there is none.
+ */
+export async function otherKillSwitch(name: string): Promise<string | undefined> {
+  const tables = (await listTables()).filter(
+    (table) => table !== killSwitchTable(name) && /^sealane-.+-kill$/.test(table),
+  );
+  for (const table of tables) {
+    const text = await listTable(table);
+    if (text.includes('hook forward') && !text.includes('set tunnelled')) return table.slice(8, -5);
+  }
+  return undefined;
 }
 
 function prefixSet(size: 4 | 16, prefixes: readonly Prefix[]): { readonly text: string; readonly rule: string } {

@@ -19,3 +19,14 @@ export function replaceTable(table: string, body: string): string {
 export async function deleteTable(table: string): Promise<void> {
   await nft(`table inet ${table} {}\ndelete table inet ${table}\n`);
 }
+
+/** The tables of family inet. */
+export async function listTables(): Promise<readonly string[]> {
+  const { stdout } = await runProgram('nft', ['list', 'tables', 'inet']);
+  return [...stdout.matchAll(/^table inet (\S+)$/gm)].map(([, table]) => table!);
+}
+
+/** What a table holds; empty when it is not there. */
+export async function listTable(table: string): Promise<string> {
+  return (await runProgram('nft', ['list', 'table', 'inet', table])).stdout;
+}

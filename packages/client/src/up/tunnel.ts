@@ -19,7 +19,14 @@ import { identityOf } from '../identity.ts';
 import { logTunnelEvent } from '../output/events.ts';
 import { addressCommands } from '../system/address.ts';
 import { forgetLink, setDns } from '../system/dns.ts';
-import { guardScript, guardTable, killSwitchScript, killSwitchTable } from '../system/firewall.ts';
+import {
+  guardScript,
+  guardTable,
+  killSwitchScript,
+  killSwitchTable,
+  otherKillSwitch,
+  takesEverything,
+} from '../system/firewall.ts';
 import { hooksOf, runHooks } from '../system/hooks.ts';
 import { ipAllOrNone, ipBatch } from '../system/ip.ts';
 import type { Journal } from '../system/journal.ts';
@@ -98,6 +105,7 @@ export class UpTunnel {
     };
 
     if (killSwitch) {
+      if (takesEverything(allowedIpsOf(config))) await step(refuseSecondKillSwitch(name));
       this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
       await step(nft(killSwitchScript(name, allowedIpsOf(config), layout.mark)));
     }
@@ -273,6 +281,13 @@ export class UpTunnel {
     const message = `${name} is up: ${parts.join(', ')}; Ctrl-C or 'sealane down ${name}' takes it down`;
     log.entry('up', message, { name, mtu: layout.mtu, lane: tunnel.lane, crypto, killSwitch, pid: process.pid });
   }
+}
+
+async function refuseSecondKillSwitch(name: string): Promise<void> {
+  const other = await otherKillSwitch(name);
+  if (other === undefined) return;
+  const why = `the kill switch of ${other} lets out nothing but that tunnel, and ours would refuse it in turn`;
+  throw new CliError(EXIT.failure, `${why}: 'sealane down ${other}' first`);
 }
 
 /**

@@ -1,0 +1,87 @@
+/** Several tunnels with a default route each on one host, and what they share: one setting, and the way out. */
+import { describe, expect, it } from 'vitest';
+import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
+import { newKeyPair, SEALANE } from './client-support.ts';
+import { type Host, Lab, missing } from '../support/lab.ts';
+
+const reason = missing('nft', 'bash', 'unshare');
+const SETTING = 'net.ipv4.conf.all.src_valid_mark';
+
+function anotherFile(): string {
+  return clientFile('0.0.0.0/0').replace(/PrivateKey = .*/, `PrivateKey = ${newKeyPair().privateText}`);
+}
+
+async function settingOf(host: Host): Promise<string> {
+  return (await host.must('sysctl', ['-n', SETTING])).trim();
+}
+
+describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ?? 'in a namespace'})`, () => {
+  it.each(['the first', 'the second', 'the first, which was killed,'])(
+    `leave ${SETTING} to the other when %s goes, and put it back in the end`,
+    async (which) => {
+      await using lab = await Lab.open();
+      const { a } = await twoHosts(lab);
+      await a.must('sysctl', ['-qw', `${SETTING}=0`]);
+      const before = await systemOf(a);
+      const names = [lab.interfaceName('a'), lab.interfaceName('b')];
+      const first = await up(lab, a, names[0]!, clientFile('0.0.0.0/0'));
+      const second = await up(lab, a, names[1]!, anotherFile());
+      const leaves = which === 'the second' ? 1 : 0;
+      const [going, staying] = leaves === 0 ? [first, second] : [second, first];
+      if (which.includes('killed')) await going.stop('SIGKILL');
+      const down = await a.run(process.execPath, [SEALANE, 'down', names[leaves]!]);
+      expect(down.code, down.stderr).toBe(0);
+      await going.exit;
+      expect(await settingOf(a)).toBe('1');
+      expect(await staying.stop()).toBe(0);
+      expect(await systemOf(a)).toBe(before);
+    },
+  );
+
+  it('leaves the setting to wg-quick', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const here = await up(lab, a, lab.interfaceName('a'), clientFile('0.0.0.0/0'));
+    await a.must('ip', ['-4', 'rule', 'add', 'not', 'fwmark', '77', 'table', '77']);
+    expect(await here.stop()).toBe(0);
+    expect(await settingOf(a)).toBe('1');
+  });
+
+  it('are refused a second kill switch: each would refuse the datagrams of the other', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const [one, two] = [lab.interfaceName('a'), lab.interfaceName('b')];
+    const narrow = await up(lab, a, lab.interfaceName('n'), clientFile('10.88.0.0/24'), '--kill-switch');
+    const first = await up(lab, a, one, clientFile('0.0.0.0/0'), '--kill-switch');
+    const before = await systemOf(a);
+    const file = await lab.file(`${two}.conf`, anotherFile());
+    const refused = await a.run(process.execPath, [SEALANE, 'up', file, '--kill-switch']);
+    expect(refused.stderr).toBe(
+      `sealane: the kill switch of ${one} lets out nothing but that tunnel, and ours would refuse it in turn: 'sealane down ${one}' first\n`,
+    );
+    expect(refused.code).toBe(1);
+    expect(await systemOf(a)).toBe(before);
+    expect(await first.stop()).toBe(0);
+    expect(await narrow.stop()).toBe(0);
+  });
+
+  it('say what to do where /proc/sys is read-only, and leave nothing behind', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('sysctl', ['-qw', `${SETTING}=0`]);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
+    const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+    const command = [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE];
+    const within = (...words: readonly string[]) =>
+      a.run('unshare', ['--mount', 'bash', '-c', readOnly, 'bash', 'env', ...command, ...words]);
+    const refused = await within('up', file);
+    expect(refused.stderr).toBe(
+      `sealane: ${SETTING} cannot be set to 1 (EROFS): where /proc/sys is read-only, start the container with '--sysctl ${SETTING}=1'\n`,
+    );
+    expect(refused.code).toBe(1);
+    expect(await systemOf(a)).toBe(before);
+    expect((await within('down', name)).stderr).toBe(`sealane: no tunnel ${name} is running here\n`);
+  });
+});
