@@ -9,27 +9,30 @@ export interface Timed {
   onDeadline(now: number): void;
 }
 
+const INITIAL_CAPACITY = 64;
+
 export class TimerHeap {
-  readonly #heap: Timed[] = [];
+  // Both of one kind from the start: what V8 has compiled for one heap then suits the next.
+  readonly #heap: (Timed | undefined)[] = Array.from({ length: INITIAL_CAPACITY }, () => undefined);
   /** The items' times, apart from the items: sifting then touches no cold memory. */
-  readonly #times: number[] = [];
+  #times = new Float64Array(INITIAL_CAPACITY);
+  #size = 0;
 
   get size(): number {
-    return this.#heap.length;
+    return this.#size;
   }
 
   /** No deadline lies before this time; Infinity when there is none. */
   next(): number {
-    return this.#times[0] ?? Infinity;
+    return this.#size > 0 ? this.#times[0]! : Infinity;
   }
 
   /** Call after `item.deadline` was set. */
   update(item: Timed): void {
     if (item.heapIndex < 0) {
       if (item.deadline === Infinity) return;
-      this.#heap.push(item);
-      this.#times.push(item.deadline);
-      this.#up(this.#heap.length - 1, item, item.deadline);
+      if (this.#size === this.#times.length) this.#grow();
+      this.#up(this.#size++, item, item.deadline);
     } else if (item.deadline < this.#times[item.heapIndex]!) {
       this.#up(item.heapIndex, item, item.deadline);
     }
@@ -39,9 +42,11 @@ export class TimerHeap {
     const index = item.heapIndex;
     if (index < 0) return;
     item.heapIndex = -1;
-    const last = this.#heap.pop()!;
-    const time = this.#times.pop()!;
+    const end = --this.#size;
+    const last = this.#heap[end]!;
+    this.#heap[end] = undefined;
     if (last === item) return;
+    const time = this.#times[end]!;
     this.#down(index, last, time);
     this.#up(last.heapIndex, last, time);
   }
@@ -62,6 +67,13 @@ export class TimerHeap {
     }
   }
 
+  #grow(): void {
+    const times = new Float64Array(this.#size * 2);
+    times.set(this.#times);
+    this.#times = times;
+    while (this.#heap.length < times.length) this.#heap.push(undefined);
+  }
+
   #up(index: number, item: Timed, time: number): void {
     const heap = this.#heap;
     const times = this.#times;
@@ -77,7 +89,7 @@ export class TimerHeap {
   #down(index: number, item: Timed, time: number): void {
     const heap = this.#heap;
     const times = this.#times;
-    const { length } = heap;
+    const length = this.#size;
     for (;;) {
       let child = index * 2 + 1;
       if (child >= length) break;
