@@ -72,6 +72,7 @@ const TESTS = {
   seal: ['parts', 'data-plane'],
   'shared-session': ['shared-session', 'lanes'],
   staging: ['parts'],
+  status: ['status', 'peer'],
   timers: ['time'],
 };
 

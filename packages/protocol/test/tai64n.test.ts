@@ -1,6 +1,6 @@
 /** Paper section 5.1 with the whitening that hides the sender's clock: steps of 2^24 nanoseconds. */
 import { describe, expect, it } from 'vitest';
-import { isAfter, laterOf, timestampAfter, timestampAt } from '../src/tai64n.ts';
+import { isAfter, labelled, labelOf, laterOf, timestampAfter, timestampAt } from '../src/tai64n.ts';
 import { generator } from '../../../test/sim/random.ts';
 import { hex, vectors } from './support/bytes.ts';
 import { tai64n } from './support/paper.ts';
@@ -76,9 +76,31 @@ describe('timestampAfter', () => {
     }
   });
 
+  it('is the time of the clock when there is no floor, or one that lies behind', () => {
+    const clock = 1_700_000_000_000;
+    const expected = hex(timestampAt(clock));
+    expect(hex(timestampAfter(undefined, clock))).toBe(expected);
+    for (const behind of [17, 1_000, 86_400_000]) {
+      expect(hex(timestampAfter(timestampAt(clock - behind), clock))).toBe(expected);
+    }
+  });
+
   it('gives 50 distinct timestamps in a second', () => {
     const distinct = new Set(Array.from({ length: 50 }, (_, i) => hex(timestampAt(1_700_000_000_000 + i * 20))));
     expect(distinct.size).toBe(50);
+  });
+});
+
+describe('labelled', () => {
+  it('puts 24 bits where whitening left zeros, into a copy', () => {
+    const timestamp = timestampAt(1_700_000_000_016);
+    const plain = hex(timestamp);
+    for (const label of [0, 1, 0x80, 0x1234, 0x8000, 0x9ac9ff, 0x123456]) {
+      const made = labelled(timestamp, label);
+      expect(hex(made)).toBe(plain.slice(0, 18) + label.toString(16).padStart(6, '0'));
+      expect([labelOf(made), hex(timestamp)]).toEqual([label, plain]);
+    }
+    expect(labelOf(timestamp)).toBe(0);
   });
 });
 
