@@ -244,7 +244,7 @@ export class Peer implements DataPeer, Scheduled {
     this.#handshakeDone();
     this.#sessionEstablished('initiator', out);
     this.postQuantum?.sessionBegan(out.now);
-    if (!this.#sendStaged(out)) this.#sendKeepalive(out);
+    this.#sendKeepalive(out);
   }
 
   /** A response of ours went out: counts as a handshake message sent. */
@@ -420,6 +420,7 @@ export class Peer implements DataPeer, Scheduled {
     return true;
   }
 
+  /** What waited does as well. */
   #sendKeepalive(out: Outbox): void {
     if (this.#sendStaged(out)) return;
     if (this.keypairs.current?.canSend(out.now) === true) this.sendInSession(NOTHING, out);

@@ -7,7 +7,7 @@ import { createInitiation, prologue } from '../src/handshake.ts';
 import { clamp } from '../src/keys.ts';
 import { encodeInitiation } from '../src/messages.ts';
 import type { DeviceEvent, OutgoingDatagram, PeerUpdate } from '../src/model.ts';
-import { CookieGenerator } from '../src/cookie.ts';
+import { CookieChecker, CookieGenerator } from '../src/cookie.ts';
 import type { Peer } from '../src/peer.ts';
 import { isZero } from './support/bytes.ts';
 import { ALL, at, Host, random, UNIX } from './support/host.ts';
@@ -183,6 +183,29 @@ describe('a cookie reply', () => {
     for (let i = 0; i < 128; i++) b.receive(initiation.bytes, at(1));
     const [reply] = b.device.tick(0, UNIX).datagrams;
     expect(reply).toEqual({ endpoint: at(1), bytes: reply!.bytes, kind: 'handshake' });
+  });
+
+  it('makes an initiation be repeated at once, and once only in a handshake', () => {
+    const [a, b] = acquainted();
+    const checker = new CookieChecker(toyCrypto, (length) => random.bytes(length), b.publicKey);
+    const reply = (bytes: Uint8Array, now: number): void => {
+      expect(a.receive(checker.createReply(bytes, at(1), now), at(2), now)).toBe(VERDICT.consumed);
+      expect(a.device.tick(now, UNIX + now).events).toMatchObject([{ type: 'cookie-received' }]);
+    };
+    const first = begin(a);
+    expect(checker.checkMac2(first.bytes, at(1), 0)).toBe(false);
+    reply(first.bytes, 1);
+    expect(a.device.nextDeadline()).toEqual({ at: 20, why: 'retransmit-handshake' });
+    const [second] = a.device.tick(20, UNIX + 20).datagrams;
+    expect(checker.checkMac2(second!.bytes, at(1), 20)).toBe(true);
+    reply(second!.bytes, 21);
+    const next = a.device.nextDeadline();
+    expect([next.why, next.at >= 5_020]).toEqual(['retransmit-handshake', true]);
+    // The next handshake has its own chance.
+    a.device.rekey(undefined, 30);
+    const [third] = a.device.tick(40, UNIX + 40).datagrams;
+    reply(third!.bytes, 41);
+    expect(a.device.nextDeadline()).toEqual({ at: 60, why: 'retransmit-handshake' });
   });
 
   it('to a response is kept for the next one, and makes the responder begin nothing', () => {

@@ -165,6 +165,26 @@ describe('the device tells', () => {
   });
 });
 
+describe('the device', () => {
+  it('sends on a new session as soon as another lane has confirmed it in their memory', () => {
+    const [a, b] = connected();
+    const before = peerOf(a).sessions;
+    b.device.rekey(undefined, 20);
+    a.receive(b.device.tick(20, UNIX + 20).datagrams[0]!.bytes, at(2), 20);
+    a.device.tick(20, UNIX + 20);
+    const [{ memory, remoteIndex }] = sessionsIn(a.device.laneChanges()) as [Extract<LaneChange, { type: 'session' }>];
+    const receiver = (): number => {
+      expect(a.send(20)).toBe(VERDICT.send);
+      return a.batch.view.getUint32(4, true);
+    };
+    expect(receiver()).not.toBe(remoteIndex);
+    new SharedSession(memory).confirm();
+    expect(receiver()).toBe(remoteIndex);
+    // What that means for the peer is said by the other lane's report.
+    expect(peerOf(a, 20).sessions).toBe(before);
+  });
+});
+
 describe('a report of another lane', () => {
   it('counts bytes, and confirms a session once', () => {
     const [a, b] = acquainted();

@@ -130,6 +130,19 @@ describe('an endpoint', () => {
   });
 });
 
+describe('a local address', () => {
+  it('is forgotten where there is one, and where nothing is known', () => {
+    const host = new Host();
+    const publicKey = random.bytes(32);
+    host.peer({ publicKey });
+    host.device.forgetSource({ publicKey, endpoint: at(2) });
+    expect(statusOf(host)).not.toHaveProperty('endpoint');
+    host.peer({ publicKey, endpoint: { ...at(2), source: { address: ip('192.0.2.1'), interfaceIndex: 1 } } });
+    host.device.forgetSource({ publicKey, endpoint: at(2) });
+    expect(statusOf(host).endpoint).toStrictEqual(at(2));
+  });
+});
+
 describe('the answer to data', () => {
   it('is missed 15 s after the first that was sent, and jitter; later ones put nothing off', () => {
     const [a, b] = met();
@@ -202,6 +215,17 @@ describe('renewal', () => {
       expect(initiates(d, 179 * SECOND)).toBe(false);
     },
   );
+
+  it('is not brought about by what comes late on the session before', () => {
+    const [a, b] = met();
+    b.device.tick(90 * SECOND, UNIX + 90 * SECOND);
+    expect(b.send(90 * SECOND)).toBe(VERDICT.send);
+    const late = b.batch.buffer.slice(0, b.batch.lengths[0]);
+    shakeHands(a, b, 100 * SECOND);
+    a.device.tick(166 * SECOND, UNIX + 166 * SECOND);
+    expect(a.receive(late, at(2), 166 * SECOND)).toBe(VERDICT.deliver);
+    expect(sentBy(a, 166 * SECOND)).toEqual([]);
+  });
 
   it('on sending begins at 120 s, with the packet, and is not begun again while it is under way', () => {
     const [a, b] = met();
@@ -338,6 +362,23 @@ describe('a persistent keepalive', () => {
     a.peer({ publicKey: b.publicKey, persistentKeepalive: 0 });
     expect(sentBy(a, 14_000)).toEqual([]);
     expect(due(a)[0]).not.toBe('persistent-keepalive');
+  });
+
+  it('renews a session that is 120 s old', () => {
+    const [a, b] = met();
+    a.peer({ publicKey: b.publicKey, persistentKeepalive: 119 });
+    a.device.tick(1_000, UNIX);
+    expect(due(a)).toEqual(['persistent-keepalive', 120 * SECOND]);
+    expect(kinds(sentBy(a, 120 * SECOND))).toEqual([DATA, INITIATION]);
+  });
+
+  it('comes again where it cannot be sent', () => {
+    const host = new Host();
+    host.peer({ persistentKeepalive: 5 });
+    expect(sentBy(host, 0)).toEqual([]);
+    expect(due(host)).toEqual(['persistent-keepalive', 5_000]);
+    expect(sentBy(host, 5_000)).toEqual([]);
+    expect(due(host)).toEqual(['persistent-keepalive', 10_000]);
   });
 
   it('makes a session where there is none', () => {
