@@ -82,6 +82,7 @@ describe('a device under load', () => {
       'stale-timestamp': 4,
       'rate-limited': 2,
     });
+    expect(b.device.nextDeadline()).toEqual({ at: 1_020, why: 'rate-limiter-sweep' });
     // A second after the last of them everyone is served again.
     b.receive(again[0]!, at(3), 2_000);
     expect(b.device.tick(2_000, UNIX).datagrams).toEqual([]);
@@ -188,6 +189,76 @@ describe('a device', () => {
     const packet = random.bytes(20);
     expect(a.device.account({ peers: [], drops: [[dropVerdict('replay'), 3]], unsent: [packet] }, 0)).toEqual([packet]);
     expect(a.device.status(0).drops.replay).toBe(3);
+  });
+
+  it('does what is due for all its peers in one tick', () => {
+    const host = new Host();
+    for (let i = 1; i <= 10; i++) host.peer({ endpoint: at(i) });
+    expect(host.device.rekey(undefined, 0)).toBe(10);
+    expect(
+      host.device
+        .tick(0, UNIX)
+        .datagrams.map(({ endpoint }) => endpoint.address[3])
+        .toSorted(),
+    ).toHaveLength(10);
+    expect(host.device.nextDeadline().why).toBe('retransmit-handshake');
+  });
+
+  it('looks at the wall clock for what another lane sent, too', () => {
+    const [a] = connected();
+    const sent = (now: number): string => {
+      a.device.account({ peers: [], drops: [], unsent: [] }, now);
+      return a.device.nextDeadline().why;
+    };
+    expect(sent(999)).not.toBe('wall-clock');
+    expect(sent(1_000)).toBe('wall-clock');
+    a.device.tick(1_000, UNIX);
+    expect(a.device.nextDeadline().why).not.toBe('wall-clock');
+  });
+
+  it('keeps the upper half of its queue for sources that have nothing in it', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2) });
+    a.device.rekey(undefined, 0);
+    const { bytes } = a.device.tick(0, UNIX).datagrams[0]!;
+    let taken = 0;
+    while (taken < 2_000 && b.receive(bytes, at(1)) === VERDICT.consumed) taken += 1;
+    expect(taken).toBe(512);
+    expect(dropReason(b.receive(bytes, at(1)))).toBe('handshake-queue-full');
+    expect(b.receive(bytes, at(3))).toBe(VERDICT.consumed);
+    expect(b.device.status(0).drops['handshake-queue-full']).toBe(2);
+    b.device.close();
+    expect(b.device.nextDeadline().at).toBe(Infinity);
+  });
+
+  it('is no peer of itself, whichever it learns first', () => {
+    const [host, other] = [new Host(), new Host()];
+    const peers = (): number => host.device.status(0).peers.length;
+    host.peer({ publicKey: host.publicKey });
+    expect(peers()).toBe(0);
+    host.peer({ publicKey: other.publicKey });
+    host.peer();
+    expect(peers()).toBe(2);
+    host.device.configure({ privateKey: other.privateKey }, 0);
+    expect(peers()).toBe(1);
+    expect(host.device.status(0).publicKey).toEqual(other.publicKey);
+  });
+
+  it('changes the peers that it has, and makes none, when an update says so', () => {
+    const host = new Host();
+    const [known, unknown] = [random.bytes(32), random.bytes(32)];
+    host.peer({ publicKey: known });
+    host.peer({ publicKey: known, updateOnly: true, persistentKeepalive: 7 });
+    host.peer({ publicKey: unknown, updateOnly: true, persistentKeepalive: 7 });
+    host.peer({ publicKey: unknown, remove: true });
+    expect(host.device.status(0).peers).toMatchObject([{ publicKey: known, persistentKeepalive: 7 }]);
+    host.device.configure({ replacePeers: true, peers: [{ publicKey: unknown }, { publicKey: known }] }, 0);
+    expect(host.device.status(0).peers).toMatchObject([
+      { publicKey: known, persistentKeepalive: 7 },
+      { publicKey: unknown },
+    ]);
+    host.device.configure({ replacePeers: true }, 0);
+    expect(host.device.status(0).peers).toEqual([]);
   });
 
   it('has 65,536 peers at most, those that it has already counted', () => {
