@@ -146,7 +146,7 @@ function receiveResponse(
   const { derivedKey } = pending;
   const consume = (presharedKey: Uint8Array): TransportKeys | undefined =>
     consumeResponse(context.crypto, pending, identity, presharedKey, message);
-  // A peer that has lost the derived key answers with the configured one.
+  // A peer that does not have the derived key answers with the configured one.
   const hedged = derivedKey && consume(derivedKey.key);
   const keys = hedged ?? consume(peer.presharedKey);
   if (keys === undefined) {
@@ -159,7 +159,11 @@ function receiveResponse(
     return 'handshake-failed';
   }
   if (hedged !== undefined) peer.postQuantum?.keys.confirm(derivedKey!);
-  else if (derivedKey !== undefined) peer.postQuantum?.keys.lost(derivedKey);
+  else if (peer.postQuantum?.mayFallBack(derivedKey) === false) {
+    wipe(keys.send, keys.receive);
+    peer.forceHandshake(out.now);
+    return 'exchange-refused';
+  }
   peer.pending = undefined;
   forget(pending);
   peer.heardFrom(source, out.now);

@@ -1,8 +1,8 @@
 /**
  * The preshared keys that post-quantum exchanges with one peer gave, newest first, and what is known of the peer's side.
  * In a handshake the responder mixes the preshared key in, so it must be one that the initiator has. The initiator therefore
- * names one in its initiation, and names only what the peer is known to hold; the responder takes that key if it has it and
- * the configured one if not. Nobody ever guesses, so losing any message cannot make the two sides use different keys.
+ * names one in its initiation, and names only what the peer is known to have derived; the responder takes that key if it has
+ * it and the configured one if not. Nobody ever guesses, so losing any message cannot make the two sides use different keys.
  */
 import type { Crypto } from './crypto.ts';
 import { wipe } from './crypto.ts';
@@ -15,17 +15,30 @@ export interface DerivedKey {
   readonly createdAt: number;
 }
 
-/** Two that a change of roles left behind, the one in use and the one that is new. */
+/** Two that the peer has at most, the one in use and the one that is new; the others are answers that it may have missed. */
 const MOST_KEYS = 4;
 const NAME_LABEL = Uint8Array.from('sealane psk name', (character) => character.charCodeAt(0));
 
 export class DerivedKeys {
   readonly #held: (DerivedKey & { heldByPeer: boolean })[] = [];
 
-  /** Takes `key` over. `heldByPeer`: the peer is known to have derived it already. */
-  add(crypto: Crypto, key: Uint8Array, heldByPeer: boolean, now: number): void {
-    this.#held.unshift({ name: nameOf(crypto, key), key, createdAt: now, heldByPeer });
-    for (const old of this.#held.splice(MOST_KEYS)) wipe(old.key);
+  /**
+   * Takes `key` over. `heldByPeer`: the peer is known to have derived it already. False, and the key is erased, when another
+   * has its name. One too many costs the oldest that the peer is not known to have: nobody makes us forget the others.
+   */
+  add(crypto: Crypto, key: Uint8Array, heldByPeer: boolean, now: number): boolean {
+    const name = nameOf(crypto, key);
+    if (this.named(name) !== undefined) {
+      wipe(key);
+      return false;
+    }
+    this.#held.unshift({ name, key, createdAt: now, heldByPeer });
+    if (this.#held.length > MOST_KEYS)
+      this.#drop(
+        this.#held.findLastIndex((held) => !held.heldByPeer),
+        1,
+      );
+    return true;
   }
 
   /** What an initiation of ours may name. */
@@ -45,22 +58,22 @@ export class DerivedKeys {
     this.#drop(i + 1);
   }
 
-  /** The peer answered with the configured key, so it has lost this one (it restarted) and all older ones. */
+  /** The peer answered with the configured key, so it does not have this one. */
   lost({ name }: DerivedKey): void {
     const i = this.#held.findIndex((key) => key.name === name);
-    if (i >= 0) this.#drop(i);
+    if (i >= 0) this.#drop(i, 1);
   }
 
   clear(): void {
     this.#drop(0);
   }
 
-  #drop(from: number): void {
-    for (const { key } of this.#held.splice(from)) wipe(key);
+  #drop(from: number, count = Infinity): void {
+    for (const { key } of this.#held.splice(from, count)) wipe(key);
   }
 }
 
-/** A short name that says nothing about the key; two keys of a pair share one in ten million. */
+/** A short name that says nothing about the key; two keys share one in ten million times. */
 function nameOf(crypto: Crypto, key: Uint8Array): number {
   const hash = crypto.hmac(key, NAME_LABEL);
   const number = new DataView(hash.buffer, hash.byteOffset).getUint32(0, true);

@@ -37,7 +37,10 @@ export const DROP_REASONS = [
   'bad-inner-packet',
   /** Data: the inner source address does not belong to this peer. */
   'refused-source',
-  /** Data: a message of the post-quantum exchange that is out of turn, too soon after the last or made of a bad key. */
+  /**
+   * Data: a message of the post-quantum exchange that is out of turn, too soon after the last or made of a bad key.
+   * Response: with the configured preshared key while there is a derived one that the peer was not asked for yet.
+   */
   'exchange-refused',
   /** Outbound: no IP packet. */
   'not-ip',

@@ -10,6 +10,7 @@ import type { Keypair } from './keypair.ts';
  * says that the peer still has the former; a packet proves that it has the latter. So the side with the larger static key,
  * which `yields`, always moves to the session on which the other sends. The other stays, unless it has waited for long
  * enough in vain for a packet on its own. Whatever was lost or came late, one session is left, and one initiator who renews it.
+ * A session with a post-quantum preshared key is never left for one without: then the peer is the one to move.
  */
 export class Keypairs<T> {
   current: Keypair | undefined;
@@ -47,7 +48,7 @@ export class Keypairs<T> {
   /** Called for every authentic packet; true when it confirmed `next`, which then became `current`. */
   confirm(keypair: Keypair, now: number): boolean {
     keypair.confirm();
-    if (keypair === this.previous && this.#follows(now)) {
+    if (keypair === this.previous && this.#follows(keypair, now)) {
       this.previous = this.current;
       this.current = keypair;
     }
@@ -60,9 +61,11 @@ export class Keypairs<T> {
     return true;
   }
 
-  #follows(now: number): boolean {
+  #follows(keypair: Keypair, now: number): boolean {
     if (this.#follow === 'never' || this.current === undefined) return false;
-    const { isConfirmed, createdAt } = this.current;
+    const { isConfirmed, createdAt, derivedKey } = this.current;
+    // Whoever held the peer's messages back must not make us speak without a derived key, with which it answered.
+    if (derivedKey !== 0 && keypair.derivedKey === 0) return false;
     return this.#follow === 'always' || (!isConfirmed && now - createdAt >= CROSSING_TIMEOUT);
   }
 

@@ -11,8 +11,13 @@
  * The first two messages travel as data of the session, the offer again until it is answered, four times at most; an answer is
  * kept to be given again. Then a handshake (its initiation tells which derived key it is for, see derived-keys.ts) brings the
  * session to the new key at once. Either side may lose anything at any moment: a message is repeated, and whoever restarted
- * names no key, or answers with the configured one, and the handshake succeeds all the same, in one round trip. So the tunnel
- * never waits for an exchange, and dropping packets cannot bring a pair back from a derived key; a restart does.
+ * names no key, or answers with the configured one, and the handshake succeeds all the same, a round trip later at most.
+ *
+ * Invariant, whatever somebody on the path drops, delays or repeats: once a handshake used a derived key, two running processes
+ * have one in common and end no handshake without. (1) One that the peer has shown to have goes only when both used a newer one,
+ * and both learnt those they share in the same order. (2) An initiator takes the configured key only when the peer has refused
+ * each derived one that may be named; the next is named at once. (3) No data brings a session without a derived key back.
+ * The tunnel never waits: a responder takes the key that is named or the configured one, no third, and both have both.
  *
  * The key is HKDF(salt = configured preshared key, secret ‖ transcript), so each alone protects it. The transcript hash
  * covers a label, both static public keys (who offers first), the id, the encapsulation key and the ciphertext.
@@ -94,6 +99,15 @@ export class PostQuantum {
   askedFor(timestamp: Timestamp): DerivedKey | undefined {
     const name = labelOf(timestamp);
     return name === 0 ? undefined : this.keys.named(name);
+  }
+
+  /**
+   * Whether our handshake may end with the configured key, which the peer took for want of the one `asked` for. Not while another
+   * is left to ask for: two processes that have one in common were brought here by a message that was held back.
+   */
+  mayFallBack(asked: DerivedKey | undefined): boolean {
+    if (asked !== undefined) this.keys.lost(asked);
+    return this.keys.newestShared === undefined;
   }
 
   /** Call when we are the initiator of a session, and when one finds the exchange switched on. */
@@ -178,13 +192,9 @@ export class PostQuantum {
       const made = encapsulate(body, random);
       if (made === undefined) return false;
       this.abandon();
+      const transcript = [this.#peer.publicKey, identity.publicKey, id, body, made.ciphertext];
+      if (!this.#derive(made.sharedSecret, transcript, false, out)) return false;
       this.#answer = { id: id.slice(), ciphertext: made.ciphertext };
-      this.#derive(
-        made.sharedSecret,
-        [this.#peer.publicKey, identity.publicKey, id, body, made.ciphertext],
-        false,
-        out,
-      );
     }
     this.#send({ type: 'answer', id, body: this.#answer.ciphertext }, out);
     return true;
@@ -198,22 +208,24 @@ export class PostQuantum {
     const secret = decapsulate(body, decapsulationKey);
     if (secret === undefined) return false;
     this.abandon();
-    this.#derive(secret, [identity.publicKey, this.#peer.publicKey, id, encapsulationKey, body], true, out);
+    const transcript = [identity.publicKey, this.#peer.publicKey, id, encapsulationKey, body];
+    if (!this.#derive(secret, transcript, true, out)) return false;
     this.#peer.forceHandshake(out.now);
     return true;
   }
 
-  /** Wipes the secret. */
-  #derive(secret: Uint8Array, transcript: readonly Uint8Array[], heldByPeer: boolean, out: Outbox): void {
+  /** Wipes the secret. False when the key's name is taken. */
+  #derive(secret: Uint8Array, transcript: readonly Uint8Array[], heldByPeer: boolean, out: Outbox): boolean {
     const { crypto } = this.#context;
     const input = new Uint8Array(secret.length + 32);
     input.set(secret);
     input.set(crypto.hash(LABEL, ...transcript), secret.length);
     const [key] = kdf(crypto, this.#peer.presharedKey, input, 1);
     wipe(secret, input);
-    this.keys.add(crypto, key!, heldByPeer, out.now);
+    if (!this.keys.add(crypto, key!, heldByPeer, out.now)) return false;
     this.#exchanges += 1;
     this.#unanswered = false;
+    return true;
   }
 
   #send(message: ExchangeMessage, out: Outbox): void {

@@ -125,14 +125,35 @@ describe('derived keys', () => {
     expect(held(keys)).toEqual([2, 3, 4]);
   });
 
-  it('that the peer has lost are erased with all older ones', () => {
+  it('that the peer has lost are erased, and no others', () => {
     const { keys, given } = holding(4, true);
     keys.lost({ name: nameOf(6), key: key(6), createdAt: 0 });
     expect(held(keys)).toEqual([1, 2, 3, 4]);
-    keys.lost(keys.named(nameOf(3))!);
-    expect([held(keys), given.map((each) => isZero(each))]).toEqual([[4], [true, true, true, false]]);
     keys.lost(keys.named(nameOf(4))!);
-    expect([held(keys), keys.newestShared, isZero(given[3]!)]).toEqual([[], undefined, true]);
+    expect([held(keys), given.map((each) => isZero(each))]).toEqual([
+      [1, 2, 3],
+      [false, false, false, true],
+    ]);
+    expect(keys.newestShared?.key[0]).toBe(3);
+    for (const fill of [3, 1, 2]) keys.lost(keys.named(nameOf(fill))!);
+    expect([held(keys), keys.newestShared, given.every((each) => isZero(each))]).toEqual([[], undefined, true]);
+  });
+
+  it('that the peer is known to have are never given up for those that it may have missed', () => {
+    const { keys, given } = holding(2, true);
+    for (const fill of [3, 4, 5, 6]) keys.add(nobleCrypto, (given[fill - 1] = key(fill)), false, fill);
+    expect(held(keys)).toEqual([1, 2, 5, 6]);
+    expect(given.map((each) => isZero(each))).toEqual([false, false, true, true, false, false]);
+    keys.add(nobleCrypto, key(7), true, 7);
+    expect([held(keys, 7), keys.newestShared?.key[0]]).toEqual([[1, 2, 6, 7], 7]);
+  });
+
+  it('are not taken under a name that another has', () => {
+    const { keys } = holding(2, true);
+    const again = key(1);
+    expect([keys.add(nobleCrypto, again, false, 9), isZero(again)]).toEqual([false, true]);
+    expect([held(keys), keys.named(nameOf(1))?.createdAt]).toEqual([[1, 2], 1]);
+    expect(keys.add(nobleCrypto, key(3), false, 9)).toBe(true);
   });
 
   it('are all erased together', () => {
