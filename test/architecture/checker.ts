@@ -143,7 +143,7 @@ function parse(path: string, text: string): Program {
   return { imports, loads, body: program };
 }
 
-type Node = Readonly<Record<string, unknown>> & { readonly type: string };
+export type Node = Readonly<Record<string, unknown>> & { readonly type: string };
 
 /** Names of ambient clocks, randomness and I/O that a file refers to and does not itself declare. */
 function impureNames(program: unknown): readonly string[] {
@@ -161,7 +161,8 @@ function impureNames(program: unknown): readonly string[] {
   return [...used].filter((name) => !declared.has(name)).toSorted();
 }
 
-function walk(
+/** Every node below a value, before those within it. */
+export function walk(
   value: unknown,
   parent: Node | undefined,
   key: string,
@@ -173,7 +174,7 @@ function walk(
   for (const [childKey, child] of Object.entries(value)) walk(child, value, childKey, visit);
 }
 
-function isNode(value: unknown): value is Node {
+export function isNode(value: unknown): value is Node {
   return typeof value === 'object' && value !== null && 'type' in value && typeof value.type === 'string';
 }
 
