@@ -1,4 +1,4 @@
-/** Any text is read, or refused with a ConfigError whose lines name the file and show no key; what is read can be written and read again. */
+/** Any text is read, or refused with a ConfigError whose lines name the file and show no key; what is read can be written, and says the same when it is read again. */
 import { describe, expect, it } from 'vitest';
 import { ConfigError, formatConfig, parseConfig } from '@sealane/tunnel';
 import { CORPUS } from '../../packages/tunnel/test/config/corpus.ts';
@@ -24,7 +24,7 @@ describe('configurations', () => {
       try {
         const config = parseConfig(text, 'fuzz.conf');
         read++;
-        if (i % 10 === 0) parseConfig(formatConfig(config), 'again.conf');
+        if (i % 10 === 0) expect(parseConfig(formatConfig(config), 'again.conf')).toEqual(config);
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;
         refused++;

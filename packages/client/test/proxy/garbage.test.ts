@@ -10,9 +10,11 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { mutate } from '../../../../test/fuzz/mutate.ts';
 import { generator } from '../../../../test/sim/random.ts';
 import { parseListen } from '../../src/proxy/address.ts';
+import { Credentials } from '../../src/proxy/credentials.ts';
 import { openProxy } from '../../src/proxy/open-proxy.ts';
 
-const CLIENTS = 1_000;
+/** `npm run fuzz` asks for more. */
+const CLIENTS = Math.max(1_000, Math.ceil(Number(process.env['SEALANE_FUZZ'] ?? 0) / 500));
 const AT_ONCE = 100;
 const HANDSHAKE_MS = 300;
 const SEED = Number(process.env['SEALANE_SEED'] ?? 1);
@@ -62,46 +64,69 @@ async function talk(port: number, bytes: Uint8Array, ends: boolean): Promise<Buf
   return Buffer.concat(chunks);
 }
 
+/** `a` and `b` as a client gives them, whatever stands between: every dial took one of these. */
+const LOGIN = { socks5: /a[^]?b/g, http: /Y[^A-Za-z0-9+/]*T[^A-Za-z0-9+/]*p[^A-Za-z0-9+/]*i/g };
+
+/** Good requests; where a login is asked for, with the right one, a wrong one and none. */
 function requests(port: number): Readonly<Record<'socks5' | 'http', readonly Uint8Array[]>> {
   const to = [port >> 8, port & 255];
+  const basic = (login: string): string => `Proxy-Authorization: Basic ${Buffer.from(login).toString('base64')}\r\n`;
   const text = [
-    `CONNECT 127.0.0.1:${port} HTTP/1.1\r\nHost: x\r\n\r\nearly data`,
+    `CONNECT 127.0.0.1:${port} HTTP/1.1\r\nHost: x\r\n${basic('a:b')}\r\nearly data`,
     `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`,
-    `POST http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`,
-    `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n`,
+    `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\n${basic('a:c')}Connection: close\r\n\r\n`,
+    `POST http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\n${basic('a:b')}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`,
+    `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: x\r\n${basic('a:b')}Connection: Upgrade\r\nUpgrade: echo\r\n\r\n`,
   ];
+  const login = (user: string, password: string): number[] => {
+    const [name, word] = [Buffer.from(user), Buffer.from(password)];
+    return [5, 1, 2, 1, name.length, ...name, word.length, ...word];
+  };
   return {
     socks5: [
+      Uint8Array.of(...login('a', 'b'), 5, 1, 0, 1, 127, 0, 0, 1, ...to, 1, 2, 3),
       Uint8Array.of(5, 1, 0, 5, 1, 0, 1, 127, 0, 0, 1, ...to, 1, 2, 3),
       Uint8Array.of(5, 2, 0, 2, 5, 1, 0, 3, 9, ...Buffer.from('localhost'), ...to),
       Uint8Array.of(5, 1, 0, 5, 1, 0, 4, ...new Uint8Array(15), 1, ...to),
       Uint8Array.of(5, 1, 0, 5, 3, 0, 1, 0, 0, 0, 0, 0, 0),
-      Uint8Array.of(5, 1, 2, 1, 1, 97, 1, 98),
+      Uint8Array.of(...login('a', 'c'), 5, 1, 0, 1, 127, 0, 0, 1, ...to, 1, 2, 3),
       Uint8Array.of(4, 1, ...to, 127, 0, 0, 1, 0),
     ],
     http: text.map((request) => Uint8Array.from(Buffer.from(request))),
   };
 }
 
-describe.each(['socks5', 'http'] as const)('%s', (kind) => {
-  it(`closes on ${CLIENTS} changed requests, and serves the next`, { timeout: 120_000 }, async () => {
+describe.each([
+  ['socks5', false],
+  ['socks5', true],
+  ['http', false],
+  ['http', true],
+] as const)('%s, with a login: %s', (kind, asks) => {
+  it(`closes on ${CLIENTS} changed requests, and serves the next`, { timeout: 120_000 + CLIENTS * 30 }, async () => {
     const far = await echo();
+    const credentials = new Credentials();
+    credentials.add('a', 'b');
+    // Who is in has shown the right login; nobody else is dialled for.
+    let dialled = 0;
+    const network: NetworkStack = { ...loopbackOnly, connect: (to) => (dialled++, loopbackOnly.connect(to)) };
     const plan = {
+      ...(asks && { credentials }),
       [kind]: [parseListen('0', `--${kind}`)],
       limits: { handshakeMs: HANDSHAKE_MS, connectMs: HANDSHAKE_MS },
     };
-    const proxy = await openProxy(plan, loopbackOnly);
+    const proxy = await openProxy(plan, network);
     closers.push(() => proxy.close());
     const port = Number(/:(\d+)$/.exec(proxy.listening[0]!)![1]);
     const random = generator(SEED);
     const known = requests(far)[kind];
-    let answered = 0;
+    let [answered, logins] = [0, 0];
     for (let i = 0; i < CLIENTS; i += AT_ONCE) {
       const said = await Promise.all(
         Array.from({ length: AT_ONCE }, () => {
           const bytes = random.chance(0.2)
             ? random.bytes(random.below(600))
             : mutate(random, known[random.below(known.length)]!, known);
+          logins += Buffer.from(bytes).toString('latin1').match(LOGIN[kind])?.length ?? 0;
           return talk(port, bytes, random.chance(0.7) || random.chance(0.5));
         }),
       );
@@ -114,7 +139,9 @@ describe.each(['socks5', 'http'] as const)('%s', (kind) => {
     }
     expect(answered).toBeGreaterThan(CLIENTS / 10);
     const client = net.connect({ port, host: '127.0.0.1', allowHalfOpen: true });
-    client.end(known[0]!);
+    if (asks) expect(dialled).toBeLessThanOrEqual(logins);
+    expect(dialled).toBeGreaterThan(0);
+    client.end(known[kind === 'http' || asks ? 0 : 1]!);
     const last = await buffer(client);
     expect(last.subarray(-3).toString('latin1')).toBe(kind === 'http' ? 'ata' : '\u0001\u0002\u0003');
   });

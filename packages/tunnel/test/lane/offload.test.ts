@@ -21,6 +21,9 @@ import {
   type PacketShape,
 } from './reference.ts';
 
+/** `npm run fuzz` asks for more. */
+const TIMES = Math.max(1, Number(process.env['SEALANE_FUZZ'] ?? 500_000) / 500_000);
+
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const fill = (length: number, seed: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => (i * 31 + seed * 17 + (i >> 7)) & 0xff);
@@ -103,7 +106,7 @@ describe('sum', () => {
 });
 
 describe('split', () => {
-  it('cuts every packet as the reference does', () => {
+  it('cuts every packet as the reference does', { timeout: 60_000 * TIMES }, () => {
     fc.assert(
       fc.property(
         shapes,
@@ -115,17 +118,17 @@ describe('split', () => {
           expect(packets?.map(hex)).toEqual(segments(shape, gsoSize).map(hex));
         },
       ),
-      { numRuns: 150 },
+      { numRuns: Math.ceil(150 * TIMES) },
     );
   });
 
-  it('finishes the checksum of a single packet and leaves finished ones alone', () => {
+  it('finishes the checksum of a single packet and leaves finished ones alone', { timeout: 60_000 * TIMES }, () => {
     fc.assert(
       fc.property(shapes, (shape) => {
         expect(splitOff(vnetHeader(shape, 0), build(shape, true))?.map(hex)).toEqual([hex(build(shape))]);
         expect(splitOff(new Uint8Array(10), build(shape))?.map(hex)).toEqual([hex(build(shape))]);
       }),
-      { numRuns: 60 },
+      { numRuns: Math.ceil(60 * TIMES) },
     );
   });
 
@@ -176,7 +179,7 @@ describe('split', () => {
     expect(splitOff(partial, build(plain).subarray(0, 60))).toBeUndefined();
   });
 
-  it('never writes beyond what it placed, whatever the header says', () => {
+  it('never writes beyond what it placed, whatever the header says', { timeout: 60_000 * TIMES }, () => {
     fc.assert(
       fc.property(fc.uint8Array({ minLength: 10, maxLength: 10 }), shapes, (header, shape) => {
         const packet = build(shape, true);
@@ -186,7 +189,7 @@ describe('split', () => {
         const packets = splitOff(header, packet.subarray(0, 3_000));
         for (const p of packets ?? []) expect(p.length).toBeLessThanOrEqual(packet.length);
       }),
-      { numRuns: 200 },
+      { numRuns: Math.ceil(200 * TIMES) },
     );
   });
 });
@@ -353,74 +356,78 @@ describe('merge', () => {
     expectFaithful(packets, written);
   });
 
-  it('is faithful whatever comes: reordered, repeated, overlapping, odd flags, other headers, corrupt', () => {
-    const change = fc.record({
-      kind: fc.constantFrom(
-        'none',
-        'none',
-        'none',
-        'none',
-        'none',
-        'none',
-        'drop',
-        'repeat',
-        'swap',
-        'overlap',
-        'fin',
-        'syn',
-        'rst',
-        'ece',
-        'cwr',
-        'urg',
-        'psh',
-        'window',
-        'ack',
-        'options',
-        'ttl',
-        'tos',
-        'corrupt',
-        'header',
-        'empty',
-        'short',
-        'extension',
-        'id',
-        'fragment',
-      ),
-      seed: fc.nat(1_000),
-    });
-    const runs = fc.array(
-      fc.record({ shape: shapes, size: fc.constantFrom(100, 536, 1_368), count: fc.integer({ min: 1, max: 20 }) }),
-      {
-        minLength: 1,
-        maxLength: 4,
-      },
-    );
-    fc.assert(
-      fc.property(runs, fc.array(change, { maxLength: 60 }), fc.boolean(), (flows, changes, interleave) => {
-        const rows = flows.map(({ shape, size, count }, n) =>
-          segments(
-            {
-              ...shape,
-              extension: 0,
-              sourcePort: n,
-              flags: shape.flags & ~(SYN | RST | URG),
-              payload: fill(size * count - (n % 2), n),
-            },
-            size,
-          ),
-        );
-        let packets = rows.flat();
-        if (interleave)
-          packets = packets
-            .map((packet, i) => ({ packet, key: (i * 7_919) % 13 }))
-            .toSorted((a, b) => a.key - b.key)
-            .map((p) => p.packet);
-        packets = packets.flatMap((packet, i) => alter(packet, changes[i]));
-        expectFaithful(packets, merge(packets));
-      }),
-      { numRuns: 300 },
-    );
-  }, 120_000);
+  it(
+    'is faithful whatever comes: reordered, repeated, overlapping, odd flags, other headers, corrupt',
+    () => {
+      const change = fc.record({
+        kind: fc.constantFrom(
+          'none',
+          'none',
+          'none',
+          'none',
+          'none',
+          'none',
+          'drop',
+          'repeat',
+          'swap',
+          'overlap',
+          'fin',
+          'syn',
+          'rst',
+          'ece',
+          'cwr',
+          'urg',
+          'psh',
+          'window',
+          'ack',
+          'options',
+          'ttl',
+          'tos',
+          'corrupt',
+          'header',
+          'empty',
+          'short',
+          'extension',
+          'id',
+          'fragment',
+        ),
+        seed: fc.nat(1_000),
+      });
+      const runs = fc.array(
+        fc.record({ shape: shapes, size: fc.constantFrom(100, 536, 1_368), count: fc.integer({ min: 1, max: 20 }) }),
+        {
+          minLength: 1,
+          maxLength: 4,
+        },
+      );
+      fc.assert(
+        fc.property(runs, fc.array(change, { maxLength: 60 }), fc.boolean(), (flows, changes, interleave) => {
+          const rows = flows.map(({ shape, size, count }, n) =>
+            segments(
+              {
+                ...shape,
+                extension: 0,
+                sourcePort: n,
+                flags: shape.flags & ~(SYN | RST | URG),
+                payload: fill(size * count - (n % 2), n),
+              },
+              size,
+            ),
+          );
+          let packets = rows.flat();
+          if (interleave)
+            packets = packets
+              .map((packet, i) => ({ packet, key: (i * 7_919) % 13 }))
+              .toSorted((a, b) => a.key - b.key)
+              .map((p) => p.packet);
+          packets = packets.flatMap((packet, i) => alter(packet, changes[i]));
+          expectFaithful(packets, merge(packets));
+        }),
+        { numRuns: Math.ceil(300 * TIMES) },
+      );
+    },
+    120_000 * TIMES,
+  );
 
   it('writes truncated headers as they are', () => {
     for (const version of [4, 6] as const) {
