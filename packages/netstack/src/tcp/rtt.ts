@@ -41,7 +41,8 @@ export class RttEstimator {
 
   /** Takes a measured round trip in milliseconds, never one of a retransmission (Karn; RFC 6298 §3). */
   sample(rttMs: number, now: number): void {
-    const rtt = Math.round(Math.min(rttMs, MAXIMUM_RTO_MS) * 1000);
+    // Rounded down, so that nothing that took as long seems shorter than the minimum.
+    const rtt = Math.floor(Math.min(rttMs, MAXIMUM_RTO_MS) * 1000);
     if (this.#srtt === 0) {
       this.#srtt = Math.max(rtt, 1);
       this.#rttvar = rtt >> 1;

@@ -18,27 +18,11 @@ const TUNE_AT = 14;
 const CHALLENGE_WINDOW = 15;
 const RCV_RTT = 16;
 
+const NEVER = Infinity;
+
 /** They lie in one array: a number with a fraction in a field of its own is one more object, for V8 to make and the collector to move. */
 export class Times {
-  readonly #ms: number[] = [
-    Infinity,
-    Infinity,
-    Infinity,
-    Infinity,
-    Infinity,
-    Infinity,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-    0,
-  ];
+  readonly #ms: number[] = [NEVER, NEVER, NEVER, NEVER, NEVER, NEVER, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
   /** When the retransmission timer fires. */
   get retransmitAt(): number {
