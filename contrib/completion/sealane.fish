@@ -17,7 +17,7 @@ complete -c sealane -n '__fish_seen_subcommand_from device' -l lane -x -a 'auto 
 complete -c sealane -n '__fish_seen_subcommand_from device' -l lanes -r -d 'threads that carry packets (default: half of the cores, 1 to 4)'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l name -r -d 'name of the interface (default: the file name)'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l detach -d 'return once the tunnel is up and leave it running'
-complete -c sealane -n '__fish_seen_subcommand_from up' -l kill-switch -d 'let nothing past the tunnel, not even when it is killed, until '\''sealane down'\'''
+complete -c sealane -n '__fish_seen_subcommand_from up' -l kill-switch -d 'let nothing out beside the tunnel (with narrow AllowedIPs: nothing that is meant for those), also when it is killed, until '\''sealane down'\'''
 complete -c sealane -n '__fish_seen_subcommand_from up' -l user -r -d 'once the tunnel is up, run as this user, with CAP_NET_ADMIN alone'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l no-dns -d 'leave the name servers as they are'
 complete -c sealane -n '__fish_seen_subcommand_from up' -l resolve-every -r -d 'look endpoint names up again this often, 0 for never'

@@ -129,7 +129,10 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .argument('<config>', 'wg-quick style file, or the name of one')
     .option('--name <ifname>', 'name of the interface (default: the file name)')
     .option('--detach', 'return once the tunnel is up and leave it running')
-    .option('--kill-switch', "let nothing past the tunnel, not even when it is killed, until 'sealane down'")
+    .option(
+      '--kill-switch',
+      "let nothing out beside the tunnel (with narrow AllowedIPs: nothing that is meant for those), also when it is killed, until 'sealane down'",
+    )
     .option('--user <name>', 'once the tunnel is up, run as this user, with CAP_NET_ADMIN alone')
     .option('--no-dns', 'leave the name servers as they are')
     .option(

@@ -34,6 +34,7 @@ export {
 } from './ip-text.ts';
 export { defaultLanes } from './lane/default-lanes.ts';
 export { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
+export { watchFirewall } from './linux/firewall-news.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
 export { type NetworkNamespace, networkNamespace } from './linux/namespace.ts';
 export { notifyServiceManager } from './linux/notify.ts';

@@ -11,6 +11,7 @@ import {
   type TunnelConfig,
   type TunnelUpdate,
   type UserIds,
+  watchFirewall,
 } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
 import { badInput, CliError, errorLine, EXIT } from '../errors.ts';
@@ -30,7 +31,7 @@ import {
 import { hooksOf, runHooks } from '../system/hooks.ts';
 import { ipAllOrNone, ipBatch } from '../system/ip.ts';
 import type { Journal } from '../system/journal.ts';
-import { nft } from '../system/nft.ts';
+import { listTables, nft } from '../system/nft.ts';
 import { hasProgram } from '../system/program.ts';
 import { addDefaultRoutes } from '../system/routes.ts';
 import type { Stop } from '../system/stop.ts';
@@ -126,6 +127,7 @@ export class UpTunnel {
     this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#journal.update({ endpoints: remember(found) }));
     this.#keeper.start(config, resolved, resolveMs);
     this.#undo.push('watching endpoints', () => Promise.resolve(this.#keeper?.stop()));
+    this.#watchTables();
     this.#promiseHooks(hooks.PreDown, hooks.PostDown);
     await tunnel.rekey();
     this.#journal.update({ ready: true });
@@ -192,6 +194,32 @@ export class UpTunnel {
     }
     this.#undo.pushStep({ kind: 'table', table: guardTable(name) });
     await nft(guardScript(name, this.#state.config.interface.addresses, this.#state.layout.mark));
+  }
+
+  /** Who loads a firewall often flushes everybody's first: our tables are put back. */
+  #watchTables(): void {
+    const { name, killSwitch, log } = this.#settings;
+    const guards = isFullTunnel(this.#state.layout);
+    const wanted = [...(killSwitch ? [killSwitchTable(name)] : []), ...(guards ? [guardTable(name)] : [])];
+    if (wanted.length === 0 || !hasProgram('nft')) return;
+    const restore = async (): Promise<void> => {
+      const there = await listTables();
+      const gone = wanted.filter((table) => !there.includes(table));
+      if (gone.length === 0) return;
+      await this.#filter(this.#state);
+      log.entry('firewall-restored', `somebody removed our nftables table ${gone.join(' and ')}: it is there again`);
+    };
+    const stop = watchFirewall(() => {
+      const turn = this.#turn.then(restore).catch((error: unknown) => {
+        log.limited('firewall-failed', `the nftables tables of ${name} cannot be put back: ${errorLine(error)}`);
+      });
+      this.#turn = turn;
+      return turn;
+    });
+    this.#undo.push('watching nftables', () => {
+      stop();
+      return this.#turn;
+    });
   }
 
   /** What runs on the way down is promised only when the way up is done. */

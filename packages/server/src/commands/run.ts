@@ -1,4 +1,4 @@
-import { statSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import {
   BECOMES_USER,
   CAPABILITY,
@@ -15,8 +15,10 @@ import {
   type UserIds,
 } from '@sealane/tunnel';
 import { errorLine, InputError, RefusedError } from '../errors.ts';
+import { undoRecord } from '../hosting/host.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
-import { stateFolder } from '../state/folder.ts';
+import { requireFolder, type StateFolder, stateFolder } from '../state/folder.ts';
+import { lockRun } from '../state/lock.ts';
 import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 
@@ -51,7 +53,6 @@ const DEFAULT_INTERFACE = 'sealane0';
 export async function run(options: RunOptions): Promise<void> {
   process.umask(0o077);
   const user = options.user === undefined ? undefined : ordinaryUser(options.user, options.state);
-  giveUpPrivileges(options, user !== undefined);
   // The server outlives whoever reads its log.
   process.stdout.on('error', () => undefined);
   const log = createLog({
@@ -59,9 +60,12 @@ export async function run(options: RunOptions): Promise<void> {
     level: options.logLevel,
     write: (line) => process.stdout.write(`${line}\n`),
   });
+  const folder = stateFolder(options.state);
+  await undoKilled(folder, log);
+  giveUpPrivileges(options, user !== undefined);
   const stopped = signalled('SIGTERM', 'SIGINT');
   const server = await startServer({
-    folder: stateFolder(options.state),
+    folder,
     mode: options.userspace ? 'userspace' : options.interface === undefined ? 'auto' : 'tun',
     interfaceName: options.interface ?? DEFAULT_INTERFACE,
     lane: options.lane,
@@ -95,6 +99,20 @@ export async function run(options: RunOptions): Promise<void> {
     log.close();
   }
   log.entry('stopped', 'stopped');
+}
+
+/** While there are the privileges for it, whichever kind of server this one will be. */
+async function undoKilled(folder: StateFolder, log: Log): Promise<void> {
+  if (!existsSync(folder.hosting)) return;
+  requireFolder(folder);
+  const lock = await lockRun(folder);
+  try {
+    await undoRecord(folder.hosting);
+  } catch (error) {
+    log.entry('note', `what a killed server left on this host stays: ${errorLine(error)}`);
+  } finally {
+    lock.release();
+  }
 }
 
 /** A server as root keeps what an interface and a port below 1024 take, and needs no right to other people's files. */

@@ -83,6 +83,12 @@ export async function nft(script: string): Promise<void> {
   await run(['-f', '-'], script);
 }
 
+/** Whether the table is there. */
+export async function hasTable(interfaceName: string): Promise<boolean> {
+  const { nftables } = JSON.parse(await run(['-j', 'list', 'tables'], '')) as { nftables: readonly Listed[] };
+  return nftables.some(({ table }) => table?.family === 'inet' && table.name === tableName(interfaceName));
+}
+
 /** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */
 export async function droppingChains(): Promise<readonly string[]> {
   const { nftables } = JSON.parse(await run(['-j', 'list', 'chains'], '')) as { nftables: readonly Listed[] };
@@ -92,6 +98,7 @@ export async function droppingChains(): Promise<readonly string[]> {
 }
 
 interface Listed {
+  readonly table?: { readonly family: string; readonly name: string };
   readonly chain?: {
     readonly family: string;
     readonly table: string;

@@ -1,6 +1,7 @@
 /** Forwarding of packets between interfaces (ip-sysctl): turned on for the peers and put back exactly. */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { errorCode, RefusedError } from '../errors.ts';
 
 export type Family = 'ipv4' | 'ipv6';
 
@@ -9,6 +10,16 @@ export type Settings = readonly (readonly [path: string, value: string])[];
 
 const ROOT = '/proc/sys/net';
 const ALL: Readonly<Record<Family, string>> = { ipv4: 'ipv4/ip_forward', ipv6: 'ipv6/conf/all/forwarding' };
+
+/** The folder may be a user's: root writes nothing else for it. */
+export function isSettings(value: unknown): value is Settings {
+  const isSetting = (entry: unknown): boolean =>
+    Array.isArray(entry) &&
+    entry.length === 2 &&
+    /^(ipv4\/ip_forward|ipv[46]\/conf\/(?!\.\.?\/)[^/]+\/(forwarding|accept_ra))$/.test(String(entry[0])) &&
+    /^\d+$/.test(String(entry[1]));
+  return Array.isArray(value) && value.every(isSetting);
+}
 
 /** True when packets of this family are forwarded between any interfaces. */
 export function isForwarding(family: Family): boolean {
@@ -62,5 +73,12 @@ function read(path: string): string {
 }
 
 function write(path: string, value: string): void {
-  writeFileSync(join(ROOT, path), value);
+  try {
+    writeFileSync(join(ROOT, path), value);
+  } catch (cause) {
+    const name = `net.${path.replaceAll('/', '.')}`;
+    const remedy = `where /proc/sys is read-only, start the container with '--sysctl ${name}=${value}'`;
+    const why = `${name} cannot be set to ${value} (${errorCode(cause) ?? String(cause)})`;
+    throw new RefusedError(`${why}: ${remedy}, or set up forwarding yourself and add '--no-forwarding'`, { cause });
+  }
 }

@@ -5,11 +5,12 @@ import { networkNamespace } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { removeFile, replaceFile } from '../state/file.ts';
 import type { Rule } from '../userspace/policy.ts';
-import { droppingChains, firewallScript, nft, removalScript } from './firewall.ts';
+import { droppingChains, firewallScript, hasTable, nft, removalScript } from './firewall.ts';
 import {
   enableForwarding,
   forwardingSettings,
   isForwarding,
+  isSettings,
   restore,
   type Family,
   type Settings,
@@ -29,6 +30,8 @@ export interface HostOptions {
 export interface HostedNetwork {
   /** What an operator has to know. */
   readonly notes: readonly string[];
+  /** Puts the firewall back when somebody removed it; resolves to whether that was so. */
+  restore(): Promise<boolean>;
   undo(): Promise<void>;
 }
 
@@ -55,7 +58,8 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
   try {
     writeRecord(recordFile, { place: place(), interfaceName, settings });
     // The firewall comes first: nothing is forwarded that it has not seen.
-    await nft(firewallScript({ ...options, onlyPeers }));
+    const script = firewallScript({ ...options, onlyPeers });
+    await nft(script);
     for (const family of families) {
       settings = [...settings, ...forwardingSettings(family)];
       writeRecord(recordFile, { place: place(), interfaceName, settings });
@@ -66,7 +70,12 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
       (chain) =>
         `the firewall chain '${chain}' drops forwarded packets: it is left as it is; let ${interfaceName} through there`,
     );
-    return { notes, undo };
+    const putBack = async (): Promise<boolean> => {
+      if (await hasTable(interfaceName)) return false;
+      await nft(script);
+      return true;
+    };
+    return { notes, restore: putBack, undo };
   } catch (error) {
     restore(settings);
     await undo();
@@ -75,8 +84,8 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
   }
 }
 
-/** Undoes what the record says and removes it; does nothing when there is none or when it is of another place. */
-async function undoRecord(path: string): Promise<void> {
+/** Undoes what the record of a server says and removes it; does nothing when there is none or when it is of another place. */
+export async function undoRecord(path: string): Promise<void> {
   const record = readRecord(path);
   if (record?.place === place()) {
     restore(record.settings);
@@ -105,8 +114,10 @@ function isRecord(value: unknown): value is HostRecord {
     typeof value === 'object' &&
     value !== null &&
     'place' in value &&
+    'interfaceName' in value &&
+    typeof value.interfaceName === 'string' &&
     'settings' in value &&
-    Array.isArray(value.settings)
+    isSettings(value.settings)
   );
 }
 

@@ -9,10 +9,11 @@ import {
   serveControl,
   type Tunnel,
   type UserIds,
+  watchFirewall,
 } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { recallEndpoints, rememberEndpoints } from '../hosting/endpoints.ts';
-import { hostNetwork } from '../hosting/host.ts';
+import { type HostedNetwork, hostNetwork } from '../hosting/host.ts';
 import { giveAway, requireFolder, type StateFolder } from '../state/folder.ts';
 import { readPrivateKey } from '../state/keys.ts';
 import { lockRun } from '../state/lock.ts';
@@ -109,6 +110,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       const host = { interfaceName: device.name, networks, allow, deny, ...forwarding, recordFile: folder.hosting };
       const hosted = await hostNetwork(host);
       closers.push(() => hosted.undo());
+      closers.push(keepRestored(hosted, log));
       for (const text of hosted.notes) log.entry('note', text);
     }
 
@@ -161,6 +163,24 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await close();
     throw error;
   }
+}
+
+/** Who loads a firewall often flushes everybody's first: ours is put back. */
+function keepRestored(hosted: HostedNetwork, log: Log): () => Promise<void> {
+  let last = Promise.resolve();
+  const restore = async (): Promise<void> => {
+    try {
+      if (await hosted.restore())
+        log.entry('firewall-restored', 'somebody removed our nftables table: it is there again');
+    } catch (error) {
+      log.limited('firewall-failed', `our nftables table cannot be put back: ${errorLine(error)}`);
+    }
+  };
+  const stop = watchFirewall(() => (last = restore()));
+  return () => {
+    stop();
+    return last;
+  };
 }
 
 /** Peers change through the registry alone, and the server's secrets stay with it. */

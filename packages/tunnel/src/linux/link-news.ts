@@ -1,5 +1,5 @@
 /** Tells at once that some link, address or route of this network namespace changed (rtnetlink(7)); what changed is asked for elsewhere. */
-import { addressOf, closeDescriptor, foreign } from './foreign.ts';
+import { addressOf, closeDescriptor, errno, errnoOf, foreign } from './foreign.ts';
 
 const AF_NETLINK = 16;
 const SOCK_RAW_CLOEXEC_NONBLOCK = 3 | 0o2004000;
@@ -19,8 +19,8 @@ export class LinkNews {
     this.fd = fd;
   }
 
-  static open(groups: number = NEWS.link): LinkNews | undefined {
-    const fd = foreign('int socket(int, int, int)')(AF_NETLINK, SOCK_RAW_CLOEXEC_NONBLOCK, NETLINK_ROUTE);
+  static open(groups: number = NEWS.link, protocol: number = NETLINK_ROUTE): LinkNews | undefined {
+    const fd = foreign('int socket(int, int, int)')(AF_NETLINK, SOCK_RAW_CLOEXEC_NONBLOCK, protocol);
     if (fd < 0) return undefined;
     const address = new Uint8Array(new ArrayBuffer(SOCKADDR_NL_BYTES));
     const view = new DataView(address.buffer);
@@ -33,9 +33,11 @@ export class LinkNews {
     return undefined;
   }
 
-  /** Empties the queue, so that the descriptor waits for the next change. */
-  drain(): void {
-    while (this.#recv(this.fd, addressOf(this.#discarded), DISCARDED_BYTES, 0) > 0);
+  /** Empties the queue, so that the descriptor waits for the next change; true when there was any, be it lost. */
+  drain(): boolean {
+    let any = false;
+    while (this.#recv(this.fd, addressOf(this.#discarded), DISCARDED_BYTES, 0) > 0) any = true;
+    return any || errno() === errnoOf('ENOBUFS');
   }
 
   close(): void {

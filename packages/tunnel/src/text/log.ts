@@ -9,6 +9,8 @@ const LEVELS = {
   'endpoints-not-kept': 'error',
   expired: 'info',
   fallback: 'warn',
+  'firewall-failed': 'error',
+  'firewall-restored': 'warn',
   'handshake-refused': 'warn',
   'interface-deleted': 'warn',
   'kill-switch': 'warn',
