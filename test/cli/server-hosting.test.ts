@@ -313,21 +313,25 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     expect(await second.stop()).toBe(0);
   });
 
-  it('puts its rules back when somebody flushes all of nftables', async () => {
-    await using lab = await Lab.open();
-    const network = await Network.open(lab);
-    const { server } = network;
-    const before = await network.system();
-    const running = await network.run();
-    const rules = (): Promise<string> => server.must('nft', ['--stateless', 'list', 'ruleset']);
-    const whole = await rules();
-    expect(whole).toContain('masquerade');
-    await server.must('nft', ['flush', 'ruleset']);
-    await until('the rules to be back', async () => (await rules()) === whole);
-    expect(running.stdout).toContain('somebody removed our nftables table');
-    expect(await running.stop()).toBe(0);
-    expect(await network.system()).toBe(before);
-  });
+  it(
+    'puts its rules back when somebody flushes all of nftables',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server } = network;
+      const before = await network.system();
+      const running = await network.run();
+      const rules = (): Promise<string> => server.must('nft', ['--stateless', 'list', 'ruleset']);
+      const whole = await rules();
+      expect(whole).toContain('masquerade');
+      await server.must('nft', ['flush', 'ruleset']);
+      await until('the rules to be back', async () => (await rules()) === whole);
+      expect(running.stdout).toContain('somebody removed our nftables table');
+      expect(await running.stop()).toBe(0);
+      expect(await network.system()).toBe(before);
+    },
+    TIMEOUT,
+  );
 
   it.each(['--no-forwarding', '--userspace'])(
     'undoes what a killed one left although it is run with %s',
@@ -350,40 +354,45 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       expect(await network.system()).toBe(before);
       expect(await server.must('ls', [network.state])).not.toContain('hosting.json');
     },
+    TIMEOUT,
   );
 
-  it('says what to do where /proc/sys is read-only, and writes nowhere else for what was noted', async () => {
-    await using lab = await Lab.open();
-    const network = await Network.open(lab);
-    const { server } = network;
-    const before = await network.system();
-    const words = ['run', '--state', network.state, '--interface', lab.interfaceName('s')];
-    const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
-    const refused = await server.run('unshare', [
-      '--mount',
-      'bash',
-      '-c',
-      readOnly,
-      'bash',
-      process.execPath,
-      SEALANED,
-      ...words,
-    ]);
-    expect(refused.stderr).toBe(
-      "sealaned: net.ipv4.ip_forward cannot be set to 1 (EROFS): where /proc/sys is read-only, start the container with '--sysctl net.ipv4.ip_forward=1', or set up forwarding yourself and add '--no-forwarding'\n",
-    );
-    expect(refused.code).toBe(1);
-    expect(await network.system()).toBe(before);
+  it(
+    'says what to do where /proc/sys is read-only, and writes nowhere else for what was noted',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server } = network;
+      const before = await network.system();
+      const words = ['run', '--state', network.state, '--interface', lab.interfaceName('s')];
+      const readOnly = 'mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec "$@"';
+      const refused = await server.run('unshare', [
+        '--mount',
+        'bash',
+        '-c',
+        readOnly,
+        'bash',
+        process.execPath,
+        SEALANED,
+        ...words,
+      ]);
+      expect(refused.stderr).toBe(
+        "sealaned: net.ipv4.ip_forward cannot be set to 1 (EROFS): where /proc/sys is read-only, start the container with '--sysctl net.ipv4.ip_forward=1', or set up forwarding yourself and add '--no-forwarding'\n",
+      );
+      expect(refused.code).toBe(1);
+      expect(await network.system()).toBe(before);
 
-    const running = await network.run();
-    const record = join(network.state, 'hosting.json');
-    const noted = JSON.parse(readFileSync(record, 'utf8')) as { settings: unknown };
-    await running.stop();
-    const other = await lab.file('other', 'mine');
-    await writeFile(record, JSON.stringify({ ...noted, settings: [[`ipv4/conf/../../../../..${other}`, '1']] }), {
-      mode: 0o600,
-    });
-    await (await network.run()).stop();
-    expect(readFileSync(other, 'utf8')).toBe('mine');
-  });
+      const running = await network.run();
+      const record = join(network.state, 'hosting.json');
+      const noted = JSON.parse(readFileSync(record, 'utf8')) as { settings: unknown };
+      await running.stop();
+      const other = await lab.file('other', 'mine');
+      await writeFile(record, JSON.stringify({ ...noted, settings: [[`ipv4/conf/../../../../..${other}`, '1']] }), {
+        mode: 0o600,
+      });
+      await (await network.run()).stop();
+      expect(readFileSync(other, 'utf8')).toBe('mine');
+    },
+    TIMEOUT,
+  );
 });
