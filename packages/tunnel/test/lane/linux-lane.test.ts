@@ -7,12 +7,13 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { generatePrivateKey, nobleCrypto, type CipherSuite, type Endpoint } from '@sealane/protocol';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openTun, type TunDevice } from '../../src/devices/tun.ts';
 import { parseAddress, parsePrefix } from '../../src/ip-text.ts';
-import type { LaneKind, TunnelEvent, TunnelUpdate } from '../../src/model.ts';
+import type { LaneKind, LaneTraffic, TunnelEvent, TunnelUpdate } from '../../src/model.ts';
 import { openDeviceTunnel, type Tunnel } from '../../src/tunnel.ts';
 
 const root = process.platform === 'linux' && process.getuid!() === 0;
@@ -84,6 +85,7 @@ describe.runIf(root)('the Linux lane', () => {
     readonly outer?: string;
     readonly suite?: CipherSuite;
     readonly lanes?: Readonly<Record<Side, LaneKind>>;
+    readonly queues?: number;
   }
 
   /** Both sides; a knows where b is. */
@@ -91,16 +93,17 @@ describe.runIf(root)('the Linux lane', () => {
     outer = '127.0.0.1',
     suite = 'chacha20poly1305',
     lanes = { a: 'linux', b: 'linux' },
+    queues = 1,
   }: PairOptions = {}): Promise<void> {
     const allowed = (side: Side): TunnelUpdate['peers'] & object => {
       const number = side === 'a' ? 1 : 2;
       const allowedIps = [`10.91.0.${number}/32`, `fd91::${number}/128`].map((text) => parsePrefix(text)!);
       return [{ publicKey: publicKeys[side], allowedIps, cipherSuite: suite }];
     };
-    const b = await open('b', { peers: allowed('a') }, lanes.b);
+    const b = await open('b', { peers: allowed('a') }, lanes.b, queues);
     const { listenPort } = await b.status();
     const endpoint: Endpoint = { address: parseAddress(outer)!, port: listenPort, scopeId: 0 };
-    await open('a', { peers: [{ ...allowed('b')[0]!, endpoint }] }, lanes.a);
+    await open('a', { peers: [{ ...allowed('b')[0]!, endpoint }] }, lanes.a, queues);
   }
 
   const within = (
@@ -302,8 +305,52 @@ describe.runIf(root)('the Linux lane', () => {
     expect((await again.status()).lanes).toBeUndefined();
   });
 
+  it('counts each packet that a lane sends or receives, once', async () => {
+    await pair({ queues: 3 });
+    // The session stands, and its first packets, which waited for it, are lane 0's.
+    await ping('a', '10.91.0.2');
+    await ping('a', 'fd91::2');
+    const sums = async (side: Side): Promise<{ sent: number; received: number }> => {
+      const { lanes } = await tunnels[side]!.status();
+      const sum = (of: (lane: LaneTraffic) => number): number => lanes!.reduce((total, lane) => total + of(lane), 0);
+      return { sent: sum((lane) => lane.sent), received: sum((lane) => lane.received) };
+    };
+    const before = { a: await sums('a'), b: await sums('b') };
+    // Of three pieces each: 5 flows of 3 requests.
+    for (let flow = 0; flow < 5; flow++) await ping('a', '10.91.0.2', '-s', '4000');
+    const after = { a: await sums('a'), b: await sums('b') };
+    for (const side of SIDES) {
+      expect(after[side].sent - before[side].sent).toBe(45);
+      const received = after[side].received - before[side].received;
+      expect(received).toBeGreaterThanOrEqual(45);
+      // Keepalives, on a machine that takes its time.
+      expect(received).toBeLessThan(60);
+    }
+  });
+
+  it.each([1, 3])('leaves no descriptor behind when it cannot open, with lanes: %i', async (queues) => {
+    const taken = createSocket('udp4').bind(0, '0.0.0.0');
+    await once(taken, 'listening');
+    const faults: readonly [object, RegExp][] = [
+      [{ config: { listenPort: taken.address().port } }, /is in use/],
+      [{ config: { listenPort: 70_000 } }, /listenPort/],
+      [{ timestampFile: '/proc' }, /cannot read the handshake timestamp/],
+    ];
+    const counts: number[] = [];
+    for (let round = 0; round < 4; round++) {
+      for (const [options, said] of faults) {
+        const device = interfaceOf('a', 1420, queues);
+        await expect(openDeviceTunnel({ device, lane: 'linux', ...options })).rejects.toThrow(said);
+      }
+      counts.push(readdirSync('/proc/self/fd').length);
+    }
+    taken.close();
+    // What the first round opens for good: Node's own.
+    expect(Math.max(...counts.slice(1))).toBeLessThanOrEqual(counts[0]!);
+    expect(ip('-n', namespaceOf('a'), 'link')).not.toContain(nameOf('a'));
+  });
+
   it.each([1, 3])('leaves no descriptor and no interface behind, with lanes: %i', async (queues) => {
-    const { readdirSync } = await import('node:fs');
     const count = (): number => readdirSync('/proc/self/fd').length;
     await open('a', {}, 'linux', queues);
     await tunnels.a!.close();
