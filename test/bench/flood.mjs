@@ -5,6 +5,7 @@
  *   junk       full-size datagrams: data of unknown sessions, random bytes, and one in eight of any type and length
  *   initiation initiations with a valid mac1, which takes the target's public key and nothing else
  *   badmac     the same with a wrong one
+ *   cookie     cookie replies to nothing
  *   sink       sends nothing: holds the port, and reads nothing
  */
 import { getRandomValues, randomInt } from 'node:crypto';
@@ -92,6 +93,11 @@ function message() {
     const any = randomInt(8) === 0;
     const bytes = getRandomValues(new Uint8Array(any ? randomInt(FULL + 1) : FULL));
     if (randomInt(8) !== 0) bytes.set([any ? 1 + randomInt(4) : 4, 0, 0, 0].slice(0, bytes.length));
+    return bytes;
+  }
+  if (kind === 'cookie') {
+    const bytes = getRandomValues(new Uint8Array(64));
+    bytes.set([3, 0, 0, 0]);
     return bytes;
   }
   const bytes = getRandomValues(new Uint8Array(148));

@@ -38,7 +38,7 @@ if (options.help) {
   console.log(`node test/bench/floods.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--rate N] [--only a,b] [--alone] [--json FILE]
   --peer-binary  the wireguard-go to compare with (default: the one on PATH)
   --rate         datagrams a second
-  --only         some of junk, spoofed, single, badmac
+  --only         some of junk, spoofed, single, badmac, cookie
   --alone        without wireguard-go`);
   process.exit(0);
 }
@@ -68,6 +68,7 @@ const FLOODS = [
     goal: '>= 0.65',
   },
   { id: 'S5', name: 'badmac', text: 'initiations, wrong mac1', kind: 'badmac', sources: SOURCES, goal: '>= 0.85' },
+  { id: '', name: 'cookie', text: 'cookie replies to nothing', kind: 'cookie', sources: SOURCES, goal: '' },
 ].filter(({ name }) => options.only?.split(',').includes(name) ?? true);
 /** @type {('ours' | 'theirs')[]} */
 const KINDS = options.alone ? ['ours'] : ['ours', 'theirs'];

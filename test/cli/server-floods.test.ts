@@ -44,6 +44,7 @@ describe.skipIf(process.platform !== 'linux')('a server on which there falls a f
     ['initiations with a valid mac1 from 200 sources', 'initiation', SOURCES],
     ['initiations with a valid mac1 from one source', 'initiation', SOURCES.slice(0, 1)],
     ['initiations with a wrong mac1', 'badmac', SOURCES],
+    ['cookie replies to nothing', 'cookie', SOURCES],
   ] as const)(
     '%s keeps its session and its memory, and lets a new peer in',
     { timeout: 120_000 },

@@ -29,7 +29,7 @@ import { IndexTable } from './index-table.ts';
 import type { LaneChange, LaneReport } from './lane-model.ts';
 import { LanePublisher } from './lane-publisher.ts';
 import { clamp, isZeroKey, keyId } from './keys.ts';
-import { MESSAGE } from './messages.ts';
+import { decodeCookieReply, MESSAGE } from './messages.ts';
 import type { Deadline, DeviceSecrets, DeviceStatus, DeviceUpdate, Output, PeerUpdate } from './model.ts';
 import { Peer } from './peer.ts';
 import { JitterSource } from './jitter.ts';
@@ -47,6 +47,7 @@ export interface DeviceOptions {
 }
 
 const HANDSHAKE_QUEUE_FULL = dropVerdict('handshake-queue-full');
+const BAD_COOKIE_REPLY = dropVerdict('bad-cookie-reply');
 const BAD_MAC1 = dropVerdict('bad-mac1');
 const DEVICE_DOWN = dropVerdict('device-down');
 
@@ -217,7 +218,10 @@ export class Device {
     this.#replaceIdentity(undefined);
   }
 
-  /** Under a flood the cheapest refusal comes first; what does not know our public key never waits with those that do. */
+  /**
+   * Under a flood the cheapest refusal comes first; who does not know our public key never waits with those that do. A cookie reply
+   * has no mac1: it waits when it names an index of ours, which only who saw our messages knows.
+   */
   #queueHandshake(batch: PacketBatch, i: number): number {
     const source = batch.endpoints[i];
     if (source === undefined) throw new TypeError(`batch.endpoints[${i}] is missing`);
@@ -226,7 +230,9 @@ export class Device {
     if (!this.#handshakes.hasRoom(source)) return HANDSHAKE_QUEUE_FULL;
     const offset = batch.offsets[i]!;
     const bytes = batch.buffer.slice(offset, offset + batch.lengths[i]!);
-    if (bytes[0] !== MESSAGE.cookieReply && !identity.cookies.checkMac1(bytes)) return BAD_MAC1;
+    if (bytes[0] === MESSAGE.cookieReply) {
+      if (this.#context.indexes.lookup(decodeCookieReply(bytes).receiver) === undefined) return BAD_COOKIE_REPLY;
+    } else if (!identity.cookies.checkMac1(bytes)) return BAD_MAC1;
     this.#handshakes.push(bytes, source);
     return VERDICT.consumed;
   }

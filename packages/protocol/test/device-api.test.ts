@@ -92,7 +92,7 @@ describe('a device under load', () => {
   it('ignores a cookie reply for what it never sent', () => {
     const [a, b] = connected();
     const reply = new Uint8Array(64).fill(3, 0, 1);
-    expect(a.receive(reply, at(2))).toBe(VERDICT.consumed);
+    expect(dropReason(a.receive(reply, at(2)))).toBe('bad-cookie-reply');
     expect(a.device.tick(0, UNIX)).toEqual({ datagrams: [], events: [] });
     expect([a.device.status(0).drops['bad-cookie-reply'], b.device.status(0).drops['bad-cookie-reply']]).toEqual([
       1, 0,

@@ -110,6 +110,21 @@ describe('under load', () => {
     expect(world.log.of({ from: 'b', kind: 'cookie' })).toEqual([]);
   });
 
+  it('cookie replies to nothing that was sent neither take room in the queue nor count as load', () => {
+    const world = new World({ seed: 15, crypto: quick });
+    const [a, b] = world.pair();
+    for (let i = 0; i < 3_000; i++) {
+      const reply = random.bytes(64);
+      reply.set([3, 0, 0, 0]);
+      expect(b.accept(reply, outer(1_000 + i, 9))).toBe('bad-cookie-reply');
+    }
+    expect(b.device.status(b.now)).toMatchObject({ underLoad: false, drops: { 'bad-cookie-reply': 3_000 } });
+    world.ping(a, b);
+    world.run(0);
+    expect(b.delivered.length).toBe(1);
+    expect(world.log.of({ from: 'b', kind: 'cookie' })).toEqual([]);
+  });
+
   it('a responder asks an initiator for proof, which gives it and is served', () => {
     const world = new World({ seed: 3, crypto: quick, link: { delay: 10 } });
     const [a, b] = world.pair();
