@@ -51,6 +51,33 @@ describe('the timestamp file', () => {
     expect(readdirSync(directory)).toEqual(['timestamp']);
   });
 
+  it('is never taken back by another process of the same identity, whichever sends or ends last', () => {
+    const at = (second: number): Uint8Array => timestampAt(1_700_000_000_000 + second * 1000);
+    const onDisk = (): Uint8Array => TimestampFile.open(path).floor!;
+    // A tunnel and a ping beside it.
+    const [up, ping] = [TimestampFile.open(path), TimestampFile.open(path)];
+    up.cover(at(1_000));
+    ping.cover(at(1_500));
+    up.cover(at(1_011));
+    expect(isAfter(at(1_500), onDisk()), 'after a write').toBe(false);
+    up.close();
+    expect(isAfter(at(1_500), onDisk()), 'after the end of one').toBe(false);
+    ping.close();
+    expect(isAfter(at(1_500), onDisk()), 'after both').toBe(false);
+
+    // Which of the two wrote last says nothing about which sent last.
+    const [first, second] = [TimestampFile.open(path), TimestampFile.open(path)];
+    first.cover(at(2_000));
+    second.cover(at(2_001));
+    second.cover(at(2_015));
+    first.cover(at(2_011));
+    second.close();
+    expect(isAfter(at(2_015), onDisk())).toBe(false);
+    first.close();
+    expect(isAfter(at(2_015), onDisk())).toBe(false);
+    expect(isAfter(at(2_060), onDisk())).toBe(true);
+  });
+
   it.runIf(process.geteuid?.() === 0)('belongs to the owner of its folder, whoever writes it', () => {
     chownSync(directory, 4_242, 4_243);
     const file = TimestampFile.open(path);
