@@ -166,21 +166,23 @@ describe.for(LINUX_LANE)('%s, with %s', (implementations) => {
     expect((await ping(client, '10.99.0.1', { count: 2, extra: ['-w', '1'] })).received).toBe(0);
     await device.wg('set', device.name, 'fwmark', '51');
     expect(await device.wg('show', device.name, 'fwmark')).toBe('0x33\n');
-    await until('the tunnel to come up', async () => (await ping(client, '10.99.0.1', { count: 1 })).received === 1);
-    expect((await ping(client, '10.99.0.1', { count: 5 })).received).toBe(5);
-    expect((await counter(client, 'marked')).packets).toBeGreaterThanOrEqual(7);
+    const carries = (how: string): Promise<void> =>
+      until(how, async () => (await ping(client, '10.99.0.1', { count: 5, interval: 0.1 })).received === 5, 45_000);
+    // The handshakes before went nowhere: the next one may be five seconds away.
+    await carries('the tunnel to come up');
+    expect((await counter(client, 'marked')).packets).toBeGreaterThanOrEqual(6);
 
     // Another mark takes another route at once: over the second link.
     await lab.join(client, 'vc2', ['192.168.3.1/24'], server, 'vs2', ['192.168.3.2/24']);
     await client.must('ip', ['route', 'add', 'default', 'via', '192.168.3.2', 'table', '52']);
     await client.must('ip', ['rule', 'add', 'fwmark', '52', 'table', '52']);
     await device.wg('set', device.name, 'fwmark', '52');
-    expect((await ping(client, '10.99.0.1', { count: 5, interval: 0.1 })).received).toBeGreaterThanOrEqual(4);
+    await carries('the second link to carry');
     expect((await counter(client, 'link2')).packets).toBeGreaterThanOrEqual(5);
     await device.wg('set', device.name, 'fwmark', 'off');
     expect((await ping(client, '10.99.0.1', { count: 2, extra: ['-w', '1'] })).received).toBe(0);
     await device.wg('set', device.name, 'fwmark', '51');
-    expect((await ping(client, '10.99.0.1', { count: 5, interval: 0.1 })).received).toBeGreaterThanOrEqual(4);
+    await carries('the first link to carry again');
     expect((await counter(client, 'clear')).packets).toBe(0);
   });
 });
