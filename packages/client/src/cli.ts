@@ -95,8 +95,8 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .action(async (name: string, peer: string | undefined, options: { timeout: number; json?: boolean }) =>
       done(await (await import('./commands/control.ts')).rekey(name, peer, options)),
     );
-  add('down', 'end a running tunnel, or undo what a killed one left', 'sealane down wg0')
-    .argument('<name>', 'name of the interface')
+  add('down', 'end a running tunnel, or undo what a killed one left', 'sealane down wg0', 'sealane down ./wg0.conf')
+    .argument('<name>', 'name of the interface, or the file that it was brought up with')
     .action(async (name: string) => done(await (await import('./commands/control.ts')).down(name)));
   addPing(add, done);
   add(

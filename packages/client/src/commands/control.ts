@@ -10,11 +10,12 @@ import {
   requestRekey,
   requestShutdown,
 } from '@sealane/tunnel';
+import { interfaceNameOf } from '../config-path.ts';
 import { badInput, CliError, errorCode, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { note, print, printJson } from '../output/terminal.ts';
 import { type JournalRecord, readJournal } from '../system/journal.ts';
-import { tryName, withName } from '../system/name-lock.ts';
+import { tryName, withName, worksOn } from '../system/name-lock.ts';
 import { Stop } from '../system/stop.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
 
@@ -50,14 +51,23 @@ export async function rekey(
   throw new CliError(EXIT.noAnswer, `no answer from ${missing.map((entry) => entry.endpoint).join(', ')}`);
 }
 
-/** Ends a running tunnel and waits until everything is undone; undoes itself what the tunnel could not, or all when it was killed. */
-export async function down(name: string): Promise<ExitCode> {
+/**
+ * Ends a running tunnel, or one that is on its way up, and waits until everything is undone; undoes itself what the tunnel
+ * could not, or all when it was killed. `given` is a name, or a file that stands for one.
+ */
+export async function down(given: string): Promise<ExitCode> {
+  const name = /\/|\.conf$/.test(given) ? interfaceNameOf(given) : given;
   const path = interfacePath(name);
   const asked = readJournal(name);
   try {
     await reach(name, () => requestShutdown(path));
   } catch (error) {
     if (!(error instanceof CliError) || !isAbsent(error.cause)) throw error;
+    if (asked !== undefined && worksOn(asked.pid, name)) {
+      // It is on its way up and has no control socket yet.
+      process.kill(asked.pid, 'SIGTERM');
+      return finish(name, path, asked.pid);
+    }
     return withName(name, async () => {
       await removeDeadPath(path);
       const left = readJournal(name);
@@ -65,7 +75,12 @@ export async function down(name: string): Promise<ExitCode> {
       return clean(left);
     });
   }
-  const lock = await untilEnded(name, path, asked?.pid);
+  return finish(name, path, asked?.pid);
+}
+
+/** Waits for the end that was asked for, and undoes what the tunnel left. */
+async function finish(name: string, path: string, pid: number | undefined): Promise<ExitCode> {
+  const lock = await untilEnded(name, path, pid);
   try {
     const left = readJournal(name);
     if (lock === undefined || left === undefined) return EXIT.ok;

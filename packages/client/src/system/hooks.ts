@@ -27,35 +27,50 @@ export function checkHooks(own: InterfaceConfig, path: string): void {
 }
 
 /**
- * Runs commands one after the other through bash(1), `%i` standing for the interface, up to the first that fails.
- * A signal ends the one that runs. The commands themselves may be secret: a CliError names their number.
+ * Runs commands one after the other through bash(1), up to the first that fails, as wg-quick does: `%i` stands for the
+ * interface, a command fails with any part of it (`-e`, `pipefail`). A signal to this process ends the one that runs. The
+ * commands themselves may be secret: a CliError names their number.
  */
 export async function runHooks(
   hook: HookName,
   commands: readonly string[],
-  name: string,
+  { name, path }: { readonly name: string; readonly path: string },
   signal?: AbortSignal,
 ): Promise<void> {
   for (const [i, command] of commands.entries()) {
-    const status = await bash(command.replaceAll('%i', name), signal);
+    const env = { ...process.env, INTERFACE: name, CONFIG_FILE: path };
+    const status = await bash(command.replaceAll('%i', name), env, signal);
     signal?.throwIfAborted();
     if (status === 0) continue;
     const which = commands.length === 1 ? hook : `${hook} ${i + 1} of ${commands.length}`;
-    throw new CliError(EXIT.failure, `the command of ${which} failed with status ${status}`);
+    const how = status === null ? 'was ended by a signal' : `failed with status ${status}`;
+    throw new CliError(EXIT.failure, `the command of ${which} ${how}`);
   }
 }
 
-function bash(script: string, signal: AbortSignal | undefined): Promise<number> {
+const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+
+/** Resolves to the exit status, null after a signal. */
+function bash(script: string, env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<number | null> {
   return new Promise((resolve, reject) => {
-    const child = spawn('bash', ['-c', script], { detached: true, stdio: ['ignore', 2, 2] });
+    const words = ['-e', '-o', 'pipefail', '-O', 'extglob', '-c', script];
+    const child = spawn('bash', words, { env, detached: true, stdio: ['ignore', 2, 2] });
     const end = (): void => {
       if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
     };
     signal?.addEventListener('abort', end);
-    child.once('error', (cause) => reject(cannotRun('bash', cause)));
-    child.once('close', (status) => {
+    for (const name of SIGNALS) process.on(name, end);
+    const forget = (): void => {
       signal?.removeEventListener('abort', end);
-      resolve(status ?? 128);
+      for (const name of SIGNALS) process.off(name, end);
+    };
+    child.once('error', (cause) => {
+      forget();
+      reject(cannotRun('bash', cause));
+    });
+    child.once('close', (status) => {
+      forget();
+      resolve(status);
     });
   });
 }

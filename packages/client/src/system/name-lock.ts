@@ -2,6 +2,7 @@
  * One process at a time works on the name of a tunnel, from before it reads what another left until everything is undone.
  * The system knows of it, and that it is over, however the process ended.
  */
+import { readdirSync, readlinkSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type FileLock, lockFile } from '@sealane/tunnel';
 import { CliError, EXIT } from '../errors.ts';
@@ -22,6 +23,17 @@ export async function withName<T>(name: string, work: () => Promise<T>): Promise
     return await work();
   } finally {
     lock.remove();
+  }
+}
+
+/** True when it is this process that works on the name. */
+export function worksOn(pid: number, name: string): boolean {
+  const [folder, path] = [`/proc/${pid}/fd`, runtimePath(name, 'lock')];
+  try {
+    return readdirSync(folder).some((fd) => readlinkSync(`${folder}/${fd}`) === path);
+  } catch {
+    // It has just ended, or closed the file that was looked at.
+    return false;
   }
 }
 

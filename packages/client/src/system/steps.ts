@@ -18,6 +18,8 @@ export type UndoStep =
       readonly kind: 'commands';
       readonly hook: 'PreDown' | 'PostDown';
       readonly name: string;
+      /** Of the file that they come from. */
+      readonly path: string;
       readonly commands: readonly string[];
     };
 
@@ -38,7 +40,7 @@ export async function undoStep(step: UndoStep): Promise<void> {
       await deleteTable(step.table);
       break;
     case 'commands':
-      await runHooks(step.hook, step.commands, step.name);
+      await runHooks(step.hook, step.commands, step);
       break;
   }
 }

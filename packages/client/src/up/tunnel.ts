@@ -96,7 +96,7 @@ export class UpTunnel {
 
   /** Does everything, in wg-quick's order; the caller runs the undo stack, also when this fails. */
   async bringUp(): Promise<void> {
-    const { name, lane, log, killSwitch, resolveMs } = this.#settings;
+    const { name, path, lane, log, killSwitch, resolveMs } = this.#settings;
     const { config, resolved, layout } = this.#state;
     const { addresses } = config.interface;
     const hooks = hooksOf(config.interface);
@@ -109,8 +109,10 @@ export class UpTunnel {
       if (takesEverything(allowedIpsOf(config))) await step(refuseSecondKillSwitch(name));
       this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
       await step(nft(killSwitchScript(name, allowedIpsOf(config), layout.mark)));
+    // From here on `sealane down` knows whom to end.
+    this.#journal.update({ ready: false });
     }
-    await step(runHooks('PreUp', hooks.PreUp, name, this.#stop.signal));
+    await step(runHooks('PreUp', hooks.PreUp, { name, path }, this.#stop.signal));
     const update = { ...toUpdate(config, resolved), fwmark: layout.mark };
     const tunnel = await this.#open(update, lane);
     tunnel.events((event) => logTunnelEvent(log, name, event));
@@ -122,7 +124,7 @@ export class UpTunnel {
       await step(this.#guard());
     }
     await untilLinkIsSeen(tunnel, this.#stop);
-    await step(runHooks('PostUp', hooks.PostUp, name, this.#stop.signal));
+    await step(runHooks('PostUp', hooks.PostUp, { name, path }, this.#stop.signal));
 
     this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#journal.update({ endpoints: remember(found) }));
     this.#keeper.start(config, resolved, resolveMs);
@@ -224,14 +226,15 @@ export class UpTunnel {
 
   /** What runs on the way down is promised only when the way up is done. */
   #promiseHooks(preDown: readonly string[], postDown: readonly string[]): void {
-    const { name } = this.#settings;
-    if (postDown.length > 0) this.#undo.pushLast({ kind: 'commands', hook: 'PostDown', name, commands: postDown });
+    const { name, path } = this.#settings;
+    const step = { kind: 'commands', name, path } as const;
+    if (postDown.length > 0) this.#undo.pushLast({ ...step, hook: 'PostDown', commands: postDown });
     this.#undo.push('SaveConfig', async () => {
-      const { path, config, resolved } = this.#state;
-      if (!config.interface.saveConfig || path === '-' || this.#stop.reason?.kind === 'closed') return;
-      await saveConfig(path, this.#tunnel!, config, resolved);
+      const { path: file, config, resolved } = this.#state;
+      if (!config.interface.saveConfig || file === '-' || this.#stop.reason?.kind === 'closed') return;
+      await saveConfig(file, this.#tunnel!, config, resolved);
     });
-    if (preDown.length > 0) this.#undo.pushStep({ kind: 'commands', hook: 'PreDown', name, commands: preDown });
+    if (preDown.length > 0) this.#undo.pushStep({ ...step, hook: 'PreDown', commands: preDown });
   }
 
   async #apply(path: string): Promise<void> {
