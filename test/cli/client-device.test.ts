@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { stat } from 'node:fs/promises';
+import { stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { newKeyPair, sealane, SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
@@ -129,6 +130,54 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
       expect(await status()).not.toHaveProperty('socketProblem');
     },
   );
+
+  it('stands in for wireguard-go under wg-quick', async ({ skip }) => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const program = missing('wg-quick', 'bash');
+    if (program !== undefined) skip(program);
+    if ((await host.run('ip', ['link', 'add', name, 'type', 'wireguard'])).code === 0) skip('the kernel has WireGuard');
+    const wrapper = join(lab.folder, 'wrapper');
+    const script = `#!/bin/sh\nexec ${process.execPath} ${SEALANE} device --detach "$1"\n`;
+    await writeFile(wrapper, script, { mode: 0o755 });
+    const own = newKeyPair();
+    const file = await lab.file(
+      `${name}.conf`,
+      `[Interface]\nPrivateKey = ${own.privateText}\nAddress = 10.9.0.1/24\n`,
+    );
+    const env = [`STATE_DIRECTORY=${lab.folder}`, `WG_QUICK_USERSPACE_IMPLEMENTATION=${wrapper}`];
+    // What is left in the background must not keep our pipes open either: wg-quick's caller waits for their end.
+    const started = await host.run('env', [...env, 'timeout', '-s', 'KILL', '40', 'wg-quick', 'up', file]);
+    expect(started.code, started.stderr).toBe(0);
+    expect(started.stderr).toContain(`${name} runs in the background`);
+    expect(await host.must('wg', ['show', name, 'public-key'])).toBe(`${own.publicText}\n`);
+    expect(await host.must('ip', ['address', 'show', name])).toContain('10.9.0.1/24');
+    await host.must('wg-quick', ['down', file]);
+    await until('the device to end', () => !existsSync(socketOf(name)));
+  });
+
+  it('takes the flag that keeps wireguard-go in the foreground, and says in the background why it cannot start', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    const device = await startDevice(lab, host, name, '-f');
+    const second = await host.run('timeout', [
+      '-s',
+      'KILL',
+      '40',
+      process.execPath,
+      SEALANE,
+      'device',
+      name,
+      '--detach',
+    ]);
+    expect(second.stderr).toContain(`${name} is in use`);
+    expect(second.code).toBe(1);
+    const both = await host.run(process.execPath, [SEALANE, 'device', name, '--detach', '-f']);
+    expect(both.code).toBe(2);
+    expect(await device.stop()).toBe(0);
+  });
 
   it('refuses the name of an interface that is none of ours', async () => {
     await using lab = await Lab.open();

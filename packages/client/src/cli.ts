@@ -64,13 +64,16 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     'make an interface and its control socket, to be configured with wg(8)',
     'sealane device wg0',
     'wg setconf wg0 wg0.conf     (in another terminal)',
+    'sealane device wg0 --detach     and later: sealane down wg0',
   )
     .argument('<ifname>', 'name of the interface')
+    .option('--detach', 'return once the interface is ready and leave it running')
+    .addOption(new Option('-f, --foreground', 'stay in the foreground, as it does anyway').conflicts('detach'))
     .addOption(laneOption())
     .addOption(lanesOption())
-    .action(async (name: string, options: { lane: LaneKind | 'auto'; lanes?: number }) => {
+    .action(async (name: string, options: { lane: LaneKind | 'auto'; lanes?: number; detach?: boolean }) => {
       checkLanes(options);
-      (await import('./up/confine.ts')).confineDevice();
+      if (options.detach !== true) (await import('./up/confine.ts')).confineDevice();
       done(await (await import('./commands/device.ts')).device(name, options));
     });
   addUp(add, done);

@@ -1,14 +1,16 @@
-import { forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
+import { forbidCoreDumps, type LaneKind, listControls } from '@sealane/tunnel';
 import type { ExitCode } from '../errors.ts';
-import { hostTunnel, inForeground, interfacePath } from '../hosting.ts';
+import { freeControlPath, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
 import { eventLine } from '../output/events.ts';
 import { note } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
+import { detach } from '../up/detach.ts';
 
 export interface DeviceOptions {
   readonly lane: LaneKind | 'auto';
   readonly lanes?: number;
+  readonly detach?: boolean;
 }
 
 const DEFAULT_MTU = 1_420;
@@ -16,6 +18,10 @@ const DEFAULT_MTU = 1_420;
 /** An interface that waits to be configured with `wg`, until a signal, `sealane down` or its deletion. */
 export async function device(name: string, options: DeviceOptions): Promise<ExitCode> {
   const path = interfacePath(name);
+  if (options.detach === true) {
+    await freeControlPath(name);
+    return detach(name, argumentsOf(name, options), async () => (await listControls()).some((it) => it.path === path));
+  }
   forbidCoreDumps();
   const stop = new Stop();
   const undo = new UndoStack();
@@ -30,4 +36,8 @@ export async function device(name: string, options: DeviceOptions): Promise<Exit
       `sealane: ${name} is ready (lane ${tunnel.lane}, crypto ${crypto}): configure it with 'wg set ${name}' (${path})`,
     );
   });
+}
+
+function argumentsOf(name: string, { lane, lanes }: DeviceOptions): readonly string[] {
+  return ['device', name, `--lane=${lane}`, ...(lanes === undefined ? [] : [`--lanes=${lanes}`])];
 }

@@ -1,4 +1,4 @@
-/** Leaves a tunnel running in the background, once it is up. */
+/** Leaves a tunnel or a device running in the background, once it is up. */
 import { spawn } from 'node:child_process';
 import { closeSync, openSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,8 +10,12 @@ import { Stop } from '../system/stop.ts';
 
 const POLL_INTERVAL = 50;
 
-/** Starts `sealane` with these arguments in a session of its own and waits until the tunnel `name` is up or it fails. */
-export async function detach(name: string, args: readonly string[]): Promise<ExitCode> {
+/** Starts `sealane` with these arguments in a session of its own and waits until process `pid` has `name` up or fails. */
+export async function detach(
+  name: string,
+  args: readonly string[],
+  isUp: (pid: number | undefined) => boolean | Promise<boolean> = (pid) => isNotedAsUp(name, pid),
+): Promise<ExitCode> {
   const logPath = join(runtimeFolder(), `${name}.log`);
   // Another one of this name may be about to come up and write to it.
   const log = await withName(name, () => Promise.resolve(openSync(logPath, 'w', 0o600)));
@@ -27,8 +31,7 @@ export async function detach(name: string, args: readonly string[]): Promise<Exi
   const stop = new Stop();
   try {
     while (status === undefined) {
-      const record = readJournal(name);
-      if (record?.ready === true && record.pid === child.pid) {
+      if (await isUp(child.pid)) {
         child.unref();
         const lines = readFileSync(logPath, 'utf8').trim();
         if (lines !== '') note(lines);
@@ -44,4 +47,9 @@ export async function detach(name: string, args: readonly string[]): Promise<Exi
   const said = readFileSync(logPath, 'utf8').trim();
   if (said !== '') note(said);
   return status === EXIT.ok ? EXIT.interrupted : (status as ExitCode);
+}
+
+function isNotedAsUp(name: string, pid: number | undefined): boolean {
+  const record = readJournal(name);
+  return record?.ready === true && record.pid === pid;
 }
