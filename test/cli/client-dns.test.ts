@@ -61,9 +61,10 @@ describe.for(NAMES)('name servers of a tunnel, with %s', (name) => {
       expect(code).toBe(0);
       return resolver.knows(link);
     };
-    expect(await resolver.knows(link)).toContain(
-      name === 'openresolv' ? 'search corp.example' : 'DNS Domain: corp.example',
-    );
+    // wg-quick asks for the tunnel's servers alone (-x), however little it carries; systemd-resolved's word for that is `~.`.
+    const known = await resolver.knows(link);
+    if (name === 'openresolv') expect(known).toContain('search corp.example');
+    else expect(known).toMatch(/DNS Domain: corp\.example ~\.\n/);
 
     const withoutSearch = await follow('DNS = 10.88.0.9');
     expect(withoutSearch).toContain('10.88.0.9');

@@ -13,16 +13,11 @@ export function dnsProgram(): DnsProgram | undefined {
 }
 
 /**
- * Makes the system ask these servers; `exclusively` when all traffic goes through the tunnel. CliError when nothing here
- * can do it: a tunnel without its name servers would ask those outside. `note` is told of the record that
- * `unsetResolvconf` takes back, if one is needed, before it is set.
+ * Makes the system ask these servers and no others, as wg-quick does. CliError when nothing here can do it: a tunnel without
+ * its name servers would ask those outside. `note` is told of the record that `unsetResolvconf` takes back, if one is
+ * needed, before it is set.
  */
-export async function setDns(
-  name: string,
-  dns: DnsConfig,
-  exclusively: boolean,
-  note: (record: string) => void,
-): Promise<void> {
+export async function setDns(name: string, dns: DnsConfig, note: (record: string) => void): Promise<void> {
   const program = dnsProgram();
   if (program === undefined) {
     const remedy = 'install openresolv or systemd-resolved, or leave it out with --no-dns';
@@ -30,9 +25,9 @@ export async function setDns(
   }
   const servers = dns.servers.map(formatAddress);
   if (program === 'resolvectl') {
-    // systemd-resolved forgets a link's settings with the link. An empty word stands for an empty list.
+    // systemd-resolved forgets a link's settings with the link. An empty word stands for an empty list, `~.` for every name.
     await must('resolvectl', ['dns', name, ...orNone(servers)]);
-    await must('resolvectl', ['domain', name, ...orNone([...dns.search, ...(exclusively ? ['~.'] : [])])]);
+    await must('resolvectl', ['domain', name, ...orNone([...dns.search, ...(servers.length > 0 ? ['~.'] : [])])]);
     return;
   }
   const record = interfacePrefix() + name;

@@ -40,7 +40,7 @@ import type { UndoStack } from '../system/undo.ts';
 import { checkChange, checkLayout, ipChanges, losesIpv4Address, type State, withoutOldEndpoints } from './change.ts';
 import { remember } from './endpoint-memory.ts';
 import { EndpointKeeper } from './endpoints.ts';
-import { allowedIpsOf, isFullTunnel, planLayout, type Layout } from './layout.ts';
+import { allowedIpsOf, isFullTunnel, planLayout } from './layout.ts';
 import { saveConfig } from './save.ts';
 
 export interface UpSettings {
@@ -117,7 +117,7 @@ export class UpTunnel {
     const tunnel = await this.#open(update, lane);
     tunnel.events((event) => logTunnelEvent(log, name, event));
     await step(ipBatch(addressCommands(name, addresses, layout.mtu)));
-    await step(this.#setDns(config, layout));
+    await step(this.#setDns(config));
     await step(ipBatch(layout.routes.commands));
     if (isFullTunnel(layout)) {
       await step(addDefaultRoutes(name, layout.routes.defaults, layout.mark, layout.mark, this.#undo));
@@ -181,9 +181,9 @@ export class UpTunnel {
     }
   }
 
-  async #setDns({ interface: { dns } }: TunnelConfig, layout: Layout): Promise<void> {
+  async #setDns({ interface: { dns } }: TunnelConfig): Promise<void> {
     if (!this.#settings.dns || dns.servers.length + dns.search.length === 0) return;
-    await setDns(this.#settings.name, dns, isFullTunnel(layout), (record) => {
+    await setDns(this.#settings.name, dns, (record) => {
       this.#undo.pushStep({ kind: 'resolvconf', record });
     });
   }
@@ -293,7 +293,7 @@ export class UpTunnel {
     if (!this.#settings.dns || JSON.stringify(was) === JSON.stringify(is)) return;
     await this.#undo.undoKind('resolvconf');
     if (is.servers.length + is.search.length === 0) await forgetLink(this.#settings.name);
-    await this.#setDns(after.config, after.layout);
+    await this.#setDns(after.config);
   }
 
   #announce(tunnel: Tunnel, crypto: string): void {
