@@ -21,7 +21,12 @@ export function interfaceNameOf(path: string): string {
   return name;
 }
 
+/** CliError for a configuration that can be read once only, and what it would have to be read for. */
+export function refusePipe(path: string, why: string): void {
+  if (isPipe(path)) throw badInput(`${path === '-' ? 'standard input' : path}: is a pipe: ${why}`);
+}
+
 /** Whether the configuration can be read once only: standard input, a FIFO. */
 export function isPipe(path: string): boolean {
-  return path === '-' || statSync(path, { throwIfNoEntry: false })?.isFile() === false;
+  return path === '-' || statSync(path, { throwIfNoEntry: false })?.isFIFO() === true;
 }

@@ -1,8 +1,8 @@
 import { resolve } from 'node:path';
 import { ControlError, requestConfigure, requestReload } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
-import { configPath } from '../config-path.ts';
-import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
+import { configPath, refusePipe } from '../config-path.ts';
+import { CliError, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { readJournal } from '../system/journal.ts';
 import { reach } from './control.ts';
@@ -17,7 +17,7 @@ const EOPNOTSUPP = 95;
 export async function sync(name: string, given: string): Promise<ExitCode> {
   const socket = interfacePath(name);
   const path = configPath(given);
-  if (path === '-') throw badInput('standard input: a tunnel follows a file: name one');
+  refusePipe(path, 'a tunnel follows a file: name one');
   const config = await readConfig(path);
   const { update } = await resolveConfig(config);
   try {

@@ -12,7 +12,7 @@ import {
   type UserIds,
 } from '@sealane/tunnel';
 import { readConfig } from '../config-file.ts';
-import { configPath, interfaceNameOf, isPipe } from '../config-path.ts';
+import { configPath, interfaceNameOf, isPipe, refusePipe } from '../config-path.ts';
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
@@ -53,6 +53,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const path = found === '-' ? found : resolve(found);
   const name = options.name ?? interfaceNameOf(path);
   await freeControlPath(name);
+  if (options.detach === true) refusePipe(path, '--detach needs a file');
   const config = await readConfig(path, options.cipher);
   checkHooks(config.interface, path);
   const user = options.user === undefined ? undefined : ordinaryUser(options.user, config, path);

@@ -14,7 +14,8 @@ import {
   watchFirewall,
 } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
-import { badInput, CliError, errorLine, EXIT } from '../errors.ts';
+import { refusePipe } from '../config-path.ts';
+import { CliError, errorLine, EXIT } from '../errors.ts';
 import { hostTunnel } from '../hosting.ts';
 import { identityOf } from '../identity.ts';
 import { logTunnelEvent } from '../output/events.ts';
@@ -241,7 +242,7 @@ export class UpTunnel {
     const { name, killSwitch, log, cipher } = this.#settings;
     const before = this.#state;
     const tunnel = this.#tunnel;
-    if (path === '-') throw badInput('standard input: a tunnel from there cannot be read again');
+    refusePipe(path, 'it cannot be read again');
     if (tunnel === undefined) throw new CliError(EXIT.failure, `${name} is not up yet`);
     const config = await readConfig(path, cipher);
     checkChange(before.config, config, path);
