@@ -92,7 +92,7 @@ function checkKey(key: Uint8Array, name: string): void {
   if (key.length !== KEY_LENGTH) throw new RangeError(`${name} must have ${KEY_LENGTH} bytes`);
 }
 
-function checkEndpoint(endpoint: Endpoint, name: string): void {
+export function checkEndpoint(endpoint: Endpoint, name: string): void {
   checkAddress(endpoint.address, `${name}.address`);
   checkInteger(endpoint.port, 1, MAX_PORT, `${name}.port`);
 }

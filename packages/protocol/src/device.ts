@@ -13,7 +13,7 @@
 import { applyAllowedIps } from './allowed-ips.ts';
 import type { PacketBatch, PeerHandle } from './batch.ts';
 import { DeviceClock } from './clock.ts';
-import { checkUpdate, configureHandshakes } from './configure.ts';
+import { checkEndpoint, checkUpdate, configureHandshakes } from './configure.ts';
 import { HANDSHAKES_PER_TICK, MAX_PEERS } from './constants.ts';
 import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
 import { receiveHandshake } from './control.ts';
@@ -23,6 +23,7 @@ import { copySecret, wipe } from './crypto.ts';
 import { DataPlane } from './data-plane.ts';
 import { DeadlineQueue } from './deadline-queue.ts';
 import { DropCounters, dropVerdict, VERDICT } from './drops.ts';
+import type { Endpoint } from './endpoint.ts';
 import { prologue } from './handshake.ts';
 import { HandshakeQueue } from './handshake-queue.ts';
 import { IndexTable } from './index-table.ts';
@@ -166,13 +167,17 @@ export class Device {
       : { datagrams: out.datagrams, events: out.events };
   }
 
-  /** Begins handshakes with one peer, or with all that have an endpoint, in the next tick; returns how many. */
-  rekey(publicKey: Uint8Array | undefined, now: number): number {
+  /**
+   * Begins handshakes with one peer, or with all that have an endpoint, in the next tick; returns how many. The first
+   * initiation goes to `probed`, if given: data stays where it goes until the peer answers from there.
+   */
+  rekey(publicKey: Uint8Array | undefined, now: number, probed?: Endpoint): number {
+    if (probed !== undefined) checkEndpoint(probed, 'probed');
     const at = this.#clock.read(now);
     let begun = 0;
     for (const peer of publicKey === undefined ? this.#peers.values() : [this.#peers.get(keyId(publicKey))]) {
       if (peer?.endpoint === undefined) continue;
-      peer.forceHandshake(at);
+      peer.forceHandshake(at, probed);
       begun += 1;
     }
     return begun;

@@ -2,6 +2,7 @@
 import type { DeviceContext, Outbox } from './context.ts';
 import { copySecret, wipe } from './crypto.ts';
 import type { DerivedKey } from './derived-keys.ts';
+import type { Endpoint } from './endpoint.ts';
 import { createInitiation, prologue, wipePending, type PendingInitiation } from './handshake.ts';
 import { KEY_LENGTH } from './keys.ts';
 import { encodeInitiation } from './messages.ts';
@@ -25,12 +26,13 @@ export interface PendingHandshake extends PendingInitiation {
 export function initiate(
   context: DeviceContext,
   peer: Peer,
+  endpoint: Endpoint | undefined,
   sentTimestamp: Timestamp | undefined,
   out: Outbox,
 ): PendingHandshake | undefined {
   const { identity, crypto, random, indexes } = context;
   const staticShared = peer.staticShared();
-  if (identity === undefined || staticShared === undefined || peer.endpoint === undefined) return undefined;
+  if (identity === undefined || staticShared === undefined || endpoint === undefined) return undefined;
   const timestamp = timestampAfter(laterOf(sentTimestamp, context.timestampFloor), out.unixMs);
   const asked = peer.postQuantum?.keys.newestShared;
   const start = prologue(crypto, peer.cipherSuite, peer.publicKey);
@@ -48,7 +50,7 @@ export function initiate(
   context.timestamp = laterOf(context.timestamp, timestamp);
   const bytes = encodeInitiation({ sender: index, ...created.message });
   peer.cookies.addMacs(bytes, out.now);
-  out.datagrams.push({ endpoint: peer.endpoint, bytes, kind: 'handshake', peer });
+  out.datagrams.push({ endpoint, bytes, kind: 'handshake', peer });
   peer.txBytes += bytes.length;
   const derivedKey = asked && { ...asked, key: copySecret(asked.key) };
   return { ...created.pending, index, sentAt: out.now, timestamp, derivedKey };

@@ -71,6 +71,7 @@ export class Peer implements DataPeer, Scheduled {
   #lastHandshakeSentAt = -Infinity;
   #attempts = 0;
   #forceInitiation = false;
+  #probed: Endpoint | undefined;
   #cookieRetried = false;
   #needAnotherKeepalive = false;
   #confirmed = false;
@@ -205,9 +206,10 @@ export class Peer implements DataPeer, Scheduled {
     this.#context.lanes?.peerChanged(this);
   }
 
-  /** Begins a handshake with the next tick whatever came before. */
-  forceHandshake(now: number): void {
+  /** Begins a handshake with the next tick whatever came before; its first initiation goes to `probed`, if given. */
+  forceHandshake(now: number, probed?: Endpoint): void {
     this.#forceInitiation = true;
+    this.#probed = probed;
     this.timers.set(TIMER.initiate, Math.max(now, this.#lastHandshakeSentAt + HANDSHAKE_INITIATION_INTERVAL));
   }
 
@@ -371,7 +373,8 @@ export class Peer implements DataPeer, Scheduled {
   }
 
   #sendInitiation(out: Outbox): void {
-    const pending = initiate(this.#context, this, this.#sentTimestamp, out);
+    const pending = initiate(this.#context, this, this.#probed ?? this.endpoint, this.#sentTimestamp, out);
+    this.#probed = undefined;
     if (pending === undefined) return;
     this.pending = pending;
     this.#sentTimestamp = pending.timestamp;

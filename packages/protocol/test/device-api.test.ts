@@ -9,6 +9,44 @@ import { ALL, at, connected, Host, random, UNIX } from './support/host.ts';
 import * as paper from './support/paper.ts';
 import { DAY, SECOND } from './support/spec.ts';
 
+describe('a handshake that probes an endpoint', () => {
+  const probe = (): readonly [Host, Host, Uint8Array] => {
+    const [a, b] = connected();
+    expect(a.device.rekey(b.publicKey, 10_000, at(9))).toBe(1);
+    const [initiation, ...others] = a.device.tick(10_000, UNIX).datagrams;
+    expect([initiation!.kind, initiation!.endpoint, others]).toEqual(['handshake', at(9), []]);
+    return [a, b, initiation!.bytes];
+  };
+
+  it('leaves data where it goes, and comes back there when it is not answered', () => {
+    const [a] = probe();
+    expect(a.send(10_001)).toBe(VERDICT.send);
+    expect(a.batch.peers[0]!.endpoint).toEqual(at(2));
+    const later: unknown[] = [];
+    while (later.length === 0) {
+      const { at: now } = a.device.nextDeadline();
+      expect(now).toBeLessThan(16_000);
+      for (const { kind, endpoint } of a.device.tick(now, UNIX).datagrams) later.push([kind, endpoint]);
+    }
+    expect(later).toEqual([['handshake', at(2)]]);
+  });
+
+  it('moves the peer there when it answers', () => {
+    const [a, b, initiation] = probe();
+    expect(b.receive(initiation, at(1), 10_001)).toBe(VERDICT.consumed);
+    const [response] = b.device.tick(10_001, UNIX + 10_001).datagrams;
+    expect(a.receive(response!.bytes, at(9), 10_002)).toBe(VERDICT.consumed);
+    expect(a.device.tick(10_002, UNIX).events.map(({ type }) => type)).toContain('roamed');
+    expect(a.send(10_003)).toBe(VERDICT.send);
+    expect(a.batch.peers[0]!.endpoint).toEqual(at(9));
+  });
+
+  it('refuses what is no endpoint', () => {
+    const [a, b] = connected();
+    expect(() => a.device.rekey(b.publicKey, 0, { ...at(9), port: 0 })).toThrow('probed.port');
+  });
+});
+
 describe('the next deadline', () => {
   it('is never, until something is to be done, and says what', () => {
     const host = new Host();

@@ -1,5 +1,13 @@
 /** The types that the rooms of a tunnel share: what a lane drives and what a tunnel answers. */
-import type { Crypto, DeviceEvent, DeviceSecrets, DeviceStatus, DeviceUpdate, PacketBatch } from '@sealane/protocol';
+import type {
+  Crypto,
+  DeviceEvent,
+  DeviceSecrets,
+  DeviceStatus,
+  DeviceUpdate,
+  Endpoint,
+  PacketBatch,
+} from '@sealane/protocol';
 
 /** A change to a running tunnel; absent fields stay as they are. */
 export interface TunnelUpdate extends DeviceUpdate {
@@ -79,8 +87,8 @@ export interface Lane {
   configure(update: TunnelUpdate): Promise<void>;
   status(): Promise<LaneStatus>;
   secrets(): Promise<DeviceSecrets>;
-  /** Begins a handshake with one peer, or with every peer that has an endpoint; resolves to how many were begun. */
-  rekey(publicKey?: Uint8Array): Promise<number>;
+  /** Begins a handshake with one peer, or with every peer that has an endpoint; see `Device.rekey`. */
+  rekey(publicKey?: Uint8Array, probed?: Endpoint): Promise<number>;
   /** Keeps capabilities on the threads of the lane while `change` makes the process another user's; none has its own when absent. */
   holding?(keep: readonly number[], change: () => void): Promise<void>;
   close(): Promise<void>;

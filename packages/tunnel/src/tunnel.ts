@@ -1,4 +1,4 @@
-import type { Crypto, DeviceSecrets } from '@sealane/protocol';
+import type { Crypto, DeviceSecrets, Endpoint } from '@sealane/protocol';
 import { selectCrypto } from './crypto/select.ts';
 import { TunDevice } from './devices/tun.ts';
 import { LinuxLane, linuxLaneObstacle } from './lane/linux.ts';
@@ -92,9 +92,12 @@ export class Tunnel {
     return this.#lane.secrets();
   }
 
-  /** Begins a handshake with one peer, or with every peer that has an endpoint; resolves to how many were begun. */
-  rekey(publicKey?: Uint8Array): Promise<number> {
-    return this.#lane.rekey(publicKey);
+  /**
+   * Begins a handshake with one peer, or with every peer that has an endpoint; resolves to how many were begun. With `probed` its
+   * first initiation goes there, and data stays where it goes until the peer answers from there.
+   */
+  rekey(publicKey?: Uint8Array, probed?: Endpoint): Promise<number> {
+    return this.#lane.rekey(publicKey, probed);
   }
 
   /** Makes the whole process an ordinary user's; what carries the tunnel keeps these capabilities. */

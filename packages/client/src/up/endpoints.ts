@@ -1,7 +1,7 @@
 /**
  * Keeps each peer at an endpoint that answers. A peer may have several, and a name may stand for several addresses: when
- * the one in use is silent the next is tried, and when that one serves, the preferred one is tried again from time to
- * time. Silence is what the protocol itself calls so: data sent and nothing authenticated back.
+ * the one in use is silent the next is tried, and when that one serves, the preferred one is asked again from time to
+ * time, by a handshake alone: packets stay on the one that serves until the preferred one answers. Silence is what the protocol itself calls so: data sent and nothing authenticated back.
  */
 import { type Endpoint, formatKey, type PeerStatus, sameRemote } from '@sealane/protocol';
 import {
@@ -22,9 +22,9 @@ export interface EndpointTimes {
   readonly sessionSilence: number;
   /** A handshake gets one repetition (Rekey-Timeout with its jitter) before the next endpoint is tried. */
   readonly handshakeSilence: number;
-  /** How long an attempt to return to the preferred endpoint lasts. */
+  /** How long the preferred endpoint may take to answer when it is asked again. */
   readonly returnAttempt: number;
-  /** Until the first such attempt; each that fails doubles it, up to sixteen times. */
+  /** Until it is asked first; each that fails doubles it, up to sixteen times. */
   readonly returnInterval: number;
 }
 
@@ -53,7 +53,7 @@ interface Watch {
   lookedUpAt: number;
   returnAt: number;
   returnWait: number;
-  returning: { readonly until: number; readonly from: Endpoint; readonly sessions: number } | undefined;
+  returning: { readonly until: number; readonly sessions: number } | undefined;
 }
 
 export class EndpointKeeper {
@@ -61,7 +61,8 @@ export class EndpointKeeper {
   readonly #log: Log;
   readonly #times: EndpointTimes;
   readonly #onResolved: (resolved: ResolvedEndpoints) => void;
-  #watches: Watch[] = [];
+  /** By the peer's public key. */
+  #watches: ReadonlyMap<string, Watch> = new Map();
   #timer: NodeJS.Timeout | undefined;
   #interval: NodeJS.Timeout | undefined;
   #turn: Promise<unknown> = Promise.resolve();
@@ -86,29 +87,25 @@ export class EndpointKeeper {
     this.replace(config, resolved);
     this.#timer = setInterval(() => this.#nextTick(), TICK);
     if (resolveMs > 0) {
-      this.#interval = setInterval(
-        () =>
-          void this.#alone(async () => void (await Promise.all(this.#watches.map((watch) => this.#resolve(watch))))),
-        resolveMs,
-      );
+      this.#interval = setInterval(() => void this.#alone(() => this.#resolve([...this.#watches.values()])), resolveMs);
     }
     this.#unsubscribe = this.#tunnel.on('unanswered', ({ publicKey }) => {
-      const watch = this.#watches.find(({ id }) => id === formatKey(publicKey));
-      if (watch !== undefined) void this.#alone(() => this.#resolve(watch));
+      const watch = this.#watches.get(formatKey(publicKey));
+      if (watch !== undefined) void this.#alone(() => this.#resolve([watch]));
     });
   }
 
   /** Watches the peers of another configuration; those whose endpoints are the same go on where they are. */
   replace(config: TunnelConfig, resolved: ResolvedEndpoints): void {
-    const before = new Map(this.#watches.map((watch) => [watch.id, watch]));
-    this.#watches = config.peers
+    const watches = config.peers
       .filter(({ endpoints }) => endpoints.length > 1 || endpoints.some((text) => parseEndpoint(text) === undefined))
       .map((peer) => {
         const id = formatKey(peer.publicKey);
-        const old = before.get(id);
+        const old = this.#watches.get(id);
         if (old !== undefined && old.peer.endpoints.join() === peer.endpoints.join()) return { ...old, peer };
         return this.#watch(peer, id, peerEndpoints(peer, resolved));
       });
+    this.#watches = new Map(watches.map((watch) => [watch.id, watch]));
   }
 
   stop(): void {
@@ -141,7 +138,7 @@ export class EndpointKeeper {
   }
 
   #nextTick(): void {
-    if (this.#ticking || this.#watches.length === 0) return;
+    if (this.#ticking || this.#watches.size === 0) return;
     this.#ticking = true;
     void this.#alone(() => this.#tick()).then(() => (this.#ticking = false));
   }
@@ -149,9 +146,9 @@ export class EndpointKeeper {
   async #tick(): Promise<void> {
     const { device } = await this.#tunnel.status();
     const now = performance.now();
-    for (const watch of this.#watches) {
-      const status = device.peers.find((peer) => formatKey(peer.publicKey) === watch.id);
-      if (status !== undefined) await this.#look(watch, status, now);
+    for (const status of device.peers) {
+      const watch = this.#watches.get(formatKey(status.publicKey));
+      if (watch !== undefined) await this.#look(watch, status, now);
     }
   }
 
@@ -162,7 +159,7 @@ export class EndpointKeeper {
     watch.rxBytes = rxBytes;
     watch.txBytes = txBytes;
     if (watch.returning !== undefined) {
-      await this.#endReturn(watch, status, now);
+      this.#endReturn(watch, status, now);
       return;
     }
     if (heard) {
@@ -174,7 +171,8 @@ export class EndpointKeeper {
     if (watch.silentSince !== undefined && now - watch.silentSince >= limit) {
       await this.#next(watch, endpoint, now);
     } else if (heard && endpoint !== undefined && this.#mayReturn(watch, endpoint, now)) {
-      await this.#beginReturn(watch, status, endpoint, now);
+      watch.returning = { until: now + this.#times.returnAttempt, sessions: status.sessions };
+      await this.#tunnel.rekey(status.publicKey, watch.candidates[0]);
     }
   }
 
@@ -201,13 +199,8 @@ export class EndpointKeeper {
     return preferred !== undefined && at > 0 && now >= returnAt;
   }
 
-  async #beginReturn(watch: Watch, { sessions }: PeerStatus, from: Endpoint, now: number): Promise<void> {
-    watch.returning = { until: now + this.#times.returnAttempt, from, sessions };
-    await this.#move(watch, watch.candidates[0]!, true);
-  }
-
-  async #endReturn(watch: Watch, status: PeerStatus, now: number): Promise<void> {
-    const { until, from, sessions } = watch.returning!;
+  #endReturn(watch: Watch, status: PeerStatus, now: number): void {
+    const { until, sessions } = watch.returning!;
     const [preferred] = watch.candidates;
     const back = status.sessions > sessions && status.endpoint !== undefined && sameRemote(status.endpoint, preferred!);
     if (!back && now < until) return;
@@ -222,21 +215,24 @@ export class EndpointKeeper {
     }
     watch.returnWait = Math.min(2 * watch.returnWait, 16 * this.#times.returnInterval);
     watch.returnAt = now + watch.returnWait;
-    await this.#move(watch, from, false);
   }
 
-  /** Looks the names up; moves the peer when the address in use is no longer one of theirs. */
-  async #resolve(watch: Watch): Promise<void> {
-    const before = watch.candidates;
-    await this.#lookUp(watch);
+  /** Looks their names up; moves the peers whose address in use is no longer one of theirs. */
+  async #resolve(watches: readonly Watch[]): Promise<void> {
+    const before = watches.map(({ candidates }) => candidates);
+    await Promise.all(watches.map((watch) => this.#lookUp(watch)));
     const { device } = await this.#tunnel.status();
-    const endpoint = device.peers.find((peer) => formatKey(peer.publicKey) === watch.id)?.endpoint;
+    const endpoints = new Map(device.peers.map(({ publicKey, endpoint }) => [formatKey(publicKey), endpoint]));
+    for (const [i, watch] of watches.entries()) await this.#follow(watch, before[i]!, endpoints.get(watch.id));
+  }
+
+  async #follow(watch: Watch, before: readonly Endpoint[], endpoint: Endpoint | undefined): Promise<void> {
     const has = (list: readonly Endpoint[]): boolean =>
       endpoint !== undefined && list.some((candidate) => sameRemote(candidate, endpoint));
     // A peer that moved by itself stays where it is.
     const [first] = watch.candidates;
     if (first === undefined || has(watch.candidates) || (endpoint !== undefined && !has(before))) return;
-    await this.#move(watch, first, true);
+    await this.#move(watch, first);
     this.#log.limited('endpoint', `${peerLabel(watch.peer)} has a new address, ${formatEndpoint(first)}`, {
       peer: watch.id,
     });
@@ -256,7 +252,7 @@ export class EndpointKeeper {
     this.#onResolved(found);
   }
 
-  async #move({ peer }: Watch, endpoint: Endpoint, handshake: boolean): Promise<void> {
+  async #move({ peer }: Watch, endpoint: Endpoint, handshake = true): Promise<void> {
     await this.#tunnel.configure({ peers: [{ publicKey: peer.publicKey, updateOnly: true, endpoint }] });
     if (handshake) await this.#tunnel.rekey(peer.publicKey);
   }

@@ -1,6 +1,6 @@
 /** What passes between the main thread and lane 0 of the Linux lane: never a packet. */
 import type { MessagePort } from 'node:worker_threads';
-import type { DeviceSecrets } from '@sealane/protocol';
+import type { DeviceSecrets, Endpoint } from '@sealane/protocol';
 import type { CryptoKind } from '../crypto/select.ts';
 import type { Offloads } from '../linux/tun.ts';
 import type { LaneStatus, TunnelEvent } from '../model.ts';
@@ -25,7 +25,7 @@ export type Request =
   | { readonly type: 'configure'; readonly update: PackedUpdate }
   | { readonly type: 'status' }
   | { readonly type: 'secrets' }
-  | { readonly type: 'rekey'; readonly publicKey: Uint8Array | undefined }
+  | { readonly type: 'rekey'; readonly publicKey: Uint8Array | undefined; readonly probed: Endpoint | undefined }
   /** Capabilities, before and after the process becomes another user's. */
   | { readonly type: 'hold' }
   | { readonly type: 'take'; readonly keep: readonly number[] }

@@ -49,7 +49,7 @@ function run(loop: PacketLoop): void {
     },
     status: () => loop.status(),
     secrets: () => loop.secrets(),
-    rekey: ({ publicKey }) => loop.rekey(publicKey),
+    rekey: ({ publicKey, probed }) => loop.rekey(publicKey, probed),
     hold: () => {
       holdCapabilities();
       return undefined;

@@ -4,7 +4,7 @@
  */
 import { setTimeout } from 'node:timers/promises';
 import { MessageChannel, receiveMessageOnPort, Worker, type MessagePort } from 'node:worker_threads';
-import { copySecret, type DeviceSecrets } from '@sealane/protocol';
+import { copySecret, type DeviceSecrets, type Endpoint } from '@sealane/protocol';
 import { CRYPTO_KINDS, type CryptoKind } from '../crypto/select.ts';
 import { TunDevice } from '../devices/tun.ts';
 import { Bell } from '../linux/bell.ts';
@@ -153,8 +153,8 @@ export class LinuxLane implements Lane {
     return this.#ask({ type: 'secrets' });
   }
 
-  rekey(publicKey?: Uint8Array): Promise<number> {
-    return this.#ask({ type: 'rekey', publicKey });
+  rekey(publicKey?: Uint8Array, probed?: Endpoint): Promise<number> {
+    return this.#ask({ type: 'rekey', publicKey, probed });
   }
 
   async holding(keep: readonly number[], change: () => void): Promise<void> {

@@ -5,7 +5,7 @@
  *           -> datagrams and packets (data-path.ts)
  *           -> what is due: handshakes and timers, after the data
  */
-import { Device, keyId, wipe, type DeviceSecrets } from '@sealane/protocol';
+import { Device, keyId, wipe, type DeviceSecrets, type Endpoint } from '@sealane/protocol';
 import { selectCrypto } from '../crypto/select.ts';
 import { addressOf } from '../linux/foreign.ts';
 import { LinkNews, NEWS } from '../linux/link-news.ts';
@@ -187,8 +187,8 @@ export class PacketLoop {
     return this.#core.secrets();
   }
 
-  rekey(publicKey: Uint8Array | undefined): number {
-    return this.#core.rekey(publicKey, performance.now());
+  rekey(publicKey: Uint8Array | undefined, probed: Endpoint | undefined): number {
+    return this.#core.rekey(publicKey, performance.now(), probed);
   }
 
   #turn(): void {

@@ -144,8 +144,8 @@ export class PortableLane implements Lane {
     return this.#core.secrets();
   }
 
-  async rekey(publicKey?: Uint8Array): Promise<number> {
-    const begun = this.#core.rekey(publicKey, performance.now());
+  async rekey(publicKey?: Uint8Array, probed?: Endpoint): Promise<number> {
+    const begun = this.#core.rekey(publicKey, performance.now(), probed);
     this.#requestTurn();
     return begun;
   }

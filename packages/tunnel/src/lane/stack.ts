@@ -6,7 +6,7 @@
  *   stack readable                     -> read a batch -> seal in place -> sendmsg, a row of datagrams each
  *   after both                         -> tick if a deadline is due -> arm timer
  */
-import { Device, dropVerdict, PacketBatch, VERDICT, type DeviceSecrets } from '@sealane/protocol';
+import { Device, dropVerdict, PacketBatch, VERDICT, type DeviceSecrets, type Endpoint } from '@sealane/protocol';
 import { addressOf, foreignAsync } from '../linux/foreign.ts';
 import { LowPool, type LowSlot } from '../linux/low-memory.ts';
 import { errorNumbers, type LinuxUdp } from '../linux/udp.ts';
@@ -166,8 +166,8 @@ export class StackLane implements Lane {
     return this.#core.secrets();
   }
 
-  async rekey(publicKey?: Uint8Array): Promise<number> {
-    const begun = this.#core.rekey(publicKey, performance.now());
+  async rekey(publicKey?: Uint8Array, probed?: Endpoint): Promise<number> {
+    const begun = this.#core.rekey(publicKey, performance.now(), probed);
     this.#requestTurn();
     return begun;
   }
