@@ -104,4 +104,59 @@ describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two 
       remedy: expect.stringContaining('did you mean PrivateKey?') as string,
     });
   });
+
+  it('lets the links keep their networks beside a default route in halves, and finds the loop that those make', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('ip', ['route', 'add', 'default', 'via', '192.168.88.2']);
+    const text = clientFile('0.0.0.0/1, 128.0.0.0/1')
+      .replace('192.168.88.2:', '203.0.113.9:')
+      .replace('.2/32', '.2/24');
+    const file = await lab.file(`${lab.interfaceName('a')}.conf`, text);
+    const looped = await findings(lab, a, file, 1);
+    expect(about(looped, 'endpoint').filter(({ state }) => state === 'bad')).toEqual([
+      {
+        state: 'bad',
+        subject: 'endpoint',
+        what: "203.0.113.9 lies in 128.0.0.0/1 of AllowedIPs: the tunnel's own datagrams would go into it",
+        remedy: 'write 0.0.0.0/0, which leaves them out, or add a route to 203.0.113.9 itself',
+      },
+    ]);
+    await a.must('ip', ['route', 'add', '203.0.113.9', 'via', '192.168.88.2']);
+    const routed = await findings(lab, a, file, 1);
+    for (const subject of ['endpoint', 'routes']) expect(about(routed, subject)[0]).toMatchObject({ state: 'good' });
+    expect(about(routed, 'endpoint').length).toBe(1);
+    // The host that is asked is one of ours, not the first of a half.
+    expect(about(routed, 'tunnel')[0]?.what).toMatch(/^no answer from 203\.0\.113\.9/);
+  });
+
+  it('finds routes that refuse, IPv6 that is switched off, and a tunnel that seems to be up', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('ip', ['route', 'add', 'blackhole', '10.88.0.0/24']);
+    await a.must('sysctl', ['-qw', 'net.ipv6.conf.default.disable_ipv6=1']);
+    await a.must('ip', ['address', 'add', '10.88.0.2/32', 'dev', 'va']);
+    const file = await lab.file(`${lab.interfaceName('a')}.conf`, clientFile('10.88.0.0/24'));
+    const list = await findings(lab, a, file, 1);
+    expect(about(list, 'routes').map(({ what }) => what)).toContain(
+      '10.88.0.0/24 goes to blackhole although the tunnel is to have it',
+    );
+    expect(about(list, 'IPv6')).toMatchObject([
+      { state: 'bad', what: 'fd08::2/128 cannot be set: IPv6 is switched off for new interfaces' },
+    ]);
+    expect(about(list, 'tunnel')).toMatchObject([
+      { state: 'hint', remedy: expect.stringContaining('va is up with 10.88.0.2') as string },
+    ]);
+  });
+
+  it('finds nothing wrong with the file of a side that waits', async () => {
+    await using lab = await Lab.open();
+    const { b } = await twoHosts(lab);
+    const file = await lab.file(`${lab.interfaceName('b')}.conf`, SERVER);
+    const list = await findings(lab, b, file, 0);
+    expect(about(list, 'file')).toMatchObject([{ state: 'good' }]);
+    expect(about(list, 'tunnel')).toMatchObject([
+      { state: 'hint', what: expect.stringContaining('no peer has') as string },
+    ]);
+  });
 });

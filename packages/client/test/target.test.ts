@@ -32,6 +32,8 @@ describe('chooseTarget', () => {
     ['another host when the first is ours', '10.8.0.1/32', '10.8.0.0/24', '10.8.0.2'],
     ['a single address itself', '10.8.0.5/32', '10.8.0.9/32, 10.9.0.0/16', '10.8.0.9'],
     ['not a default route', '10.8.0.5/32', '0.0.0.0/0, 10.8.0.0/24', '10.8.0.1'],
+    ['not the half of a default route', '10.8.0.5/24', '0.0.0.0/1, 128.0.0.0/1', '10.8.0.1'],
+    ['an own network that a peer has', '10.8.0.5/24, fd08::5/64', '::/0', 'fd08::1'],
     ['the own network when all traffic goes through the tunnel', '10.8.0.5/24', '0.0.0.0/0', '10.8.0.1'],
     ['a family that we have an address of', 'fd08::5/128', '10.8.0.0/24, fd08::/64', 'fd08::1'],
     ['the first of two in a network of two', '10.8.0.1/31', '10.8.0.0/31', '10.8.0.0'],

@@ -46,6 +46,10 @@ async function examine(path: string, options: DoctorOptions, stop: Stop): Promis
     const { resolved } = await resolveConfig(config);
     findings.push(...(await examineConfig(config, resolved, path === '-' ? '' : interfaceNameOf(path))));
     await refuseRunning(config);
+    if (config.peers.every(({ endpoints }) => endpoints.length === 0)) {
+      const what = 'not tried: no peer has an Endpoint, so this side waits for the others';
+      return [...findings, hint('tunnel', what, 'try it from a peer')];
+    }
     const target = chooseTarget(config, path, undefined);
     const plan = await pingPlan(path, config, target, {
       count: 1,

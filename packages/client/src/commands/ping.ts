@@ -1,7 +1,9 @@
 import { stat } from 'node:fs/promises';
+import { networkInterfaces } from 'node:os';
 import { type CipherSuite, formatKey, nobleCrypto } from '@sealane/protocol';
 import {
   ControlError,
+  formatAddress,
   formatBytes,
   formatEndpoint,
   formatMilliseconds,
@@ -166,13 +168,22 @@ function checkSize(config: TunnelConfig, { address }: PingTarget, size: number):
 export async function refuseRunning(config: TunnelConfig): Promise<void> {
   const own = formatKey(nobleCrypto.publicKey(config.interface.privateKey));
   for (const { name, path } of await listControls()) {
+  const refuse = (what: string): never => {
+    const way = "use 'ping ADDRESS', which goes through it, or add --force";
+    throw new CliError(EXIT.failure, `${what}, and a second tunnel would cut it off: ${way}`);
+  };
     try {
       if ((await readStatus(path)).publicKey !== own) continue;
     } catch (error) {
       if (error instanceof ControlError) continue;
       throw error;
     }
-    const way = "use 'ping ADDRESS', which goes through it, or add --force";
-    throw new CliError(EXIT.failure, `${name} is up with this key, and a second tunnel would cut it off: ${way}`);
+    refuse(`${name} is up with this key`);
+  }
+  // Whose key nobody but its owner, or another program, can tell: an address that is here already belongs to this file's tunnel.
+  const addresses = config.interface.addresses.map(({ address }) => formatAddress(address));
+  for (const [link, entries = []] of Object.entries(networkInterfaces())) {
+    const taken = entries.find(({ address }) => addresses.includes(address));
+    if (taken !== undefined) refuse(`${link} is up with ${taken.address}`);
   }
 }

@@ -1,4 +1,5 @@
 /** What a configuration asks for, and what here stands in its way. Nothing is sent. */
+import { readFileSync } from 'node:fs';
 import type { Prefix } from '@sealane/protocol';
 import {
   formatAddress,
@@ -18,8 +19,12 @@ import { examineNat } from './nat.ts';
 
 interface Route {
   readonly prefix: Prefix;
-  readonly link: string;
+  /** Where it leads, for people: a link, or what the system does instead. */
+  readonly to: string;
 }
+
+/** `ip route` begins those that lead nowhere with the way in which they refuse. */
+const NOWHERE = /^(blackhole|unreachable|prohibit|throw) /;
 
 /** `name` is the interface that the configuration is for: what it has is no conflict. */
 export async function examineConfig(
@@ -30,7 +35,9 @@ export async function examineConfig(
   const routes = process.platform === 'linux' && hasProgram('ip') ? await mainRoutes(name) : [];
   return [
     ...examineEndpoints(config, resolved),
-    ...examineRoutes(config, routes),
+    ...examineLoop(config, resolved, routes),
+    ...examineRoutes(config, resolved, routes),
+    ...examineIpv6(config),
     ...(await examineMtu(config, resolved, name)),
     ...examineDns(config),
     ...(await examineNat(config, resolved)),
@@ -49,20 +56,50 @@ function examineEndpoints(config: TunnelConfig, resolved: ResolvedEndpoints): re
   });
 }
 
-function examineRoutes(config: TunnelConfig, routes: readonly Route[]): readonly Finding[] {
+/** Only `0.0.0.0/0` and `::/0` get rules that let the tunnel's own datagrams past: a narrower prefix takes them in. */
+function examineLoop(
+  { interface: { table }, peers }: TunnelConfig,
+  resolved: ResolvedEndpoints,
+  routes: readonly Route[],
+): readonly Finding[] {
+  if (table !== 'auto') return [];
+  const allowed = peers.flatMap(({ allowedIps }) => allowedIps).filter(({ length }) => length > 0);
+  return endpointsOf(peers, resolved).flatMap((endpoint) => {
+    const ours = longestFor(endpoint, allowed);
+    const theirs = longestFor(
+      endpoint,
+      routes.map(({ prefix }) => prefix),
+    );
+    if (ours === undefined || (theirs !== undefined && theirs.length > ours.length)) return [];
+    const address = formatAddress(endpoint.address);
+    const what = `${address} lies in ${formatPrefix(ours)} of AllowedIPs: the tunnel's own datagrams would go into it`;
+    const all = endpoint.length === 32 ? '0.0.0.0/0' : '::/0';
+    return [bad('endpoint', what, `write ${all}, which leaves them out, or add a route to ${address} itself`)];
+  });
+}
+
+function examineRoutes(
+  config: TunnelConfig,
+  resolved: ResolvedEndpoints,
+  routes: readonly Route[],
+): readonly Finding[] {
   const findings: Finding[] = [];
   for (const own of config.interface.addresses) {
     const other = routes.find(({ prefix }) => prefix.length > 0 && covers(prefix, hostPrefix(own)));
     if (other === undefined) continue;
-    const what = `${formatAddress(own.address)} lies in ${formatPrefix(other.prefix)}, which ${other.link} has`;
+    const what = `${formatAddress(own.address)} lies in ${formatPrefix(other.prefix)}, which ${other.to} has`;
     findings.push(bad('routes', what, 'ask for an address in another network, or change the local one'));
   }
   const allowed = config.peers.flatMap((peer) => peer.allowedIps);
-  const narrower = routes.filter(({ prefix }) =>
-    allowed.some((wide) => wide.length > 0 && covers(wide, prefix) && prefix.length >= wide.length),
+  const outer = endpointsOf(config.peers, resolved);
+  // Beside a default route, whole or in halves, the networks of the links stay; what is as wide as a half takes it away.
+  const competing = routes.filter(
+    ({ prefix }) =>
+      allowed.some((wide) => covers(wide, prefix) && (wide.length > 1 || prefix.length === 1)) &&
+      !outer.some((endpoint) => covers(prefix, endpoint)),
   );
-  for (const { prefix, link } of narrower) {
-    const what = `${formatPrefix(prefix)} goes to ${link} although the tunnel is to have it`;
+  for (const { prefix, to } of competing) {
+    const what = `${formatPrefix(prefix)} goes to ${to} although the tunnel is to have it`;
     findings.push(bad('routes', what, `remove that route, or take the network out of AllowedIPs`));
   }
   return findings.length > 0 ? findings : [good('routes', 'nothing here competes with AllowedIPs')];
@@ -89,22 +126,49 @@ function examineDns({ interface: { dns } }: TunnelConfig): readonly Finding[] {
   ];
 }
 
+/** A new interface takes over what `default` says. */
+function examineIpv6({ interface: { addresses } }: TunnelConfig): readonly Finding[] {
+  const own = addresses.find(({ address }) => address.length === 16);
+  if (process.platform !== 'linux' || own === undefined || switchOf('default') === '0') return [];
+  const what = `${formatPrefix(own)} cannot be set: IPv6 is switched off for new interfaces`;
+  const remedy = "run 'sysctl -w net.ipv6.conf.default.disable_ipv6=0', or take the IPv6 addresses out of Address";
+  return [bad('IPv6', what, remedy)];
+}
+
+function switchOf(link: string): string | undefined {
+  try {
+    return readFileSync(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, 'ascii').trim();
+  } catch {
+    // A kernel without IPv6.
+    return undefined;
+  }
+}
+
+function endpointsOf(peers: TunnelConfig['peers'], resolved: ResolvedEndpoints): readonly Prefix[] {
+  return peers.flatMap((peer) => peerEndpoints(peer, resolved)).map(hostPrefix);
+}
+
+function longestFor(host: Prefix, prefixes: readonly Prefix[]): Prefix | undefined {
+  return prefixes.filter((prefix) => covers(prefix, host)).toSorted((a, b) => b.length - a.length)[0];
+}
+
 async function mainRoutes(ownLink: string): Promise<readonly Route[]> {
   const texts = await Promise.all(
     ['-4', '-6'].map((family) => runProgram('ip', [family, 'route', 'show', 'table', 'main'])),
   );
   return texts.flatMap(({ stdout }, i) =>
     stdout.split('\n').flatMap((line) => {
-      const [destination = ''] = line.split(' ');
-      const link = /\bdev (\S+)/.exec(line)?.[1];
+      const nowhere = NOWHERE.exec(line)?.[1];
+      const [destination = ''] = line.slice(nowhere === undefined ? 0 : nowhere.length + 1).split(' ');
+      const to = nowhere ?? /\bdev (\S+)/.exec(line)?.[1];
       const prefix = parsePrefix(destination === 'default' ? ['0.0.0.0/0', '::/0'][i]! : destination);
-      const isOurs = link === undefined || link === ownLink || prefix === undefined;
-      // Every link has this one.
-      return isOurs || destination === 'fe80::/64' ? [] : [{ prefix, link }];
+      // Every link has a route for its own addresses.
+      const isOther = to !== undefined && to !== ownLink && prefix !== undefined && destination !== 'fe80::/64';
+      return isOther ? [{ prefix, to }] : [];
     }),
   );
 }
 
-function hostPrefix({ address }: Prefix): Prefix {
+function hostPrefix({ address }: { readonly address: Uint8Array }): Prefix {
   return { address, length: address.length * 8 };
 }

@@ -9,9 +9,12 @@ export interface PingTarget {
   readonly peer: PeerConfig;
 }
 
+/** What is wider is a default route, or a part of one. */
+const SHORTEST_NETWORK = 8;
+
 /**
- * The inner address to ping: the given one, else the peer's own (`Gateway`), else the first host of the first allowed prefix that is no default route,
- * else the first host of our own network. CliError when there is none, or when nothing could come back.
+ * The inner address to ping: the given one, else the peer's own (`Gateway`), else the first host of the first allowed network,
+ * else the first host of our own network that a peer has. CliError when there is none, or when nothing could come back.
  */
 export function chooseTarget(config: TunnelConfig, path: string, given: string | undefined): PingTarget {
   const { addresses } = config.interface;
@@ -45,10 +48,10 @@ function defaultTarget(config: TunnelConfig): Uint8Array | undefined {
   const allowed = config.peers
     .filter((peer) => peer.endpoints.length > 0)
     .flatMap((peer) => peer.allowedIps)
-    .filter((prefix) => prefix.length > 0 && usable(prefix));
+    .filter((prefix) => prefix.length >= SHORTEST_NETWORK && usable(prefix));
   for (const prefix of [...allowed, ...own.filter(({ address, length }) => length < address.length * 8)]) {
     const host = firstHost(prefix, own);
-    if (host !== undefined) return host;
+    if (host !== undefined && ownerOf(config, host) !== undefined) return host;
   }
   return undefined;
 }
