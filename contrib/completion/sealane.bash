@@ -23,13 +23,13 @@ _sealane() {
     'pubkey')
       words='--help' ;;
     'device')
-      words='--lane --lanes --help' ;;
+      words='--detach --foreground --lane --lanes --help' ;;
     'up')
-      words='--name --detach --kill-switch --user --no-dns --resolve-every --log-format --log-level --cipher --lane --lanes --help'
+      words='--name --detach --kill-switch --user --no-dns --resolve-every --log-format --log-level --cipher --any-permissions --lane --lanes --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'sync')
-      words='--help'
+      words='--any-permissions --help'
       words+=" $(ls /var/run/wireguard/ 2>/dev/null | sed -n "s/\.sock$//p")"
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
@@ -43,15 +43,15 @@ _sealane() {
       words='--help'
       words+=" $(ls /var/run/wireguard/ 2>/dev/null | sed -n "s/\.sock$//p")" ;;
     'ping')
-      words='--count --size --timeout --bulk --rekey --target --force --cipher --json --help'
+      words='--count --size --timeout --bulk --rekey --target --force --cipher --any-permissions --json --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'doctor')
-      words='--timeout --json --cipher --help'
+      words='--timeout --json --cipher --any-permissions --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
     'proxy')
-      words='--socks5 --http --local --remote --stdio --auth --login --expose --name --cipher --lane --help'
+      words='--socks5 --http --local --remote --stdio --auth --login --expose --name --cipher --any-permissions --lane --help'
       words+=" $(ls /etc/sealane /etc/wireguard 2>/dev/null | sed -n "s/\.conf$//p")"
       files=1 ;;
   esac

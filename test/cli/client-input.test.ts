@@ -39,11 +39,6 @@ const BAD: readonly (readonly [string, string, RegExp])[] = [
   ],
   ['an unknown key', GOOD.replace('AllowedIPs', 'AllowedIP'), /slbad0\.conf:6: AllowedIP: .*AllowedIPs/],
   [
-    'a prefix of two peers',
-    `${GOOD}[Peer]\nPublicKey = ${newKeyPair().publicText}\nAllowedIPs = 127.77.0.0/24\n`,
-    /slbad0\.conf:10: AllowedIPs: 127\.77\.0\.0\/24 is already given/,
-  ],
-  [
     'a rekey interval beyond the protocol',
     GOOD.replace('[Peer]', 'RekeyInterval = 121\n[Peer]'),
     /slbad0\.conf:4: RekeyInterval: /,

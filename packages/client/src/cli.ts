@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { CIPHER_SUITES, type CipherSuite } from '@sealane/protocol';
+import { CIPHER_SUITES } from '@sealane/protocol';
 import { type LaneKind, LOG_LEVELS, oneLine, parseSize } from '@sealane/tunnel';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CliError, errorLine, EXIT, type ExitCode } from './errors.ts';
@@ -112,7 +112,8 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .option('--timeout <seconds>', 'how long to wait for each answer', secondsOption, 5)
     .option('--json', 'print the findings as JSON')
     .addOption(cipherOption())
-    .action(async (config: string | undefined, options: { timeout: number; json?: boolean; cipher?: CipherSuite }) =>
+    .addOption(permissionsOption())
+    .action(async (config: string | undefined, options: Parameters<typeof import('./commands/doctor.ts').doctor>[1]) =>
       done(await (await import('./commands/doctor.ts')).doctor(config, options)),
     );
   addProxy(add, done);
@@ -148,6 +149,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(new Option('--log-level <level>', 'the least grave of it to say').choices(LOG_LEVELS).default('info'))
     .addOption(cipherOption())
     .addOption(laneOption())
+    .addOption(permissionsOption())
     .addOption(lanesOption())
     .addHelpText('after', FILE_KEYS)
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
@@ -162,8 +164,9 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
   )
     .argument('<name>', 'name of the interface')
     .argument('<config>', 'wg-quick style file, or the name of one')
-    .action(async (name: string, config: string) =>
-      done(await (await import('./commands/sync.ts')).sync(name, config)),
+    .addOption(permissionsOption())
+    .action(async (name: string, config: string, options: { anyPermissions?: boolean }) =>
+      done(await (await import('./commands/sync.ts')).sync(name, config, options)),
     );
 }
 
@@ -199,6 +202,7 @@ function addPing(add: Add, done: (code: ExitCode) => void): void {
     .option('--force', 'also when a tunnel with the same key is up on this computer')
     .addOption(cipherOption())
     .option('--json', 'print the result as one JSON object')
+    .addOption(permissionsOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) => {
       (await import('./up/confine.ts')).confineUserspace();
       done(await (await import('./commands/ping.ts')).ping(config, options));
@@ -234,6 +238,7 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
     .option('--name <name>', "what 'sealane status' calls it (default: the file name)")
     .addOption(cipherOption())
     .addOption(laneOption())
+    .addOption(permissionsOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/proxy.ts').proxy>[1]) => {
       (await import('./up/confine.ts')).confineUserspace();
       done(await (await import('./commands/proxy.ts')).proxy(config, options));
@@ -255,6 +260,13 @@ function cipherOption(): Option {
 }
 
 function laneOption(): Option {
+function permissionsOption(): Option {
+  return new Option(
+    '--any-permissions',
+    'take a file that others may read or write, or a link to one; not if it has commands that others can write',
+  );
+}
+
   return new Option('--lane <lane>', 'packet loop to use').choices(['auto', 'portable', 'linux']).default('auto');
 }
 

@@ -17,6 +17,7 @@ export interface DoctorOptions {
   /** Seconds for each answer of the other side. */
   readonly timeout: number;
   readonly cipher?: CipherSuite;
+  readonly anyPermissions?: boolean;
 }
 
 const DEFAULT_MTU = 1_420;
@@ -41,15 +42,15 @@ async function examine(path: string, options: DoctorOptions, stop: Stop): Promis
   forbidCoreDumps();
   const findings: Finding[] = [];
   try {
-    const config = await readConfig(path, options.cipher);
+    const config = await readConfig(path, options);
     findings.push(good('file', `${path} is valid, and nobody else may read it`));
     const { resolved } = await resolveConfig(config);
     findings.push(...(await examineConfig(config, resolved, path === '-' ? '' : interfaceNameOf(path))));
-    await refuseRunning(config);
     if (config.peers.every(({ endpoints }) => endpoints.length === 0)) {
       const what = 'not tried: no peer has an Endpoint, so this side waits for the others';
       return [...findings, hint('tunnel', what, 'try it from a peer')];
     }
+    await refuseRunning(config);
     const target = chooseTarget(config, path, undefined);
     const plan = await pingPlan(path, config, target, {
       count: 1,

@@ -34,6 +34,7 @@ export interface PingCommandOptions {
   readonly force?: boolean;
   readonly json?: boolean;
   readonly cipher?: CipherSuite;
+  readonly anyPermissions?: boolean;
 }
 
 const DEFAULT_MTU = 1_420;
@@ -43,7 +44,7 @@ const HEADERS = { 4: 28, 16: 48 } as const;
 /** Tries a configuration without privileges: handshake, round trips, and what is wrong when there are none. */
 export async function ping(given: string, options: PingCommandOptions): Promise<ExitCode> {
   const path = configPath(given);
-  const config = await readConfig(path, options.cipher);
+  const config = await readConfig(path, options);
   const target = chooseTarget(config, path, options.target);
   checkSize(config, target, options.size);
   if (options.force !== true) await refuseRunning(config);
@@ -167,11 +168,11 @@ function checkSize(config: TunnelConfig, { address }: PingTarget, size: number):
 /** The server would answer the newer session, and the running tunnel would be cut off until it notices. */
 export async function refuseRunning(config: TunnelConfig): Promise<void> {
   const own = formatKey(nobleCrypto.publicKey(config.interface.privateKey));
-  for (const { name, path } of await listControls()) {
   const refuse = (what: string): never => {
     const way = "use 'ping ADDRESS', which goes through it, or add --force";
     throw new CliError(EXIT.failure, `${what}, and a second tunnel would cut it off: ${way}`);
   };
+  for (const { name, path } of await listControls()) {
     try {
       if ((await readStatus(path)).publicKey !== own) continue;
     } catch (error) {

@@ -41,6 +41,7 @@ export interface ProxyOptions {
   readonly expose?: boolean;
   readonly name?: string;
   readonly cipher?: CipherSuite;
+  readonly anyPermissions?: boolean;
   readonly lane: LaneKind | 'auto';
 }
 
@@ -50,7 +51,7 @@ export async function proxy(given: string, options: ProxyOptions): Promise<ExitC
   const target = options.stdio === undefined ? undefined : parseTarget(options.stdio, '--stdio');
   checkSomething(plan, target !== undefined);
   const path = configPath(given);
-  const config = await readConfig(path, options.cipher);
+  const config = await readConfig(path, options);
   if (config.interface.addresses.length === 0) throw badInput(`${path}: has no Address: a proxy needs one of its own`);
   const name = options.name ?? (path === '-' ? 'proxy' : interfaceNameOf(path));
   if (namesLeak(config, plan, target)) {

@@ -14,11 +14,15 @@ const EOPNOTSUPP = 95;
  * Makes a running tunnel follow a file: one of `sealane up` with all that it sets, any other as `wg syncconf` does.
  * Sessions of peers that stay are not touched.
  */
-export async function sync(name: string, given: string): Promise<ExitCode> {
+export async function sync(
+  name: string,
+  given: string,
+  options: { readonly anyPermissions?: boolean },
+): Promise<ExitCode> {
   const socket = interfacePath(name);
   const path = configPath(given);
   refusePipe(path, 'a tunnel follows a file: name one');
-  const config = await readConfig(path);
+  const config = await readConfig(path, options);
   const { update } = await resolveConfig(config);
   try {
     await reach(name, () => requestReload(socket, resolve(path)));

@@ -6,6 +6,7 @@ import {
   findUser,
   forbidCoreDumps,
   type LaneKind,
+  type Log,
   type LogFormat,
   type LogLevel,
   type TunnelConfig,
@@ -33,6 +34,7 @@ export interface UpOptions {
   readonly name?: string;
   /** In place of what the file says of its peers. */
   readonly cipher?: CipherSuite;
+  readonly anyPermissions?: boolean;
   readonly lane: LaneKind | 'auto';
   readonly lanes?: number;
   readonly killSwitch?: boolean;
@@ -53,8 +55,11 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const path = found === '-' ? found : resolve(found);
   const name = options.name ?? interfaceNameOf(path);
   await freeControlPath(name);
+  const log = programLog(options.logFormat, options.logLevel);
+  // What runs in the background says it in its log, which is shown.
+  const warn = (what: string): void => (options.detach === true ? undefined : log.entry('note', what));
   if (options.detach === true) refusePipe(path, '--detach needs a file');
-  const config = await readConfig(path, options.cipher);
+  const config = await readConfig(path, { ...options, warn });
   checkHooks(config.interface, path);
   const user = options.user === undefined ? undefined : ordinaryUser(options.user, config, path);
   if (options.detach === true) return detach(name, argumentsOf(path, name, options));
@@ -65,7 +70,7 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   }
   forbidCoreDumps();
   const become = user === undefined ? undefined : { ...user, name: options.user!, capabilities };
-  return withName(name, () => run(name, path, config, options, become));
+  return withName(name, () => run(name, path, config, options, log, become));
 }
 
 /** With the name's lock, which ends with the process at the latest. */
@@ -74,9 +79,9 @@ async function run(
   path: string,
   config: TunnelConfig,
   options: UpOptions,
+  log: Log,
   user: UpSettings['user'],
 ): Promise<ExitCode> {
-  const log = programLog(options.logFormat, options.logLevel);
   const folder = runtimeFolder();
   const left = readJournal(name);
   const killSwitch = options.killSwitch === true;
@@ -105,6 +110,7 @@ async function run(
     name,
     path,
     ...(options.cipher !== undefined && { cipher: options.cipher }),
+    anyPermissions: options.anyPermissions === true,
     lane: options.lane,
     ...(options.lanes !== undefined && { lanes: options.lanes }),
     killSwitch,
@@ -158,5 +164,6 @@ function argumentsOf(path: string, name: string, options: UpOptions): readonly s
     ...(options.killSwitch === true ? ['--kill-switch'] : []),
     ...(options.user === undefined ? [] : [`--user=${options.user}`]),
     ...(options.dns ? [] : ['--no-dns']),
+    ...(options.anyPermissions === true ? ['--any-permissions'] : []),
   ];
 }

@@ -50,6 +50,8 @@ export interface UpSettings {
   readonly path: string;
   /** In place of what the file says of its peers, also when it is read again. */
   readonly cipher?: CipherSuite;
+  /** Takes the file whoever may read it, also when it is read again. */
+  readonly anyPermissions: boolean;
   readonly lane: LaneKind | 'auto';
   readonly lanes?: number;
   readonly killSwitch: boolean;
@@ -106,12 +108,12 @@ export class UpTunnel {
       this.#stop.check();
     };
 
+    // From here on `sealane down` knows whom to end.
+    this.#journal.update({ ready: false });
     if (killSwitch) {
       if (takesEverything(allowedIpsOf(config))) await step(refuseSecondKillSwitch(name));
       this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
       await step(nft(killSwitchScript(name, allowedIpsOf(config), layout.mark)));
-    // From here on `sealane down` knows whom to end.
-    this.#journal.update({ ready: false });
     }
     await step(runHooks('PreUp', hooks.PreUp, { name, path }, this.#stop.signal));
     const update = { ...toUpdate(config, resolved), fwmark: layout.mark };
@@ -239,12 +241,12 @@ export class UpTunnel {
   }
 
   async #apply(path: string): Promise<void> {
-    const { name, killSwitch, log, cipher } = this.#settings;
+    const { name, killSwitch, log } = this.#settings;
     const before = this.#state;
     const tunnel = this.#tunnel;
     refusePipe(path, 'it cannot be read again');
     if (tunnel === undefined) throw new CliError(EXIT.failure, `${name} is not up yet`);
-    const config = await readConfig(path, cipher);
+    const config = await readConfig(path, { ...this.#settings, warn: (what) => log.entry('note', what) });
     checkChange(before.config, config, path);
     const { update, resolved } = await resolveConfig(config);
     const layout = await planLayout(name, config, resolved, killSwitch, before.layout.mark);

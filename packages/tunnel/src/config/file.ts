@@ -2,7 +2,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, open, realpath, stat, type FileHandle } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
-import { ConfigError, problemAt } from './error.ts';
+import { ConfigError, problemAt, type ConfigProblem } from './error.ts';
 import type { TunnelConfig } from './model.ts';
 import { parseConfig } from './parse.ts';
 import { errorCode, errorMessage } from '../os-error.ts';
@@ -19,8 +19,19 @@ export interface ReadConfigOptions {
 }
 
 /** Reads and parses a file; `-` is standard input. Throws a ConfigError. */
-export async function loadConfig(path: string, options: ReadConfigOptions = {}): Promise<TunnelConfig> {
-  return parseConfig(await readConfigFile(path, options), shownName(path));
+export async function loadConfig(path: string, options: LoadConfigOptions = {}): Promise<TunnelConfig> {
+  // Comments may be in any encoding; the parser refuses all else.
+  const config = parseConfig(decode(path, await readBytes(path, options), false), shownName(path), options.warn);
+  const { preUp, postUp, preDown, postDown } = config.interface;
+  if (options.anyPermissions === true && path !== '-' && [preUp, postUp, preDown, postDown].flat().length > 0) {
+    await checkCommands(path);
+  }
+  return config;
+export interface LoadConfigOptions extends ReadConfigOptions {
+  /** Hears of what is taken and is most likely a mistake. */
+  readonly warn?: (warning: ConfigProblem) => void;
+}
+
 }
 
 /**
@@ -28,7 +39,11 @@ export async function loadConfig(path: string, options: ReadConfigOptions = {}):
  * MAX_CONFIG_BYTES; `-` is standard input. Throws a ConfigError.
  */
 export async function readConfigFile(path: string, options: ReadConfigOptions = {}): Promise<string> {
-  if (path === '-') return decode(path, await readBounded(path, process.stdin as AsyncIterable<Uint8Array>));
+  return decode(path, await readBytes(path, options), true);
+}
+
+async function readBytes(path: string, options: ReadConfigOptions): Promise<Uint8Array> {
+  if (path === '-') return readBounded(path, process.stdin as AsyncIterable<Uint8Array>);
   let handle: FileHandle | undefined;
   try {
     if (options.anyPermissions !== true) {
@@ -40,10 +55,7 @@ export async function readConfigFile(path: string, options: ReadConfigOptions = 
     const stats = await handle.stat();
     if (!stats.isFile() && !stats.isFIFO()) refuse(path, 'is not a file');
     if (options.anyPermissions !== true) checkFile(path, stats);
-    return decode(
-      path,
-      await readBounded(path, handle.createReadStream({ autoClose: false }) as AsyncIterable<Uint8Array>),
-    );
+    return await readBounded(path, handle.createReadStream({ autoClose: false }) as AsyncIterable<Uint8Array>);
   } catch (error) {
     throw error instanceof ConfigError ? error : unreadable(path, error);
   } finally {
@@ -69,9 +81,10 @@ async function readBounded(path: string, stream: AsyncIterable<Uint8Array>): Pro
   return bytes;
 }
 
-function decode(path: string, bytes: Uint8Array): string {
+/** Bytes that are not UTF-8 become U+FFFD unless that is `fatal`, as it is in UTF-16. */
+function decode(path: string, bytes: Uint8Array, fatal: boolean): string {
   try {
-    return new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal: fatal || bytes.includes(0) }).decode(bytes);
   } catch {
     return refuse(path, 'is not text in UTF-8');
   } finally {
@@ -90,6 +103,21 @@ async function checkPath(path: string): Promise<void> {
   const folder = dirname(resolve(path));
   const { mode, uid } = await stat(folder);
   if ((mode & 0o002) !== 0 && (mode & STICKY) === 0) {
+  await checkFolder(path);
+}
+
+/** Who may write the file, or exchange it or what it is a link to, may choose the commands. */
+async function checkCommands(path: string): Promise<void> {
+  const file = await realpath(path);
+  const { mode, uid } = await stat(file);
+  if ((mode & 0o022) !== 0 || isForeign(uid) || isForeign((await lstat(path)).uid)) {
+    refuse(path, `has commands, and may be written by other users; run 'chmod go-w ${file}', or remove them`);
+  }
+  await checkFolder(path);
+  await checkFolder(file);
+}
+
+async function checkFolder(path: string): Promise<void> {
     refuse(path, `lies in a folder that others may write; run 'chmod o-w ${folder}' or move the file`);
   }
   if (isForeign(uid)) refuse(path, `lies in a folder of another user (uid ${uid}); move it to one of your own`);

@@ -27,13 +27,21 @@ import {
   readTable,
 } from './values.ts';
 
-export const MIN_MTU = 576;
+/** The kernel's own for IPv4 (RFC 791). */
+export const MIN_MTU = 68;
 export const MAX_MTU = 65_535;
 /** IPv6 does not work on a link below this (RFC 8200 section 5). */
 const MIN_MTU_IPV6 = 1_280;
 
-/** Reads a configuration; throws a ConfigError with every problem found. `file` is only for its messages. */
-export function parseConfig(text: string, file: string): TunnelConfig {
+/**
+ * Reads a configuration; throws a ConfigError with every problem found. `file` is only for its messages. `warn` hears of what `wg`
+ * takes and what is most likely a mistake.
+ */
+export function parseConfig(
+  text: string,
+  file: string,
+  warn: (warning: ConfigProblem) => void = () => undefined,
+): TunnelConfig {
   const draft: Draft = { interfaceLine: 0, interface: newInterface(), peers: [] };
   const problems: ConfigProblem[] = [];
   const report: Report = (line, field, what) => problems.push(problemAt(file, line, field, what));
@@ -64,7 +72,10 @@ export function parseConfig(text: string, file: string): TunnelConfig {
   checkPeers(draft, report);
   if (problems.length > 0)
     throw new ConfigError([...problems.slice(0, inLines), ...problems.slice(inLines).toSorted(byLine)]);
-  return finish(draft);
+  return finish(
+    draft,
+    mergePeers(draft, (line, field, what) => warn(problemAt(file, line, field, what))),
+  );
 }
 
 type Report = (line: number, field: string, what: string) => void;
@@ -115,6 +126,9 @@ function readLine(raw: string): Statement | undefined {
   const marked = /^#@\s*[a-z]+\s*=/i.test(line);
   const content = (marked ? line.slice('#@'.length) : line).split('#', 1)[0]!.trim();
   if (content === '') return undefined;
+  if (content.includes('\uFFFD')) {
+    return { kind: 'garbage', what: 'is not text in UTF-8; only comments may be in another encoding' };
+  }
   // oxlint-disable-next-line no-control-regex -- control characters are what this refuses
   if (/[\u0000-\u0008\u000b-\u001f\u007f]/.test(content)) {
     return { kind: 'garbage', what: 'holds a control character; write the line again as plain text' };
@@ -271,41 +285,47 @@ function checkInterface(draft: Draft, report: Report): void {
 }
 
 function checkPeers(draft: Draft, report: Report): void {
+  for (const peer of draft.peers) {
+    if (peer.publicKey === undefined && peer.publicKeyLine === 0)
+      report(peer.line, 'PublicKey', 'is missing in [Peer]; ask the peer for its public key');
+  }
+}
+
+/** What `wg` makes of the sections without a word: no peer of the own key, one of each other, one owner of each prefix, the last. */
+function mergePeers(draft: Draft, warn: Report): readonly PeerDraft[] {
   const ownKey = draft.interface.privateKey;
   const ownId = ownKey === undefined || isZeroKey(ownKey) ? undefined : keyId(nobleCrypto.publicKey(ownKey));
-  const keyLines = new Map<string, number>();
-  const owners = new Map<string, { readonly peer: PeerDraft; readonly line: number }>();
+  const peers = new Map<string, PeerDraft>();
   for (const peer of draft.peers) {
-    if (peer.publicKey === undefined) {
-      if (peer.publicKeyLine === 0)
-        report(peer.line, 'PublicKey', 'is missing in [Peer]; ask the peer for its public key');
-    } else {
-      const id = keyId(peer.publicKey);
-      const before = keyLines.get(id);
-      if (id === ownId) {
-        report(
-          peer.publicKeyLine,
-          'PublicKey',
-          "belongs to this file's own PrivateKey; put in the key of the other side",
-        );
-      } else if (before !== undefined) {
-        report(peer.publicKeyLine, 'PublicKey', `is already the peer of line ${before}; merge the two [Peer] sections`);
-      }
-      keyLines.set(id, before ?? peer.publicKeyLine);
+    const id = keyId(peer.publicKey!);
+    const before = peers.get(id);
+    if (id === ownId) {
+      warn(peer.publicKeyLine, 'PublicKey', "belongs to this file's own PrivateKey: this peer is left out");
+      continue;
     }
+    if (before === undefined) {
+      peers.set(id, peer);
+      continue;
+    }
+    warn(peer.publicKeyLine, 'PublicKey', `is already the peer of line ${before.line}: what this section says counts`);
+    const endpoints = peer.endpoints.length > 0 ? peer.endpoints : before.endpoints;
+    const furtherEndpoints = [...before.furtherEndpoints, ...peer.furtherEndpoints];
+    peers.set(id, { ...before, ...peer, endpoints, furtherEndpoints });
+  }
+  const owners = new Map<string, PeerDraft>();
+  for (const peer of peers.values()) {
     for (const { prefix, line } of peer.allowedIps) {
       const text = formatPrefix(prefix);
-      const owner = owners.get(text);
-      if (owner === undefined) owners.set(text, { peer, line });
-      else if (owner.peer !== peer) {
-        report(
-          line,
-          'AllowedIPs',
-          `${text} is already given to the peer of line ${owner.line}; a prefix has one owner`,
-        );
-      }
+      const before = owners.get(text);
+      if (before !== undefined && before !== peer)
+        warn(line, 'AllowedIPs', `${text} is already given to the peer of line ${before.line}: this peer gets it`);
+      owners.set(text, peer);
     }
   }
+  return [...peers.values()].map((peer) => ({
+    ...peer,
+    allowedIps: peer.allowedIps.filter(({ prefix }) => owners.get(formatPrefix(prefix)) === peer),
+  }));
 }
 
 /** The documented way to keep the key out of the file: `PostUp = wg set %i private-key FILE`. */
@@ -313,7 +333,7 @@ function hookSetsKey(own: InterfaceDraft): boolean {
   return [...own.preUp, ...own.postUp].some((command) => /\bprivate-key\b/.test(command));
 }
 
-function finish(draft: Draft): TunnelConfig {
+function finish(draft: Draft, peers: readonly PeerDraft[]): TunnelConfig {
   const { privateKey, privateKeyGiven: _given, mtuLine: _line, addresses, ...rest } = draft.interface;
   return {
     interface: {
@@ -321,7 +341,7 @@ function finish(draft: Draft): TunnelConfig {
       privateKey: privateKey ?? new Uint8Array(32),
       addresses: addresses.map(({ prefix }) => prefix),
     },
-    peers: draft.peers.map(finishPeer),
+    peers: peers.map(finishPeer),
   };
 }
 

@@ -67,14 +67,20 @@ export function readBoolean(value: string): boolean {
   return text === 'true';
 }
 
-/** wg-quick splits at commas and white space and forgives empty entries. */
+/** wg-quick splits at commas and white space and forgives empty entries; ip(8) takes a netmask in place of a length. */
 export function readAddresses(value: string): Prefix[] {
   return tokens(value).map((token) => {
-    const prefix = parsePrefix(token);
+    const prefix = parsePrefix(token.replace(/(?<=\/)\d+\.[\d.]+$/, lengthOf));
     if (prefix === undefined)
       throw new BadValue(`${quote(token)} is no address with an optional /length; write 10.0.0.2/32`);
     return prefix;
   });
+}
+
+/** The length that an IPv4 netmask stands for; the text itself when it is none. */
+function lengthOf(mask: string): string {
+  const bits = Array.from(parseAddress(mask) ?? [], (byte) => byte.toString(2).padStart(8, '0')).join('');
+  return /^1*0*$/.test(bits) && bits !== '' ? String(bits.lastIndexOf('1') + 1) : mask;
 }
 
 /** wg removes white space and splits at commas; an empty value is no prefix at all. */

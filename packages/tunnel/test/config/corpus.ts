@@ -136,6 +136,40 @@ Endpoint = [2001:db8:1::77]:51821
 PublicKey = ${dave.public}
 AllowedIPs = 10.1.2.0/24
 `,
+  'mesh list with the own key in it': `[Interface]
+PrivateKey = ${alice.private}
+Address = 10.5.0.1/24
+
+[Peer]
+PublicKey = ${alice.public}
+AllowedIPs = 10.5.0.1/32
+Endpoint = 192.0.2.1:51820
+
+[Peer]
+PublicKey = ${bob.public}
+AllowedIPs = 10.5.0.2/32
+Endpoint = 192.0.2.2:51820
+`,
+  'a peer twice and a prefix at two peers': `[Interface]
+PrivateKey = ${alice.private}
+Address = 10.5.0.1/24
+MTU = 500
+
+[Peer]
+PublicKey = ${bob.public}
+PresharedKey = ${PRESHARED_KEY}
+AllowedIPs = 10.5.0.2/32, 10.6.0.0/16
+Endpoint = 192.0.2.2:51820
+PersistentKeepalive = 25
+
+[Peer]
+PublicKey = ${carol.public}
+AllowedIPs = 10.7.0.0/16, 10.5.0.3/32
+
+[Peer]
+PublicKey = ${bob.public}
+AllowedIPs = 10.7.0.0/16, 10.5.0.4/32
+`,
   'extensions behind the mark': `[Interface]
 PrivateKey = ${alice.private}
 Address = 10.4.0.2/32

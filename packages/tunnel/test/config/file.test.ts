@@ -56,6 +56,36 @@ describe('reading a file', () => {
     expect(await readConfigFile(link, { anyPermissions: true })).toBe(text);
   });
 
+  it('takes comments in any encoding, and nothing else', async () => {
+    const latin1 = (line: string): Uint8Array => Buffer.from(text.replace('[Peer]', `${line}\n[Peer]`), 'latin1');
+    await writeFile(path, latin1('# B\u00fcro'));
+    expect((await loadConfig(path)).peers).toHaveLength(1);
+    await writeFile(path, latin1('PostUp = echo B\u00fcro'));
+    await expect(loadConfig(path)).rejects.toThrow(`${path}:6: is not text in UTF-8`);
+    await writeFile(path, Buffer.from(text, 'utf16le'));
+    await expect(loadConfig(path)).rejects.toThrow(`${path}: is not text in UTF-8`);
+  });
+
+  it.each(['0620', '0602', '0666', 'folder', 'link'])(
+    'takes commands from no file that others can write, whatever else is permitted: %s',
+    async (how) => {
+      const options = { anyPermissions: true };
+      await writeFile(path, text.replace('[Peer]', 'PostUp = true\n[Peer]'));
+      await chmod(path, 0o644);
+      expect((await loadConfig(path, options)).interface.postUp).toEqual(['true']);
+      const link = join(folder, 'open', 'wg1.conf');
+      await mkdir(join(folder, 'open'));
+      await symlink(path, link);
+      expect((await loadConfig(link, options)).interface.postUp).toEqual(['true']);
+      if (how === 'folder') await chmod(folder, 0o777);
+      else if (how === 'link') await chmod(join(folder, 'open'), 0o777);
+      else await chmod(path, Number.parseInt(how, 8));
+      await expect(loadConfig(link, options)).rejects.toThrow(/may be written by other users|that others may write/);
+      await writeFile(path, text);
+      expect((await loadConfig(link, options)).peers).toHaveLength(1);
+    },
+  );
+
   it.runIf(isRoot)('refuses the files, links and folders of other users', async () => {
     await symlink(path, join(folder, 'link.conf'));
     lchownSync(join(folder, 'link.conf'), 4_242, 4_242);

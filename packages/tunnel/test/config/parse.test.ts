@@ -121,6 +121,39 @@ describe('reading', () => {
   });
 });
 
+describe('what wg takes without a word is taken with a warning', () => {
+  it.each([
+    [
+      `[Peer]\nPublicKey = ${KEYS.alice.public}\n`,
+      "wg0.conf:4: PublicKey: belongs to this file's own PrivateKey: this peer is left out",
+      [],
+    ],
+    [
+      `${PEER}AllowedIPs = 10.1.0.0/16\n${PEER}AllowedIPs = 10.2.0.0/16\n`,
+      'wg0.conf:7: PublicKey: is already the peer of line 3: what this section says counts',
+      [['10.2.0.0/16']],
+    ],
+    [
+      `${PEER}AllowedIPs = 10.0.0.0/8, ::/0\n[Peer]\nPublicKey = ${KEYS.carol.public}\nAllowedIPs = 10.1.2.3/8\n`,
+      'wg0.conf:8: AllowedIPs: 10.0.0.0/8 is already given to the peer of line 3: this peer gets it',
+      [['::/0'], ['10.0.0.0/8']],
+    ],
+  ])('%j', (text, warning, allowedIps) => {
+    const said: string[] = [];
+    const { peers } = parseConfig(INTERFACE + text, 'wg0.conf', ({ message }) => said.push(message));
+    expect(said).toEqual([warning]);
+    expect(peers.map((peer) => peer.allowedIps.map(formatPrefix))).toEqual(allowedIps);
+  });
+
+  it('a netmask in place of a length', () => {
+    const { addresses } = parseConfig(
+      `${INTERFACE}Address = 10.0.0.1/255.255.255.0, 10.1.0.1/0.0.0.0, 10.2.0.1/255.255.255.255`,
+      'f',
+    ).interface;
+    expect(addresses.map(formatPrefix)).toEqual(['10.0.0.1/24', '10.1.0.1/0', '10.2.0.1/32']);
+  });
+});
+
 describe('what is wrong is said in one line', () => {
   it.each([
     ['', 'wg0.conf: [Interface]: is missing; begin the file with this section'],
@@ -143,7 +176,15 @@ describe('what is wrong is said in one line', () => {
     [`${INTERFACE}ListenPort = 65536`, "wg0.conf:3: ListenPort: '65536' is no number from 0 to 65535"],
     [`${INTERFACE}ListenPort = -1`, "wg0.conf:3: ListenPort: '-1' is no number from 0 to 65535"],
     [`${INTERFACE}ListenPort = 1e3`, "wg0.conf:3: ListenPort: '1e3' is no number from 0 to 65535"],
-    [`${INTERFACE}MTU = 500`, "wg0.conf:3: MTU: '500' is no number from 576 to 65535"],
+    [`${INTERFACE}MTU = 67`, "wg0.conf:3: MTU: '67' is no number from 68 to 65535"],
+    [
+      `${INTERFACE}Address = 10.0.0.1/255.0.255.0`,
+      "wg0.conf:3: Address: '10.0.0.1/255.0.255.0' is no address with an optional /length; write 10.0.0.2/32",
+    ],
+    [
+      `${INTERFACE}PostUp = echo \uFFFD # \uFFFD`,
+      'wg0.conf:3: is not text in UTF-8; only comments may be in another encoding',
+    ],
     [
       `${INTERFACE}Address = fd00::1/64\nMTU = 1200`,
       'wg0.conf:4: MTU: 1200 is too small for the IPv6 addresses here; write at least 1280',
@@ -206,18 +247,6 @@ describe('what is wrong is said in one line', () => {
       "wg0.conf:5: PostQuantum: '9' is not 'yes', 'no' or the seconds between two exchanges, 10 to 86400",
     ],
     [`${INTERFACE}${PEER}Cipher = rot13`, "wg0.conf:5: Cipher: 'rot13' is neither chacha20poly1305 nor aes256gcm"],
-    [
-      `${INTERFACE}[Peer]\nPublicKey = ${KEYS.alice.public}\n`,
-      "wg0.conf:4: PublicKey: belongs to this file's own PrivateKey; put in the key of the other side",
-    ],
-    [
-      `${INTERFACE}${PEER}${PEER}`,
-      'wg0.conf:6: PublicKey: is already the peer of line 4; merge the two [Peer] sections',
-    ],
-    [
-      `${INTERFACE}${PEER}AllowedIPs = 10.0.0.0/8\n[Peer]\nPublicKey = ${KEYS.carol.public}\nAllowedIPs = 10.1.2.3/8\n`,
-      'wg0.conf:8: AllowedIPs: 10.0.0.0/8 is already given to the peer of line 5; a prefix has one owner',
-    ],
     [`${INTERFACE}just words`, "wg0.conf:3: is not of the form 'Key = Value'"],
     [`${INTERFACE}= 5`, "wg0.conf:3: is not of the form 'Key = Value'"],
     [`${INTERFACE}[Peer`, 'wg0.conf:3: is no section header; write [Interface] or [Peer]'],
