@@ -3,6 +3,7 @@ import { CIPHER_SUITES } from '@sealane/protocol';
 import { type LaneKind, LOG_LEVELS, oneLine, parseSize } from '@sealane/tunnel';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CliError, errorLine, EXIT, type ExitCode } from './errors.ts';
+import { programLog } from './output/log.ts';
 import { note, styleFor } from './output/terminal.ts';
 import { Stopped } from './system/stop.ts';
 
@@ -30,7 +31,7 @@ export async function main(argv: readonly string[]): Promise<number> {
     await buildProgram((code) => (run.code = code)).parseAsync(argv, { from: 'user' });
     return run.code;
   } catch (error) {
-    return explain(error);
+    return explain(error, wantsJsonLog(argv));
   } finally {
     process.stdout.off('error', endOnClosedPipe);
   }
@@ -148,8 +149,8 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(new Option('--log-format <format>', 'how to say what happens').choices(['text', 'json']).default('text'))
     .addOption(new Option('--log-level <level>', 'the least grave of it to say').choices(LOG_LEVELS).default('info'))
     .addOption(cipherOption())
-    .addOption(laneOption())
     .addOption(permissionsOption())
+    .addOption(laneOption())
     .addOption(lanesOption())
     .addHelpText('after', FILE_KEYS)
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
@@ -201,8 +202,8 @@ function addPing(add: Add, done: (code: ExitCode) => void): void {
     .option('--target <address>', 'inner address to ping (default: the first host of AllowedIPs)')
     .option('--force', 'also when a tunnel with the same key is up on this computer')
     .addOption(cipherOption())
-    .option('--json', 'print the result as one JSON object')
     .addOption(permissionsOption())
+    .option('--json', 'print the result as one JSON object')
     .action(async (config: string, options: Parameters<typeof import('./commands/ping.ts').ping>[1]) => {
       (await import('./up/confine.ts')).confineUserspace();
       done(await (await import('./commands/ping.ts')).ping(config, options));
@@ -237,8 +238,8 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
     .option('--expose', 'let other computers in without a password')
     .option('--name <name>', "what 'sealane status' calls it (default: the file name)")
     .addOption(cipherOption())
-    .addOption(laneOption())
     .addOption(permissionsOption())
+    .addOption(laneOption())
     .action(async (config: string, options: Parameters<typeof import('./commands/proxy.ts').proxy>[1]) => {
       (await import('./up/confine.ts')).confineUserspace();
       done(await (await import('./commands/proxy.ts')).proxy(config, options));
@@ -259,7 +260,6 @@ function cipherOption(): Option {
   return new Option('--cipher <suite>', what).choices(CIPHER_SUITES);
 }
 
-function laneOption(): Option {
 function permissionsOption(): Option {
   return new Option(
     '--any-permissions',
@@ -267,6 +267,7 @@ function permissionsOption(): Option {
   );
 }
 
+function laneOption(): Option {
   return new Option('--lane <lane>', 'packet loop to use').choices(['auto', 'portable', 'linux']).default('auto');
 }
 
@@ -298,10 +299,16 @@ function sizeOption(text: string): number {
   return bytes;
 }
 
-function explain(error: unknown): number {
+/** Also when the arguments could not be parsed. */
+function wantsJsonLog(argv: readonly string[]): boolean {
+  return argv.some((word, i) => word === '--log-format=json' || (word === '--log-format' && argv[i + 1] === 'json'));
+}
+
+function explain(error: unknown, inJson: boolean): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput;
   if (error instanceof Stopped) return EXIT.interrupted;
-  note(errorStyle(errorLine(error)));
+  if (inJson) programLog('json', 'error').entry('failed', errorLine(error));
+  else note(errorStyle(errorLine(error)));
   if (process.env['SEALANE_DEBUG'] === '1' && error instanceof Error) note(error.stack ?? '');
   return error instanceof CliError ? error.exitCode : EXIT.failure;
 }

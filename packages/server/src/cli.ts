@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CIPHER_SUITES } from '@sealane/protocol';
-import { LOG_LEVELS } from '@sealane/tunnel';
+import { createLog, LOG_LEVELS } from '@sealane/tunnel';
 import { Command, CommanderError, Option } from 'commander';
 import { init, type InitOptions } from './commands/init.ts';
 import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
@@ -31,17 +31,25 @@ export async function main(argv: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) {
       if (error.exitCode === 0) return 0;
       // Help was asked for by leaving the command out: commander has written it.
-      if (error.code !== 'commander.help') complain(error.message.replace(/^error: /, ''), error);
+      if (error.code !== 'commander.help') complain(error.message.replace(/^error: /, ''), error, argv);
       return 2;
     }
-    complain(errorLine(error), error);
+    complain(errorLine(error), error, argv);
     return error instanceof InputError ? 2 : 1;
   }
 }
 
-function complain(text: string, error: unknown): void {
-  process.stderr.write(`sealaned: ${errorLine(text)}\n`);
+function complain(text: string, error: unknown, argv: readonly string[]): void {
+  const write = (line: string): boolean => process.stderr.write(`${line}\n`);
+  if (wantsJsonLog(argv)) createLog({ format: 'json', level: 'error', write }).entry('failed', text);
+  else write(`sealaned: ${errorLine(text)}`);
   if (process.env['SEALANE_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+}
+
+/** Also when the arguments could not be parsed; "--json" of other commands is about what they print. */
+function wantsJsonLog(argv: readonly string[]): boolean {
+  const isPair = argv.some((word, i) => word === '--log-format' && argv[i + 1] === 'json');
+  return isPair || argv.includes('--log-format=json') || (argv[0] === 'run' && argv.includes('--json'));
 }
 
 /** The command tree. */

@@ -127,7 +127,8 @@ export async function reach<T>(name: string, ask: () => Promise<T>): Promise<T> 
     if (!(error instanceof ControlError)) throw error;
     const code = errorCode(error.cause);
     if (isAbsent(error)) {
-      throw new CliError(EXIT.failure, `no tunnel ${name} is running here`, { cause: error });
+      const others = process.geteuid?.() === 0 ? '' : ": of other users' tunnels only root is told";
+      throw new CliError(EXIT.failure, `no tunnel ${name} is running here${others}`, { cause: error });
     }
     if (code === 'EACCES' || code === 'EPERM') {
       throw new CliError(EXIT.noPermission, error.message, { cause: error });

@@ -4,7 +4,6 @@ import { readConfig, resolveConfig } from '../config-file.ts';
 import { configPath, refusePipe } from '../config-path.ts';
 import { CliError, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
-import { readJournal } from '../system/journal.ts';
 import { reach } from './control.ts';
 
 const EINVAL = 22;
@@ -31,9 +30,9 @@ export async function sync(
     const refused = error instanceof CliError && error.cause instanceof ControlError ? error.cause : undefined;
     if (refused === undefined || refused.errno === 0) throw error;
     if (refused.errno !== EOPNOTSUPP) {
-      const where = readJournal(name) === undefined ? 'its log' : `the log of 'sealane up ${name}'`;
+      const why = refused.reason ?? refused.message;
       const code = refused.errno === EINVAL ? EXIT.badInput : EXIT.failure;
-      throw new CliError(code, `${name} did not take ${path} over: ${where} says why`, { cause: error });
+      throw new CliError(code, `${name} did not take ${path} over: ${why}`, { cause: error });
     }
   }
   await reach(name, () => requestConfigure(socket, update));

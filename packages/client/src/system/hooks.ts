@@ -44,7 +44,7 @@ export async function runHooks(
     if (status === 0) continue;
     const which = commands.length === 1 ? hook : `${hook} ${i + 1} of ${commands.length}`;
     const how = status === null ? 'was ended by a signal' : `failed with status ${status}`;
-    throw new CliError(EXIT.failure, `the command of ${which} ${how}`);
+    throw new CliError(EXIT.failure, `${path}: the command of ${which} ${how}`);
   }
 }
 

@@ -55,5 +55,10 @@ async function batch(
 
 function failed(command: IpCommand, stderr: string): CliError {
   const why = oneLine(stderr.replaceAll(/RTNETLINK answers: |Error: /g, ''));
-  return new CliError(EXIT.failure, `'ip ${command.join(' ')}' failed: ${why === '' ? 'it says no reason' : why}`);
+  const remedy =
+    command.includes('route') && why.startsWith('File exists')
+      ? ": another route leads to that network; remove it ('ip route', 'ip -6 route' show it), or take it out of AllowedIPs"
+      : '';
+  const failure = `'ip ${command.join(' ')}' failed: ${why === '' ? 'it says no reason' : why}`;
+  return new CliError(EXIT.failure, failure + remedy);
 }

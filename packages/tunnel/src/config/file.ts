@@ -14,8 +14,16 @@ export const MAX_CONFIG_BYTES: number = 16 * 1024 * 1024;
 const STICKY = 0o1000;
 
 export interface ReadConfigOptions {
-  /** Takes files that others may read or own; never the default, for systems whose permissions mean nothing. */
+  /**
+   * Takes symbolic links and files that others may read, write or own; never the default, for systems whose permissions mean
+   * nothing. Commands still have to come from a file that nobody else can write.
+   */
   readonly anyPermissions?: boolean;
+}
+
+export interface LoadConfigOptions extends ReadConfigOptions {
+  /** Hears of what is taken and is most likely a mistake. */
+  readonly warn?: (warning: ConfigProblem) => void;
 }
 
 /** Reads and parses a file; `-` is standard input. Throws a ConfigError. */
@@ -27,11 +35,6 @@ export async function loadConfig(path: string, options: LoadConfigOptions = {}):
     await checkCommands(path);
   }
   return config;
-export interface LoadConfigOptions extends ReadConfigOptions {
-  /** Hears of what is taken and is most likely a mistake. */
-  readonly warn?: (warning: ConfigProblem) => void;
-}
-
 }
 
 /**
@@ -100,9 +103,6 @@ async function checkPath(path: string): Promise<void> {
     // What a shell calls /dev/fd/63 is a link to a pipe.
     if ((await stat(path)).isFile()) refuse(path, `is a symbolic link; name the file itself, ${await realpath(path)}`);
   }
-  const folder = dirname(resolve(path));
-  const { mode, uid } = await stat(folder);
-  if ((mode & 0o002) !== 0 && (mode & STICKY) === 0) {
   await checkFolder(path);
 }
 
@@ -118,7 +118,12 @@ async function checkCommands(path: string): Promise<void> {
 }
 
 async function checkFolder(path: string): Promise<void> {
-    refuse(path, `lies in a folder that others may write; run 'chmod o-w ${folder}' or move the file`);
+  const folder = dirname(resolve(path));
+  const { mode, uid, gid } = await stat(folder);
+  // Where every user has a group of his own, that is what folders are given.
+  const open = gid === 0 || gid === process.getegid?.() ? 0o002 : 0o022;
+  if ((mode & open) !== 0 && (mode & STICKY) === 0) {
+    refuse(path, `lies in a folder that others may write; run 'chmod go-w ${folder}' or move the file`);
   }
   if (isForeign(uid)) refuse(path, `lies in a folder of another user (uid ${uid}); move it to one of your own`);
 }

@@ -8,6 +8,7 @@ const LEVELS = {
   endpoint: 'info',
   'endpoints-not-kept': 'error',
   expired: 'info',
+  failed: 'error',
   fallback: 'warn',
   'firewall-failed': 'error',
   'firewall-restored': 'warn',

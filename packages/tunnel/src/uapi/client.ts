@@ -7,6 +7,7 @@ import { ERRNO } from './error.ts';
 import { parseReport, type StatusReport } from './report.ts';
 import { encodeSet } from './set.ts';
 import { errorCode, errorMessage } from '../os-error.ts';
+import { oneLine } from '../text/format.ts';
 
 const MAX_ANSWER_LINE = 256 * 1024 * 1024;
 const ANSWER_TIMEOUT = 30_000;
@@ -17,11 +18,19 @@ export class ControlError extends Error {
   readonly path: string;
   /** The Linux errno of the answer, positive; 0 when there was none. */
   readonly errno: number;
+  /** In words for people, of those who said it. */
+  readonly reason: string | undefined;
 
-  constructor(path: string, errno: number, message: string, options?: ErrorOptions) {
+  constructor(
+    path: string,
+    errno: number,
+    message: string,
+    { reason, ...options }: ErrorOptions & { readonly reason?: string } = {},
+  ) {
     super(message, options);
     this.path = path;
     this.errno = errno;
+    this.reason = reason;
   }
 }
 
@@ -105,11 +114,13 @@ async function readAnswer(socket: Socket, path: string): Promise<readonly string
       const errno = /^errno=(-?\d{1,4})$/.exec(line);
       if (errno === null) lines.push(line);
       else if (Number(errno[1]) === 0) return lines;
-      else throw refused(path, Math.abs(Number(errno[1])));
+      else throw refused(path, Math.abs(Number(errno[1])), lines);
     }
   }
   throw new ControlError(path, 0, `${path} ends the connection without an answer: it does not know this request`);
 }
+
+const REASON = 'reason=';
 
 const REASONS: ReadonlyMap<number, string> = new Map([
   [ERRNO.EINVAL, 'a value is not valid'],
@@ -118,9 +129,11 @@ const REASONS: ReadonlyMap<number, string> = new Map([
   [ERRNO.EADDRINUSE, 'the UDP port is in use'],
 ]);
 
-function refused(path: string, errno: number): ControlError {
-  const reason = REASONS.get(errno);
-  return new ControlError(path, errno, `${path} refuses: ${reason === undefined ? '' : `${reason} `}(errno ${errno})`);
+function refused(path: string, errno: number, lines: readonly string[]): ControlError {
+  const what = REASONS.get(errno);
+  const reason = lines.find((line) => line.startsWith(REASON))?.slice(REASON.length);
+  const message = `${path} refuses: ${what === undefined ? '' : `${what} `}(errno ${errno})`;
+  return new ControlError(path, errno, message, reason === undefined ? {} : { reason: oneLine(reason) });
 }
 
 function unreachable(path: string, cause: unknown): ControlError {

@@ -9,14 +9,16 @@ export const ERRNO = {
   EADDRINUSE: 98,
 } as const;
 
-/** A request that is refused; the message is for our own log, the socket only carries the number. */
+/** A request that is refused; the message is for our own log, the socket carries the number and, for people, the `reason`. */
 export class UapiError extends Error {
   override readonly name = 'UapiError';
   readonly errno: number;
+  readonly reason: string | undefined;
 
-  constructor(errno: number, message: string) {
+  constructor(errno: number, message: string, reason?: string) {
     super(message);
     this.errno = errno;
+    this.reason = reason;
   }
 }
 

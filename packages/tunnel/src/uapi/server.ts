@@ -1,7 +1,7 @@
 /**
  * The control socket that `wg` speaks (wireguard.com/xplatform), with Sealane's own operations beside `get=1` and
  * `set=1`: `status=1` (one line `json=...`), `rekey=<hex key|all>` (one line `handshakes=N`), `reload=1`
- * (with a line `file=<absolute path>` if it is to be another file), `shutdown=1`.
+ * (with a line `file=<absolute path>` if it is to be another file; refused with a line `reason=...`), `shutdown=1`.
  * A request is an operation line, its lines, and a blank line; the answer is lines, `errno=N` and a blank line.
  */
 import { once } from 'node:events';
@@ -17,6 +17,7 @@ import { claimPath, prepareFolder, releasePath, temporaryPath } from './paths.ts
 import { reportStatus } from './report.ts';
 import { SetOperation } from './set.ts';
 import { errorMessage } from '../os-error.ts';
+import { oneLine } from '../text/format.ts';
 
 /** Longest line of a request. */
 export const MAX_LINE = 1_024;
@@ -191,7 +192,9 @@ class Control {
       if (request.error !== undefined) throw request.error;
       return { errno: 0, ...(await this.#inTurn(request.operation.end)) };
     } catch (error) {
-      return { errno: errnoOf(error) };
+      const reason = error instanceof UapiError ? error.reason : undefined;
+      const body = reason === undefined ? {} : { body: new TextEncoder().encode(`reason=${oneLine(reason)}\n`) };
+      return { errno: errnoOf(error), ...body };
     } finally {
       request.wipe();
     }
@@ -247,7 +250,12 @@ class Control {
       end: async () => {
         const { reload } = this.#handlers;
         if (reload === undefined) throw new UapiError(ERRNO.EOPNOTSUPP, 'no reload here');
-        await reload(file);
+        try {
+          await reload(file);
+        } catch (error) {
+          const why = errorMessage(error);
+          throw new UapiError(errnoOf(error), why, why);
+        }
         return {};
       },
     };

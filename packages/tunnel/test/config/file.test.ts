@@ -43,7 +43,7 @@ describe('reading a file', () => {
   it('refuses a folder that others may write, unless only owners may exchange files there', async () => {
     await chmod(folder, 0o777);
     await expect(readConfigFile(path)).rejects.toThrow(
-      `lies in a folder that others may write; run 'chmod o-w ${folder}'`,
+      `lies in a folder that others may write; run 'chmod go-w ${folder}'`,
     );
     await chmod(folder, 0o1777);
     expect(await readConfigFile(path)).toBe(text);
@@ -92,6 +92,10 @@ describe('reading a file', () => {
     await expect(readConfigFile(join(folder, 'link.conf'))).rejects.toThrow(
       'is a symbolic link of another user (uid 4242)',
     );
+    await chown(folder, 0, 4_242);
+    await chmod(folder, 0o775);
+    await expect(readConfigFile(path)).rejects.toThrow('lies in a folder that others may write');
+    await chmod(folder, 0o700);
     await chown(path, 4_242, 4_242);
     await expect(readConfigFile(path)).rejects.toThrow('belongs to another user (uid 4242)');
     await chown(path, 0, 0);
