@@ -2,6 +2,7 @@ import { ControlError, listControls, readStatus, type StatusReport } from '@seal
 import { EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { RateHistory } from '../output/rates.ts';
+import { isScreen, Screen } from '../output/screen.ts';
 import { formatStatus } from '../output/status.ts';
 import { note, print, printJson, styleFor } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
@@ -13,59 +14,71 @@ export interface StatusOptions {
 }
 
 const WATCH_INTERVAL = 1_000;
-const HOME_AND_CLEAR = '\u001b[H\u001b[J';
+
+interface Look {
+  readonly reports: readonly StatusReport[];
+  /** What else there is to say. */
+  readonly remarks: readonly string[];
+}
 
 /** Shows one tunnel, or all that run here; with `watch` once a second until interrupted. */
 export async function status(name: string | undefined, options: StatusOptions): Promise<ExitCode> {
   if (name !== undefined) interfacePath(name);
-  if (options.watch !== true) {
-    await show(name, await collect(name), options);
+  if (options.watch === true) {
+    await watch(name, options);
     return EXIT.ok;
   }
-  const stop = new Stop();
-  const history = new RateHistory();
-  try {
-    while (stop.reason === undefined) {
-      const reports = await collect(name);
-      for (const report of reports) history.add(report, performance.now());
-      if (options.json !== true && process.stdout.isTTY)
-        await print(`${HOME_AND_CLEAR}${new Date().toLocaleTimeString()}`);
-      await show(name, reports, options, history);
-      await stop.sleep(WATCH_INTERVAL);
-    }
-  } finally {
-    stop.dispose();
-  }
+  const { reports, remarks } = await look(name);
+  for (const remark of remarks) note(`sealane: ${remark}`);
+  await show(name, reports, options);
   return EXIT.ok;
 }
 
-async function collect(name: string | undefined): Promise<readonly StatusReport[]> {
-  if (name !== undefined) return [await reach(name, () => readStatus(interfacePath(name)))];
+async function watch(name: string | undefined, options: StatusOptions): Promise<void> {
+  const stop = new Stop();
+  const history = new RateHistory();
+  let screen: Screen | undefined;
+  try {
+    while (stop.reason === undefined) {
+      const { reports, remarks } = await look(name);
+      for (const report of reports) history.add(report, performance.now());
+      const time = new Date().toTimeString().slice(0, 'hh:mm:ss'.length);
+      if (options.json === true) await show(name, reports, options);
+      else if (isScreen(process.stdout)) {
+        screen ??= new Screen();
+        screen.draw([time, ...blocksOf(reports, history), ...remarks].join('\n\n'));
+      } else await print(`${[time, ...blocksOf(reports, history), ...remarks].join('\n\n')}\n`);
+      await stop.sleep(WATCH_INTERVAL);
+    }
+  } finally {
+    screen?.close();
+    stop.dispose();
+  }
+}
+
+async function look(name: string | undefined): Promise<Look> {
+  if (name !== undefined) return { reports: [await reach(name, () => readStatus(interfacePath(name)))], remarks: [] };
   const reports: StatusReport[] = [];
+  const remarks: string[] = [];
   for (const socket of await listControls()) {
     try {
       reports.push(await readStatus(socket.path));
     } catch (error) {
       if (!(error instanceof ControlError)) throw error;
-      note(`sealane: ${socket.name} belongs to another program: 'wg show ${socket.name}' shows it`);
+      remarks.push(`${socket.name} belongs to another program: 'wg show ${socket.name}' shows it`);
     }
   }
-  return reports;
+  if (reports.length === 0) remarks.push('no tunnel is running here');
+  return { reports, remarks };
 }
 
-async function show(
-  name: string | undefined,
-  reports: readonly StatusReport[],
-  options: StatusOptions,
-  history?: RateHistory,
-): Promise<void> {
-  if (options.json === true) {
-    await printJson(name === undefined ? reports : reports[0]);
-    return;
-  }
-  if (reports.length === 0) note('sealane: no tunnel is running here');
+async function show(name: string | undefined, reports: readonly StatusReport[], options: StatusOptions): Promise<void> {
+  if (options.json === true) await printJson(name === undefined ? reports : reports[0]);
+  else if (reports.length > 0) await print(blocksOf(reports).join('\n\n'));
+}
+
+function blocksOf(reports: readonly StatusReport[], history?: RateHistory): readonly string[] {
   const style = styleFor(process.stdout);
   const now = Date.now();
-  const blocks = reports.map((report) => formatStatus(report, style, now, history));
-  if (blocks.length > 0) await print(blocks.join('\n\n'));
+  return reports.map((report) => formatStatus(report, style, now, history));
 }

@@ -11,7 +11,7 @@ export interface Style {
 }
 
 export function styleFor(stream: { readonly isTTY?: boolean }): Style {
-  return pc.createColors(stream.isTTY === true && pc.isColorSupported);
+  return pc.createColors(stream.isTTY === true && process.env['TERM'] !== 'dumb' && pc.isColorSupported);
 }
 
 /** Writes to standard output and waits until it has been taken. */

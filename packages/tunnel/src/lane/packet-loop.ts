@@ -248,8 +248,10 @@ export class PacketLoop {
       this.#faults.add('timestamp-file-failed');
     }
     for (const { bytes, endpoint, kind, peer } of datagrams) {
+      // It is begun again with the socket: nothing is lost.
       if (this.#outlet.port === 0 && kind === 'handshake' && peer !== undefined) {
         this.#unsent.set(keyId(peer.publicKey), peer.publicKey);
+        continue;
       }
       this.#path.sendBytes(bytes, endpoint, peer, kind === 'handshake' ? HANDSHAKE_TRAFFIC_CLASS : 0);
     }

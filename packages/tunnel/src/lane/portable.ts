@@ -260,8 +260,9 @@ export class PortableLane implements Lane {
         this.#sockets.send(bytes, 0, bytes.length, endpoint);
         continue;
       }
-      this.#fault('no-socket');
+      // It is begun again with the socket: nothing is lost.
       if (kind === 'handshake' && peer !== undefined) this.#unsent.set(keyId(peer.publicKey), peer.publicKey);
+      else this.#fault('no-socket');
     }
     for (const event of events) this.#onEvent(event);
   }
