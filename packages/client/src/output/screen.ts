@@ -21,7 +21,9 @@ export class Screen {
   }
 
   draw(text: string): void {
-    const { columns = USUAL_SIZE.columns, rows = USUAL_SIZE.rows } = this.#stream;
+    // A terminal that does not know its size says 0.
+    const columns = this.#stream.columns || USUAL_SIZE.columns;
+    const rows = this.#stream.rows || USUAL_SIZE.rows;
     const lines = fit(text, columns, rows).map((line) => line + CLEAR_LINE);
     this.#stream.write(HOME + lines.join('\r\n') + CLEAR_BELOW);
   }

@@ -84,10 +84,10 @@ async function readBounded(path: string, stream: AsyncIterable<Uint8Array>): Pro
   return bytes;
 }
 
-/** Bytes that are not UTF-8 become U+FFFD unless that is `fatal`, as it is in UTF-16. */
+/** Bytes that are not UTF-8 become U+FFFD unless that is `fatal`. */
 function decode(path: string, bytes: Uint8Array, fatal: boolean): string {
   try {
-    return new TextDecoder('utf-8', { fatal: fatal || bytes.includes(0) }).decode(bytes);
+    return new TextDecoder('utf-8', { fatal }).decode(bytes);
   } catch {
     return refuse(path, 'is not text in UTF-8');
   } finally {
@@ -121,8 +121,8 @@ async function checkFolder(path: string): Promise<void> {
   const folder = dirname(resolve(path));
   const { mode, uid, gid } = await stat(folder);
   // Where every user has a group of his own, that is what folders are given.
-  const open = gid === 0 || gid === process.getegid?.() ? 0o002 : 0o022;
-  if ((mode & open) !== 0 && (mode & STICKY) === 0) {
+  const others = gid === 0 || gid === process.getegid?.() ? 0o002 : 0o022;
+  if ((mode & others) !== 0 && (mode & STICKY) === 0) {
     refuse(path, `lies in a folder that others may write; run 'chmod go-w ${folder}' or move the file`);
   }
   if (isForeign(uid)) refuse(path, `lies in a folder of another user (uid ${uid}); move it to one of your own`);

@@ -313,14 +313,13 @@ function mergePeers(draft: Draft, warn: Report): readonly PeerDraft[] {
     peers.set(id, { ...before, ...peer, endpoints, furtherEndpoints });
   }
   const owners = new Map<string, PeerDraft>();
-  for (const peer of peers.values()) {
-    for (const { prefix, line } of peer.allowedIps) {
-      const text = formatPrefix(prefix);
-      const before = owners.get(text);
-      if (before !== undefined && before !== peer)
-        warn(line, 'AllowedIPs', `${text} is already given to the peer of line ${before.line}: this peer gets it`);
-      owners.set(text, peer);
-    }
+  const allowed = [...peers.values()].flatMap((peer) => peer.allowedIps.map((entry) => ({ ...entry, peer })));
+  for (const { prefix, line, peer } of allowed.toSorted((a, b) => a.line - b.line)) {
+    const text = formatPrefix(prefix);
+    const before = owners.get(text);
+    if (before !== undefined && before !== peer)
+      warn(line, 'AllowedIPs', `${text} is already given to the peer of line ${before.line}: this peer gets it`);
+    owners.set(text, peer);
   }
   return [...peers.values()].map((peer) => ({
     ...peer,

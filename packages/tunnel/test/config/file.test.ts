@@ -62,8 +62,8 @@ describe('reading a file', () => {
     expect((await loadConfig(path)).peers).toHaveLength(1);
     await writeFile(path, latin1('PostUp = echo B\u00fcro'));
     await expect(loadConfig(path)).rejects.toThrow(`${path}:6: is not text in UTF-8`);
-    await writeFile(path, Buffer.from(text, 'utf16le'));
-    await expect(loadConfig(path)).rejects.toThrow(`${path}: is not text in UTF-8`);
+    await writeFile(path, Buffer.from(`\uFEFF${text}`, 'utf16le'));
+    await expect(loadConfig(path)).rejects.toThrow(`${path}:1: is not text in UTF-8`);
   });
 
   it.each(['0620', '0602', '0666', 'folder', 'link'])(
