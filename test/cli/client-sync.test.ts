@@ -14,7 +14,7 @@ describe.skipIf(reason !== undefined)(`sealane sync (${reason ?? 'between two na
     const name = lab.interfaceName('a');
     const running = await up(lab, a, name, clientFile('10.88.0.0/24, 10.95.0.0/16'));
     await a.must('ip', ['route', 'add', '10.97.0.0/16', 'dev', 'va']);
-    const stateNow = async (): Promise<string> => `${await systemOf(a)}${await a.must('wg', ['show', name, 'dump'])}`;
+    const stateNow = async (): Promise<string> => `${await systemOf(a)}${await a.must('wg', ['showconf', name])}`;
     const before = await stateNow();
     const wanted = clientFile('10.88.0.0/24, 10.96.0.0/16, 10.97.0.0/16')
       .replace('10.88.0.2/32', '10.88.0.2/32, 10.88.7.2/32')
