@@ -24,8 +24,10 @@ export class Screen {
     // A terminal that does not know its size says 0.
     const columns = this.#stream.columns || USUAL_SIZE.columns;
     const rows = this.#stream.rows || USUAL_SIZE.rows;
-    const lines = fit(text, columns, rows).map((line) => line + CLEAR_LINE);
-    this.#stream.write(HOME + lines.join('\r\n') + CLEAR_BELOW);
+    const lines = fit(text, columns, rows);
+    // Cleared before it is written: behind a line of full width the cursor still stands on its last character.
+    const frame = lines.map((line) => CLEAR_LINE + line).join('\n');
+    this.#stream.write(HOME + frame + (lines.length < rows ? `\n${CLEAR_BELOW}` : ''));
   }
 
   /** Gives the terminal back as it was. */
