@@ -8,11 +8,11 @@ import { IPV4_HEADER_LENGTH, IPV6_HEADER_LENGTH, type IpPacket, sourceOf, writeI
 import { viewOf } from './output.ts';
 
 export interface ReassemblyLimits {
-  /** Incomplete datagrams kept at once. */
+  /** Incomplete datagrams kept at once; beyond it, the source that has the most loses its oldest to one that has fewer. */
   readonly maxDatagrams: number;
   /** Incomplete datagrams kept at once of one source. */
   readonly maxDatagramsPerSource: number;
-  /** Bytes of fragments kept at once. */
+  /** Bytes of fragments kept at once, by the same rule. */
   readonly maxBytes: number;
 }
 
@@ -33,8 +33,15 @@ interface Fragment {
   readonly bytes: Uint8Array;
 }
 
+/** What is kept of one source. */
+interface Share {
+  readonly key: string | number;
+  datagrams: number;
+  bytes: number;
+}
+
 interface Datagram {
-  readonly source: string | number;
+  readonly share: Share;
   readonly until: number;
   readonly fragments: Fragment[];
   bytes: number;
@@ -51,7 +58,7 @@ export class Reassembler {
   readonly #limits: ReassemblyLimits;
   /** In order of arrival, so in order of expiry. */
   readonly #datagrams = new Map<string, Datagram>();
-  readonly #perSource = new Map<string | number, number>();
+  readonly #shares = new Map<string | number, Share>();
   readonly #sourceKey: (address: IpAddress) => string | number;
   #bytes = 0;
 
@@ -111,14 +118,13 @@ export class Reassembler {
       this.#poison(datagram);
       return 'fragment-overlap';
     }
-    if (this.#bytes + packet.payloadLength > this.#limits.maxBytes || datagram.fragments.length === MAX_FRAGMENTS) {
+    if (!this.#makeRoom(datagram.share, packet.payloadLength) || datagram.fragments.length === MAX_FRAGMENTS) {
       this.#poison(datagram);
       return 'fragment-limit';
     }
     const bytes = packet.buffer.slice(packet.payload, packet.payload + packet.payloadLength);
     datagram.fragments.splice(at < 0 ? datagram.fragments.length : at, 0, { start, end, bytes });
-    datagram.bytes += bytes.length;
-    this.#bytes += bytes.length;
+    this.#count(datagram, bytes.length);
     if (isLast) datagram.total = end;
     if (start === 0) {
       datagram.protocol = packet.protocol;
@@ -131,11 +137,12 @@ export class Reassembler {
 
   #open(key: string, address: IpAddress, now: number): Datagram | undefined {
     const source = this.#sourceKey(address);
-    const held = this.#perSource.get(source) ?? 0;
-    if (this.#datagrams.size >= this.#limits.maxDatagrams || held >= this.#limits.maxDatagramsPerSource)
-      return undefined;
+    const share = this.#shares.get(source) ?? { key: source, datagrams: 0, bytes: 0 };
+    const { maxDatagrams, maxDatagramsPerSource } = this.#limits;
+    if (share.datagrams >= maxDatagramsPerSource) return undefined;
+    if (this.#datagrams.size >= maxDatagrams && !this.#evict('datagrams', share, 1)) return undefined;
     const datagram: Datagram = {
-      source,
+      share,
       until: now + TIMEOUT_MS,
       fragments: [],
       bytes: 0,
@@ -145,24 +152,49 @@ export class Reassembler {
       poisoned: false,
     };
     this.#datagrams.set(key, datagram);
-    this.#perSource.set(source, held + 1);
+    this.#shares.set(source, share);
+    share.datagrams++;
     return datagram;
+  }
+
+  #makeRoom(share: Share, length: number): boolean {
+    while (this.#bytes + length > this.#limits.maxBytes) if (!this.#evict('bytes', share, length)) return false;
+    return true;
+  }
+
+  /** Forgets the oldest datagram of the source that has the most; false when that has no more than `share` would with `added`. */
+  #evict(measure: 'datagrams' | 'bytes', share: Share, added: number): boolean {
+    let most = share;
+    for (const other of this.#shares.values()) if (other[measure] > most[measure]) most = other;
+    if (most[measure] <= share[measure] + added) return false;
+    for (const [key, datagram] of this.#datagrams) {
+      if (datagram.share !== most || (measure === 'bytes' && datagram.bytes === 0)) continue;
+      this.#forget(key, datagram);
+      return true;
+    }
+    return false;
+  }
+
+  #count(datagram: Datagram, bytes: number): void {
+    datagram.bytes += bytes;
+    datagram.share.bytes += bytes;
+    this.#bytes += bytes;
   }
 
   /** Keeps the entry, so that later fragments are dropped too, but not its bytes. */
   #poison(datagram: Datagram): void {
-    this.#bytes -= datagram.bytes;
-    datagram.bytes = 0;
+    this.#count(datagram, -datagram.bytes);
     datagram.fragments.length = 0;
     datagram.poisoned = true;
   }
 
   #forget(key: string, datagram: Datagram): void {
-    this.#bytes -= datagram.bytes;
+    const { share, bytes } = datagram;
+    this.#bytes -= bytes;
+    share.bytes -= bytes;
+    share.datagrams--;
     this.#datagrams.delete(key);
-    const held = this.#perSource.get(datagram.source)! - 1;
-    if (held === 0) this.#perSource.delete(datagram.source);
-    else this.#perSource.set(datagram.source, held);
+    if (share.datagrams === 0) this.#shares.delete(share.key);
   }
 }
 

@@ -35,6 +35,29 @@ describe('floods', () => {
     expect(probe.stack.status().reassemblies).toBe(0);
   });
 
+  it.each([
+    ['large', 48, 1_360],
+    ['small', 1, 8],
+  ])('of %s fragments from many sources leave room for the datagram of another', (_, pieces, length) => {
+    const probe = new Probe();
+    const got: number[] = [];
+    probe.stack.bindUdp({ port: 9, onMessage: (data) => got.push(data.length) });
+    const piece = new Uint8Array(length);
+    for (let source = 0; source < 12; source++) {
+      const from = new IpAddress(0, 0, 0xffff, 0x7f010000 + source);
+      for (let id = 0; id < 64; id++)
+        for (let i = 0; i < pieces; i++) probe.say(ip(from, B4, 17, piece, { id, offset: 8 + i * length, more: true }));
+    }
+    expect(probe.stack.drops['fragment-limit']).toBeGreaterThan(0);
+    const data = new Uint8Array(65_000);
+    const payload = udpPayload(A4, 5, B4, 9, data);
+    for (let at = 0; at < payload.length; at += 1_360)
+      probe.say(ip(A4, B4, 17, payload.slice(at, at + 1_360), { offset: at, more: at + 1_360 < payload.length }));
+    expect(got).toEqual([65_000]);
+    probe.wait(31_000);
+    expect(probe.stack.status().reassemblies).toBe(0);
+  });
+
   it('of early segments with gaps have at most 512 of them kept, and the stream is whole in the end', () => {
     const probe = new Probe();
     const { connection, theirs } = establish(probe);
