@@ -10,7 +10,8 @@ import { checkWhole, repaired, turnRound } from './packet-checks.ts';
 export const LIMITS = {
   maxConnections: 60,
   maxConnectionsPerSource: 28,
-  maxHalfOpen: 40,
+  // Less than two sources may have, so that this bound is met too.
+  maxHalfOpen: 30,
   maxHalfOpenPerSource: 18,
   maxTimeWait: 20,
   maxUdpFlows: 20,
