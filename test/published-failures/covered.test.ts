@@ -1,6 +1,7 @@
 /**
- * The whole list of published failures that we keep tests for, and where each test is. Those that need a real process, a
- * lane or a namespace have theirs among the tests of that part; here it fails when one of them is gone.
+ * The whole list of published failures that we keep tests for, and where each test is. Those that need a lane or a namespace have
+ * theirs among the tests of that part, which set it up; those of arithmetic where all vectors run on each cryptography; here it
+ * fails when one of them is gone.
  */
 import { readdirSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -36,7 +37,8 @@ const HERE = [
   'boringtun 40c28d2, gotatun 0.3.0',
   'boringtun #39',
   'boringtun 174cc60',
-  'CVE-2021-46873',
+  'CVE-2021-46873: an initiation from the future burnt the key for ever',
+  'CVE-2021-46873: an initiation from the future burnt the key until the server was restarted',
   'opnsense #9181, thingino #888',
   'wireguard-go ace50a0, 6ed56ff',
   'wireguard-go 842888a, 7c971d7, 9cbcff1',
@@ -54,6 +56,7 @@ const HERE = [
   'CVE-2024-28882 (OpenVPN)',
   'CVE-2024-26950 (kernel)',
   'CVE-2024-26861 (kernel)',
+  'wg-easy #1473, #1150',
   'wireguard-go 0.0.20220316: after an address change',
 ];
 

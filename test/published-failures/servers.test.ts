@@ -20,7 +20,7 @@ afterEach(async () => {
   scratch.remove();
 });
 
-/** Adds a peer, starts the server if it does not run yet, and writes the peer's file. */
+/** Adds a peer, starts the server with what it does when it is asked for nothing more, and writes the peer's file. */
 async function client(name: string): Promise<string> {
   const config = await scratch.must('peer', 'add', name);
   const started = await startServer(scratch.state);
@@ -50,5 +50,25 @@ describe('servers', () => {
     const { live: _, ...kept } = JSON.parse(before) as Record<string, unknown>;
     expect(JSON.parse(await scratch.must('peer', 'show', 'alice', '--json'))).toMatchObject(kept);
     expect(server!.child.exitCode).toBe(null);
+  });
+
+  it.each([
+    ['no password', undefined, '--auth'],
+    ['a file that is missing', [], 'auth'],
+    ['a file without a login', ['# nobody', ''], 'has no line USER:PASSWORD'],
+    ['a login without a password', ['alice:'], 'expected USER:PASSWORD'],
+    ['a line that is none', ['alice'], 'expected USER:PASSWORD'],
+  ])('wg-easy #1473, #1150: a missing password opened the door to all: %s', async (_, lines, says) => {
+    const path = await client('alice');
+    const auth = scratch.path('auth');
+    if (lines !== undefined && lines.length > 0) writeFileSync(auth, lines.join('\n'), { mode: 0o600 });
+    for (const door of ['--socks5', '--http']) {
+      const options = [door, '0.0.0.0:0', ...(lines === undefined ? [] : ['--auth', auth])];
+      const { code, stdout, stderr } = await sealane(['proxy', path, ...options], '', {
+        STATE_DIRECTORY: scratch.path('own'),
+      });
+      expect(code, stdout + stderr).toBe(2);
+      expect(stderr).toContain(says);
+    }
   });
 });
