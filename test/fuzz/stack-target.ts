@@ -94,7 +94,8 @@ export class StackTarget {
     const random = this.#random;
     const flow = this.#flows[random.below(FLOWS)]!;
     const dice = random.below(100);
-    if (dice < 40) this.#segment(flow);
+    if (dice === 0 && random.chance(0.03)) this.#gaps(flow);
+    else if (dice < 40) this.#segment(flow);
     else if (dice < 52) this.#open(flow);
     else if (dice < 62) this.#give(this.#error());
     else if (dice < 74) this.#give(this.#datagram());
@@ -250,6 +251,14 @@ export class StackTarget {
       window: random.below(65_536),
       options: this.#synOptions(),
     });
+  }
+
+  /** Every other byte of what would come next: more gaps than are kept. */
+  #gaps(flow: Flow): void {
+    for (let i = 1; i <= 600; i++) {
+      const seq = (flow.seq + 2 * i) | 0;
+      this.#tcp(flow, { seq, ack: flow.ack, flags: 'a', data: this.#bytes(1), options: this.#options(flow, true) });
+    }
   }
 
   #segment(flow: Flow): void {
