@@ -1,4 +1,7 @@
-/** ML-KEM-768 (FIPS 203) with the randomness injected and everything secret outside of the JavaScript heap. */
+/**
+ * ML-KEM-768 (FIPS 203) with the randomness injected. What is handed out is secret outside of the JavaScript heap, to be wiped by
+ * its owner; noble's arithmetic leaves copies of the shared secret and of what it is made of in the heap, out of our reach.
+ */
 import { ml_kem768 } from '@noble/post-quantum/ml-kem.js';
 import { copySecret, wipe } from './crypto.ts';
 

@@ -27,7 +27,7 @@
  */
 import { REKEY_TIMEOUT } from './constants.ts';
 import type { DeviceContext, Outbox } from './context.ts';
-import { wipe } from './crypto.ts';
+import { secretBytes, wipe } from './crypto.ts';
 import type { DerivedKey } from './derived-keys.ts';
 import { DerivedKeys } from './derived-keys.ts';
 import { dropVerdict } from './drops.ts';
@@ -217,7 +217,7 @@ export class PostQuantum {
   /** Wipes the secret. False when the key's name is taken. */
   #derive(secret: Uint8Array, transcript: readonly Uint8Array[], heldByPeer: boolean, out: Outbox): boolean {
     const { crypto } = this.#context;
-    const input = new Uint8Array(secret.length + 32);
+    const input = secretBytes(secret.length + 32);
     input.set(secret);
     input.set(crypto.hash(LABEL, ...transcript), secret.length);
     const [key] = kdf(crypto, this.#peer.presharedKey, input, 1);
