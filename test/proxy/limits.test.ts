@@ -1,4 +1,5 @@
 /** What one peer can make the userspace server hold, measured at the server's process, and that the others are served. */
+import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import * as http from 'node:http';
@@ -91,6 +92,38 @@ describe.skipIf(lacking !== undefined)(`a limit (${lacking ?? 'of a server witho
       }
     },
   );
+});
+
+describe.skipIf(lacking !== undefined)(`flows (${lacking ?? 'of a server without privileges'})`, () => {
+  it('counts the UDP flows of a peer, and others have theirs', { timeout: 120_000 }, async () => {
+    await using world = await RootlessWorld.open({ run: ['--allow', '127.0.0.1/32', '--limit', 'flows=3'] });
+    const far = createSocket('udp4');
+    far.on('message', (data, { port, address }) => far.send(data, port, address)).bind(0, '127.0.0.1');
+    await once(far, 'listening');
+    closers.push(() => far.close());
+    const { port } = far.address();
+    const heard = new Set<string>();
+    const open = (tunnel: UserspaceTunnel, name: string): ReturnType<UserspaceTunnel['createSocket']> =>
+      tunnel
+        .createSocket('udp4')
+        .on('message', (data) => heard.add(`${name} ${String(data)}`))
+        .on('error', () => undefined);
+    const [greedy, modest] = await Promise.all(
+      [world.config, await world.addPeer('modest')].map((config) => openTunnel(configAt(config))),
+    );
+    for (const tunnel of [greedy!, modest!]) closers.push(() => tunnel.close());
+    const sockets = Array.from({ length: 6 }, (_, i) => open(greedy!, `greedy ${i}`));
+    // One after another, so that the first three are the ones.
+    for (const [i, socket] of sockets.slice(0, 3).entries()) {
+      socket.send('1', port, '127.0.0.1');
+      await until(`an answer to ${i}`, () => heard.has(`greedy ${i} 1`));
+    }
+    for (const socket of sockets.slice(3)) socket.send('1', port, '127.0.0.1');
+    sockets[0]!.send('2', port, '127.0.0.1');
+    open(modest!, 'modest').send('1', port, '127.0.0.1');
+    await until('the last answers', () => heard.has('greedy 0 2') && heard.has('modest 1'));
+    expect([...heard].toSorted()).toEqual(['greedy 0 1', 'greedy 0 2', 'greedy 1 1', 'greedy 2 1', 'modest 1']);
+  });
 });
 
 describe.skipIf(lacking !== undefined)(`a greedy peer (${lacking ?? 'of a server without privileges'})`, () => {
