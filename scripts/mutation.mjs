@@ -21,20 +21,14 @@ const report = join(results, 'results.json');
 const home = process.env['SEALANE_STRYKER'] ?? join(homedir(), '.cache', 'sealane-stryker');
 const stryker = join(home, 'node_modules/@stryker-mutator/core/bin/stryker.js');
 
-/** What runs whole devices, but not the long simulations. */
+/** What runs whole devices, but not over long times or through a network. */
 const DEVICE = [
   'configure',
   'control',
   'device-api',
   'device-crossing',
-  'device-data',
-  'device-handshake',
-  'device-keys',
-  'device-timers',
   'lane-publisher',
   'peer',
-  'post-quantum',
-  'post-quantum-wire',
   'status',
 ];
 
