@@ -22,15 +22,7 @@ const home = process.env['SEALANE_STRYKER'] ?? join(homedir(), '.cache', 'sealan
 const stryker = join(home, 'node_modules/@stryker-mutator/core/bin/stryker.js');
 
 /** What runs whole devices, but not over long times or through a network. */
-const DEVICE = [
-  'configure',
-  'control',
-  'device-api',
-  'device-crossing',
-  'lane-publisher',
-  'peer',
-  'status',
-];
+const DEVICE = ['configure', 'control', 'device-api', 'device-crossing', 'lane-publisher', 'peer', 'status'];
 
 /** The tests whose subject a file is, where they do not have its name. */
 const TESTS = {
@@ -80,7 +72,7 @@ if (unknown !== undefined) {
 if (values.summary !== true) {
   install();
   const wanted = (positionals.length > 0 ? positionals : sources).filter((name) => testsOf(name) !== undefined);
-  const isLong = (name) => testsOf(name) === DEVICE;
+  const isLong = (name) => testsOf(name) === DEVICE && !name.includes(':');
   mutate(
     wanted.filter((name) => !isLong(name)),
     'all',
@@ -89,7 +81,7 @@ if (values.summary !== true) {
 }
 process.exit(summarize() ? 0 : 1);
 
-/** Of `peer` and of `peer:1-100`, its first hundred lines. */
+/** Of `peer` and of `peer:1-100`, its first hundred lines, by all of its tests. */
 function nameOf(argument) {
   return argument.split(':')[0] ?? '';
 }

@@ -179,6 +179,12 @@ describe('a device', () => {
     expect(host.device.status(0)).toMatchObject({ publicKey: host.publicKey, crypto: 'toy', underLoad: false });
   });
 
+  it('without a key has none to give out', () => {
+    const device = new Device({ crypto: toyCrypto, random: (length) => random.bytes(length) });
+    expect(device.secrets()).toStrictEqual({ presharedKeys: [] });
+    expect(device.status(0)).not.toHaveProperty('publicKey');
+  });
+
   it('keeps its sessions when it is given the key that it has, and only then', () => {
     const [a] = connected();
     expect(a.send()).toBe(VERDICT.send);
