@@ -226,16 +226,21 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       expect(await network.system()).not.toBe(before);
 
       await server.must('nft', ['-f', '-'], {
-        input: 'table ip strict {\n chain forward { type filter hook forward priority 0; policy drop; }\n}\n',
+        input:
+          'table ip strict {\n chain forward { type filter hook forward priority 0; policy drop; }\n}\n' +
+          'table ip last {\n chain forward { type filter hook forward priority 0; ct state established accept; counter reject; }\n' +
+          ' chain other { type filter hook forward priority 0; tcp dport 25 drop; }\n}\n',
       });
       const second = await network.run();
       expect(second.stdout).toContain(
         "the firewall chain 'ip strict forward' drops forwarded packets: it is left as it is",
       );
+      expect(second.stdout).toContain("the firewall chain 'ip last forward' drops forwarded packets");
+      expect(second.stdout).not.toContain("'ip last other'");
       await until('the session to be back', () => reaches(alice, '10.7.0.1'));
       expect(await reaches(alice, '203.0.113.2')).toBe(false);
       expect(await second.stop()).toBe(0);
-      await server.must('nft', ['delete', 'table', 'ip', 'strict']);
+      for (const table of ['strict', 'last']) await server.must('nft', ['delete', 'table', 'ip', table]);
       expect(await network.system()).toBe(before);
     },
     TIMEOUT,

@@ -91,10 +91,24 @@ export async function hasTable(interfaceName: string): Promise<boolean> {
 
 /** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */
 export async function droppingChains(): Promise<readonly string[]> {
-  const { nftables } = JSON.parse(await run(['-j', 'list', 'chains'], '')) as { nftables: readonly Listed[] };
-  return nftables.flatMap(({ chain }) =>
-    chain?.hook === 'forward' && chain.policy === 'drop' ? [`${chain.family} ${chain.table} ${chain.name}`] : [],
-  );
+  const { nftables } = JSON.parse(await run(['-j', 'list', 'ruleset'], '')) as { nftables: readonly Listed[] };
+  const lastRules = new Map<string, readonly object[]>();
+  for (const { rule } of nftables) {
+    if (rule !== undefined) lastRules.set(`${rule.family} ${rule.table} ${rule.chain}`, rule.expr);
+  }
+  return nftables.flatMap(({ chain }) => {
+    if (chain?.hook !== 'forward') return [];
+    const name = `${chain.family} ${chain.table} ${chain.name}`;
+    return chain.policy === 'drop' || refusesAll(lastRules.get(name)) ? [name] : [];
+  });
+}
+
+/** True for a rule that matches every packet: a policy in other words. */
+function refusesAll(rule: readonly object[] = []): boolean {
+  const words = rule
+    .flatMap((expression) => Object.keys(expression))
+    .filter((word) => !['counter', 'log'].includes(word));
+  return words.length === 1 && ['drop', 'reject'].includes(words[0]!);
 }
 
 interface Listed {
@@ -105,6 +119,12 @@ interface Listed {
     readonly name: string;
     readonly hook?: string;
     readonly policy?: string;
+  };
+  readonly rule?: {
+    readonly family: string;
+    readonly table: string;
+    readonly chain: string;
+    readonly expr: readonly object[];
   };
 }
 
