@@ -30,7 +30,7 @@ function keysIn(path: string): string[] {
 }
 
 describe('secret keys', () => {
-  it('are in no output of server and client, in good order and in trouble', async () => {
+  it('are in no output of server and client, in good order and in trouble', { timeout: 180_000 }, async () => {
     await scratch.init();
     const said: string[] = [];
     const client = await scratch.must('peer', 'add', 'laptop');
