@@ -2,7 +2,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { generator } from '../../../test/sim/random.ts';
-import { AllowedIps } from '../src/allowed-ips.ts';
+import { AllowedIps, applyAllowedIps } from '../src/allowed-ips.ts';
 import type { Prefix } from '../src/model.ts';
 import { hex, ip, vectors } from './support/bytes.ts';
 
@@ -64,6 +64,23 @@ class SlowTable {
     for (let i = this.entries.length - 1; i >= 0; i--) if (which(this.entries[i]!)) this.entries.splice(i, 1);
   }
 }
+
+describe('an update', () => {
+  it('gives and takes in its order, after everything was taken if it replaces', () => {
+    const table = new AllowedIps<Owner>();
+    const a = { name: 'a' };
+    const listed = (): string[] => table.prefixesOf(a).map(({ address, length }) => `${hex(address)}/${length}`);
+    const [one, two, three] = [cidr('10.0.0.0/8'), cidr('10.1.0.0/16'), cidr('10.2.0.0/16')];
+    applyAllowedIps(table, a, false, [one, two]);
+    expect(listed()).toEqual(['0a000000/8', '0a010000/16']);
+    applyAllowedIps(table, a, false, [{ ...one, remove: true }, three, { ...two, remove: false }]);
+    expect(listed()).toEqual(['0a010000/16', '0a020000/16']);
+    applyAllowedIps(table, a, true, [one]);
+    expect(listed()).toEqual(['0a000000/8']);
+    applyAllowedIps(table, a, true, []);
+    expect(table.isEmpty).toBe(true);
+  });
+});
 
 describe('AllowedIps', () => {
   const file =
