@@ -74,7 +74,8 @@ describe('an update', () => {
     applyAllowedIps(table, a, false, [one, two]);
     expect(listed()).toEqual(['0a000000/8', '0a010000/16']);
     applyAllowedIps(table, a, false, [{ ...one, remove: true }, three, { ...two, remove: false }]);
-    expect(listed()).toEqual(['0a010000/16', '0a020000/16']);
+    // What is given again is given last.
+    expect(listed()).toEqual(['0a020000/16', '0a010000/16']);
     applyAllowedIps(table, a, true, [one]);
     expect(listed()).toEqual(['0a000000/8']);
     applyAllowedIps(table, a, true, []);

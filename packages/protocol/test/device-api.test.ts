@@ -124,6 +124,7 @@ describe('a device under load', () => {
     // A second after the last of them everyone is served again.
     b.receive(again[0]!, at(3), 2_000);
     expect(b.device.tick(2_000, UNIX).datagrams).toEqual([]);
+    expect(b.device.nextDeadline().why).not.toBe('rate-limiter-sweep');
     expect(b.device.status(2_000)).toMatchObject({ underLoad: false, drops: { 'stale-timestamp': 5 } });
   });
 
@@ -294,8 +295,13 @@ describe('a device', () => {
     host.peer({ publicKey: known });
     host.peer({ publicKey: known, updateOnly: true, persistentKeepalive: 7 });
     host.peer({ publicKey: unknown, updateOnly: true, persistentKeepalive: 7 });
-    host.peer({ publicKey: unknown, remove: true });
     expect(host.device.status(0).peers).toMatchObject([{ publicKey: known, persistentKeepalive: 7 }]);
+    host.peer({ publicKey: unknown, remove: true });
+    host.peer({ publicKey: known, allowedIps: ALL });
+    host.peer({ publicKey: known, allowedIps: [{ address: ip('10.0.0.0'), length: 8 }] });
+    expect(host.device.status(0).peers).toMatchObject([{ allowedIps: [{ length: 0 }, { length: 8 }] }]);
+    host.peer({ publicKey: known, allowedIps: ALL, replaceAllowedIps: true });
+    expect(host.device.status(0).peers).toMatchObject([{ allowedIps: ALL }]);
     host.device.configure({ replacePeers: true, peers: [{ publicKey: unknown }, { publicKey: known }] }, 0);
     expect(host.device.status(0).peers).toMatchObject([
       { publicKey: known, persistentKeepalive: 7 },

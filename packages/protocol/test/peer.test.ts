@@ -300,7 +300,37 @@ describe('a handshake', () => {
   });
 });
 
+describe('a session', () => {
+  it('is told with its number and, by who began it, how long its handshake took', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+    b.peer({ publicKey: a.publicKey, endpoint: at(1), allowedIps: ALL });
+    a.device.rekey(undefined, 0);
+    pass(a, b, 0);
+    pass(b, a, 7);
+    const begun = a.device.tick(7, UNIX + 7);
+    b.receive(begun.datagrams[0]!.bytes, at(1), 7);
+    const session = { type: 'session', number: 1 };
+    expect(begun.events).toStrictEqual([{ ...session, publicKey: b.publicKey, role: 'initiator', handshakeMs: 7 }]);
+    expect(b.device.tick(7, UNIX + 7).events).toStrictEqual([
+      { ...session, publicKey: a.publicKey, role: 'responder' },
+    ]);
+  });
+});
+
 describe('what waits for a session', () => {
+  it('goes on waiting when the peer is heard of from elsewhere before there is one', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+    b.peer({ publicKey: a.publicKey, endpoint: at(9), allowedIps: ALL });
+    const peer = inside(b);
+    a.device.rekey(undefined, 0);
+    for (const { bytes } of sentBy(a, 0)) b.receive(bytes, at(1));
+    const datagrams = sentBy(b, 0);
+    expect([kinds(datagrams).includes(RESPONSE), kinds(datagrams).includes(DATA)]).toEqual([true, false]);
+    expect(peer.staged.length).toBe(1);
+  });
+
   it('goes out with it, in order, in place of the keepalive; without a session it goes on waiting', () => {
     const [a, b] = [new Host(), new Host()];
     a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
