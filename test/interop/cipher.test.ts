@@ -177,7 +177,7 @@ describe('sealaned peer set', () => {
     await scratch.must('peer', 'add', 'bob');
     const before = await scratch.must('peer', 'list', '--json');
     for (const [args, status, text] of [
-      [['bob'], 2, 'nothing to change: add --cipher, --post-quantum or --no-post-quantum'],
+      [['bob'], 2, 'nothing to change: add --cipher, --post-quantum, --no-post-quantum or --forget-timestamp'],
       [['bob', '--cipher', 'rot13'], 2, 'chacha20poly1305, aes256gcm'],
       [['carol', '--post-quantum'], 1, 'there is no peer carol'],
     ] as const) {
