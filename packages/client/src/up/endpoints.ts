@@ -1,7 +1,8 @@
 /**
  * Keeps each peer at an endpoint that answers. A peer may have several, and a name may stand for several addresses: when
  * the one in use is silent the next is tried, and when that one serves, the preferred one is asked again from time to
- * time, by a handshake alone: packets stay on the one that serves until the preferred one answers. Silence is what the protocol itself calls so: data sent and nothing authenticated back.
+ * time, by a handshake alone: packets stay on the one that serves until the preferred one answers. Silence is what the
+ * protocol itself calls so: data sent and nothing authenticated back.
  */
 import { type Endpoint, formatKey, type PeerStatus, sameRemote } from '@sealane/protocol';
 import {
