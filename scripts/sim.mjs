@@ -1,6 +1,6 @@
 /**
  * The simulator's long run: every suite with many seeds, and a table at the end.
- * npm run sim -- [--seeds 1000] [--suite R5] [--seed 4711]
+ * npm run sim -- [--seeds 1000] [--first 501] [--suite R5] [--seed 4711]
  */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -9,9 +9,14 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 
 const { values } = parseArgs({
-  options: { seeds: { type: 'string', default: '100' }, suite: { type: 'string' }, seed: { type: 'string' } },
+  options: {
+    seeds: { type: 'string', default: '100' },
+    first: { type: 'string', default: '1' },
+    suite: { type: 'string' },
+    seed: { type: 'string' },
+  },
 });
-for (const [name, value] of Object.entries({ seeds: values.seeds, seed: values.seed ?? '1' })) {
+for (const [name, value] of Object.entries({ seeds: values.seeds, first: values.first, seed: values.seed ?? '1' })) {
   if (!/^[0-9]{1,10}$/.test(value) || (name === 'seeds' && Number(value) < 1)) {
     console.error(`--${name} ${value}: must be a number`);
     process.exit(2);
@@ -23,6 +28,7 @@ const report = join(folder, 'report.jsonl');
 const env = {
   ...process.env,
   SEALANE_SEEDS: values.seeds,
+  SEALANE_FIRST: values.first,
   SEALANE_FULL: '1',
   SEALANE_SIM_REPORT: report,
   ...(values.suite !== undefined && { SEALANE_SUITE: values.suite }),

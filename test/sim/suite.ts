@@ -24,6 +24,7 @@ export interface Suite {
 
 /** `npm run sim` sets it. */
 const ASKED = Number(process.env['SEALANE_SEEDS'] ?? 0);
+const FIRST = Number(process.env['SEALANE_FIRST'] ?? 1);
 const ONLY = process.env['SEALANE_SUITE'];
 export const isLongRun: boolean = ASKED > 0;
 
@@ -48,7 +49,7 @@ export function simulate(suite: Suite): void {
     const failures: string[] = [];
     const all: Figures[] = [];
     const measured: { readonly seed: number; readonly value: number }[] = [];
-    const given = seeds(count);
+    const given = seeds(count, isLongRun ? FIRST : 1);
     if (given.length > 1) given.push(...(suite.always ?? []).filter((seed) => !given.includes(seed)));
     for (const seed of given) {
       try {
