@@ -1,4 +1,6 @@
 /** What the running programs would show of their memory: to a debugger, in a core dump, to their privileges. */
+import { createSocket, type Socket } from 'node:dgram';
+import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { clientConfig, Folder, newKeyPair, type Running, SEALANE, start } from '../cli/client-support.ts';
@@ -8,18 +10,27 @@ import { until } from '../support/lab.ts';
 const isRoot = process.platform === 'linux' && process.geteuid?.() === 0;
 
 let folder: Folder;
+/** Takes datagrams and answers none. */
+let silent: Socket;
 
 beforeEach(async () => {
   folder = await Folder.make();
+  silent = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(silent, 'listening');
 });
 
 afterEach(async () => {
+  silent.close();
   await folder.remove();
 });
 
 /** A client whose server never answers. */
 async function client(...args: readonly string[]): Promise<Running> {
-  const text = clientConfig({ client: newKeyPair(), serverKey: newKeyPair().publicText, endpoint: '127.0.0.1:9' });
+  const text = clientConfig({
+    client: newKeyPair(),
+    serverKey: newKeyPair().publicText,
+    endpoint: `127.0.0.1:${silent.address().port}`,
+  });
   const path = await folder.write('silent.conf', text);
   const [command = '', ...rest] = args;
   return start([process.execPath, SEALANE, command, path, ...rest], { STATE_DIRECTORY: folder.path });
