@@ -93,10 +93,11 @@ describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason
     const before = await systemOf(tunnel.host);
     const running = await tunnel.up(`PostDown = echo x >> ${tunnel.path('runs')}; exit 3`);
     const down = await tunnel.down();
-    expect(down.stderr).toContain('sealane: cannot undo PostDown: the command of PostDown failed with status 3\n');
+    const complaint = `cannot undo PostDown: ${tunnel.path(`${tunnel.name}.conf`)}: the command of PostDown failed with status 3\n`;
+    expect(down.stderr).toContain(`sealane: ${complaint}`);
     expect(down.code).toBe(1);
     expect(await running.exit).toBe(0);
-    expect(running.stderr).toContain('cannot undo PostDown: the command of PostDown failed with status 3');
+    expect(running.stderr).toContain(complaint);
     expect(await tunnel.host.must('cat', [tunnel.path('runs')])).toBe('x\n');
     expect(await systemOf(tunnel.host)).toBe(before);
     expect(tunnel.journals()).toEqual([]);
