@@ -249,11 +249,11 @@ export class Outlet {
     }
     let code = this.#trySend(socket, endpoint, offset, length, segment, trafficClass);
     if (code !== 0 && length > segment && this.#trainErrors.has(code)) {
-      // A route that refuses everything says nothing of trains.
+      // A route that refuses everything says nothing of trains, nor does one that does so no longer.
       code = this.#trySend(socket, endpoint, offset, segment, segment, trafficClass);
       if (code === 0) {
-        this.#keepSingle(endpoint);
-        this.#transmitSingly(endpoint, peer, offset + segment, length - segment, segment, trafficClass);
+        this.#transmitRest(socket, endpoint, peer, offset + segment, length - segment, segment, trafficClass);
+        return;
       }
     }
     if (code === 0) return;
@@ -264,6 +264,24 @@ export class Outlet {
       return;
     }
     this.#faults.add('send-failed', code, Math.ceil(length / segment));
+  }
+
+  /** Of a train that was refused although its first datagram was not: only where the rest is refused too, trains are. */
+  #transmitRest(
+    socket: LinuxUdp,
+    endpoint: Endpoint,
+    peer: PeerHandle | undefined,
+    offset: number,
+    length: number,
+    segment: number,
+    trafficClass: number,
+  ): void {
+    if (length > segment) {
+      const code = this.#trySend(socket, endpoint, offset, length, segment, trafficClass);
+      if (code === 0) return;
+      if (this.#trainErrors.has(code)) this.#keepSingle(endpoint);
+    }
+    this.#transmitSingly(endpoint, peer, offset, length, segment, trafficClass);
   }
 
   #transmitSingly(
