@@ -128,7 +128,8 @@ export class WireguardDevice {
             ...env,
           });
     const ended = process.exit.then((code) => {
-      throw new Error(`${implementation} exited ${code} at its start: ${process.stderr}`);
+      // wireguard-go writes its errors to standard output.
+      throw new Error(`${implementation} exited ${code} at its start: ${process.stderr}${process.stdout}`);
     });
     const ready = until(
       `${implementation} to be ready`,
