@@ -208,15 +208,25 @@ describe('the reordering window (RFC 8985 §6.2)', () => {
   });
 });
 
+/** Segments of 536 bytes on their way for a round trip; `at` is where each begins. */
+function written(segments: number): {
+  readonly probe: Probe;
+  readonly connection: TcpConnection;
+  readonly theirs: number;
+  readonly at: (n: number) => number;
+} {
+  const probe = new Probe();
+  const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: 20 });
+  connection.setNoDelay(true);
+  connection.write(new Uint8Array(segments * 536));
+  probe.answers();
+  probe.now += 20;
+  return { probe, connection, theirs, at: (n) => (theirs + n * 536) | 0 };
+}
+
 describe('a receiver that drops what it has reported (RFC 2018 §8)', () => {
   it('is sent it again at the first timeout', () => {
-    const probe = new Probe();
-    const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: 20 });
-    const at = (segments: number): number => (theirs + segments * 536) | 0;
-    connection.setNoDelay(true);
-    connection.write(new Uint8Array(3 * 536));
-    probe.answers();
-    probe.now += 20;
+    const { probe, theirs, at } = written(3);
     probe.tcp({ seq: 1001, ack: theirs, options: sackOption(at(1), at(3)) });
     probe.wait(30);
     probe.tcp({ seq: 1001, ack: at(1) });
@@ -224,13 +234,7 @@ describe('a receiver that drops what it has reported (RFC 2018 §8)', () => {
   });
 
   it('is sent again what it drops later, a timeout each, and never what it kept', () => {
-    const probe = new Probe();
-    const { connection, theirs } = establish(probe, { options: SACK_PERMITTED, roundTrip: 20 });
-    const at = (segments: number): number => (theirs + segments * 536) | 0;
-    connection.setNoDelay(true);
-    connection.write(new Uint8Array(5 * 536));
-    probe.answers();
-    probe.now += 20;
+    const { probe, connection, theirs, at } = written(5);
     // The first is lost, the others came; then the third is dropped.
     probe.tcp({ seq: 1001, ack: theirs, options: sackOption(at(1), at(5)) });
     expect(new Set(probe.wait(2000).map(({ seq }) => seq))).toEqual(new Set([theirs]));

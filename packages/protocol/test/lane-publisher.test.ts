@@ -7,22 +7,11 @@ import { laneOf, type LaneChange, type PeerTraffic } from '../src/lane-model.ts'
 import { SharedSession } from '../src/shared-session.ts';
 import { ip, isZero } from './support/bytes.ts';
 import { ALL, at, Host, random, UNIX } from './support/host.ts';
+import { quiet } from './support/quiet.ts';
 import { SECOND } from './support/spec.ts';
 
 const LANES = 2;
-const QUIET: PeerTraffic = {
-  peer: 1,
-  rxBytes: 0,
-  txBytes: 0,
-  sentAt: -Infinity,
-  receivedAt: -Infinity,
-  receivedOn: undefined,
-  receivedData: false,
-  begun: [],
-  endpoint: undefined,
-  forgetSource: false,
-  other: undefined,
-};
+const QUIET = quiet(1);
 
 /** A host of two lanes and a simple one that it knows, whose end lies at `at(2)`. */
 function acquainted(): readonly [Host, Host] {

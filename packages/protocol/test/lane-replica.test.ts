@@ -10,6 +10,7 @@ import { LaneReplica } from '../src/lane-replica.ts';
 import { nobleCrypto } from '../src/noble.ts';
 import { SharedSession } from '../src/shared-session.ts';
 import { concat, hex, ip, isZero } from './support/bytes.ts';
+import { quiet } from './support/quiet.ts';
 import * as paper from './support/paper.ts';
 
 const random = generator(17);
@@ -95,19 +96,7 @@ function announcement(
 const inbound = (plaintext: Uint8Array, counter: number, index = OWN): Uint8Array =>
   paper.data(KEYS.receive, index, BigInt(counter), plaintext);
 
-const QUIET = {
-  peer: PEER,
-  rxBytes: 0,
-  txBytes: 0,
-  sentAt: -Infinity,
-  receivedAt: -Infinity,
-  receivedOn: undefined,
-  receivedData: false,
-  begun: [],
-  endpoint: undefined,
-  forgetSource: false,
-  other: undefined,
-};
+const QUIET = quiet(PEER);
 
 describe('what a replica follows', () => {
   it('is an identity first of all, then routes and sessions', () => {
