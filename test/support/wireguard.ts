@@ -134,8 +134,9 @@ export class WireguardDevice {
     const ready = until(
       `${implementation} to be ready`,
       async () =>
+        // Not by asking `wg`: it removes a socket that is there and does not listen yet.
         implementation === 'wireguard-go'
-          ? (await host.run('wg', ['show', name, 'listen-port'])).code === 0
+          ? (await host.must('ss', ['-Hlx', 'src', `/var/run/wireguard/${name}.sock`])) !== ''
           : process.stderr.includes('is ready'),
       LONGEST_START,
     );
