@@ -20,12 +20,20 @@ function library(): { readonly koffi: typeof loaded & object; readonly self: typ
   return { koffi: loaded, self };
 }
 
+const functions = new Map<string, ForeignFunction>();
+
 /**
  * The function of this C prototype, from the C library or from what the node binary itself exports.
  * Addresses are written as `uintptr_t`: pointers cost koffi twice the time. Throws when there is no such function.
  */
 export function foreign(prototype: string): ForeignFunction {
-  return library().self.func(prototype) as ForeignFunction;
+  let found = functions.get(prototype);
+  if (found === undefined) {
+    // Declaring one takes memory outside of the heap, which comes back late: once is enough.
+    found = library().self.func(prototype) as ForeignFunction;
+    functions.set(prototype, found);
+  }
+  return found;
 }
 
 /** The same, but it runs on a thread of Node's pool; `done` receives the result, after `errno()` was set to the call's. */
@@ -43,11 +51,8 @@ export function symbolAddress(name: string): number {
 
 /** Closes a descriptor that a foreign call opened: Node keeps books on its own ones. */
 export function closeDescriptor(fd: number): void {
-  close ??= foreign('int close(int)');
-  close(fd);
+  foreign('int close(int)')(fd);
 }
-
-let close: ForeignFunction | undefined;
 
 /** The error number of the last call that failed. */
 export function errno(): number {

@@ -1,7 +1,7 @@
 /** TUN interfaces: made, asked for their state, told their MTU (Documentation/networking/tuntap.rst, netdevice(7)). */
 import { closeSync, constants, fstatSync, openSync } from 'node:fs';
 import { errorCode } from '../os-error.ts';
-import { addressOf, closeDescriptor, errno, errnoName, foreign, type ForeignFunction } from './foreign.ts';
+import { addressOf, closeDescriptor, errno, errnoName, foreign } from './foreign.ts';
 
 const TUNSETIFF = 0x4004_54ca;
 const TUNGETIFF = 0x8004_54d2;
@@ -87,13 +87,13 @@ export interface Offloads {
 /** Asks for packets of many segments with unfinished checksums; says which kinds this kernel grants. */
 export function enableOffloads(fd: number): Offloads {
   const tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6;
-  if (ioctl()(fd, TUNSETOFFLOAD, tcp | TUN_F_USO4 | TUN_F_USO6) === 0) return { tcp: true, udp: true };
-  return { tcp: ioctl()(fd, TUNSETOFFLOAD, tcp) === 0, udp: false };
+  if (ioctl(fd, TUNSETOFFLOAD, tcp | TUN_F_USO4 | TUN_F_USO6) === 0) return { tcp: true, udp: true };
+  return { tcp: ioctl(fd, TUNSETOFFLOAD, tcp) === 0, udp: false };
 }
 
 /** Undoes `enableOffloads`: packets come one by one, whole. */
 export function disableOffloads(fd: number): void {
-  ioctl()(fd, TUNSETOFFLOAD, 0);
+  ioctl(fd, TUNSETOFFLOAD, 0);
 }
 
 /**
@@ -149,7 +149,7 @@ export class TunLink {
 
   /** Keeps `#socket` in the namespace where the interface lives. */
   #follow(): void {
-    const there = ioctl()(this.#fd, TUNGETDEVNETNS, 0);
+    const there = ioctl(this.#fd, TUNGETDEVNETNS, 0);
     if (there < 0) {
       this.#socket ??= controlSocket();
       return;
@@ -187,11 +187,8 @@ function controlSocketIn(namespace: number, inode: number): number | undefined {
   }
 }
 
-let boundIoctl: ForeignFunction | undefined;
-
-function ioctl(): ForeignFunction {
-  boundIoctl ??= foreign('int ioctl(int, unsigned long, uintptr_t)');
-  return boundIoctl;
+function ioctl(fd: number, operation: number, argument: number): number {
+  return foreign('int ioctl(int, unsigned long, uintptr_t)')(fd, operation, argument);
 }
 
 /** struct ifreq. */
@@ -210,7 +207,7 @@ class Request {
   }
 
   send(fd: number, operation: number): number {
-    return ioctl()(fd, operation, addressOf(this.#bytes));
+    return ioctl(fd, operation, addressOf(this.#bytes));
   }
 }
 
