@@ -129,7 +129,7 @@ export class UpTunnel {
     await untilLinkIsSeen(tunnel, this.#stop);
     await step(runHooks('PostUp', hooks.PostUp, { name, path }, this.#stop.signal));
 
-    this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#journal.update({ endpoints: remember(found) }));
+    this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#noteEndpoints(found));
     this.#keeper.start(config, resolved, resolveMs);
     this.#undo.push('watching endpoints', () => Promise.resolve(this.#keeper?.stop()));
     this.#watchTables();
@@ -258,6 +258,13 @@ export class UpTunnel {
     this.#keeper?.replace(config, resolved);
     this.#journal.update({ config: path, endpoints: remember(resolved) });
     log.entry('reloaded', `${name} follows ${path}`, { name, config: path });
+  }
+
+  /** New answers to some of the names. */
+  #noteEndpoints(found: ResolvedEndpoints): void {
+    const resolved = new Map([...this.#state.resolved, ...found]);
+    this.#state = { ...this.#state, resolved };
+    this.#journal.update({ endpoints: remember(resolved) });
   }
 
   /** From one state to another; when a part of it fails, all of it is taken back. */
