@@ -1,12 +1,14 @@
 /** Two hosts with `sealane up` on both, as real processes. */
 import { existsSync } from 'node:fs';
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { client, clientFile, SERVER, server, systemOf, twoHosts, up, tryUp } from './client-lab.ts';
 import { sealane, SEALANE } from './client-support.ts';
 import { Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
 
-const reason = missing('ping', 'wg');
+const reason = missing('ping', 'wg', 'bash');
 
 describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two namespaces'})`, () => {
   it('sets addresses, MTU and routes, carries traffic, and undoes everything', async () => {
@@ -134,6 +136,38 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     expect(table).toContain(`default dev ${name}`);
     await own.stop();
     expect(await systemOf(a)).toBe(before);
+  });
+
+  it('takes the names of routing tables as ip(8) does, and refuses others', async (context) => {
+    if (!existsSync('/etc/iproute2')) context.skip('needs /etc/iproute2 to put another one over it');
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const folder = join(lab.folder, 'iproute2');
+    await mkdir(join(folder, 'rt_tables.d'), { recursive: true });
+    await writeFile(join(folder, 'rt_tables'), '# ours\n0x1267 office # by hexadecimal\n9 twice\n5 twice\n');
+    await writeFile(join(folder, 'rt_tables.d', 'vpn.conf'), '4711\tvpn\n');
+    // What `ip netns exec` runs has mounts of its own.
+    const within = (...words: readonly string[]): readonly string[] => [
+      '-c',
+      'mount --bind "$0" /etc/iproute2 && exec "$@"',
+      folder,
+      ...words,
+    ];
+    const name = lab.interfaceName('a');
+    for (const table of ['vpn', 'office', 'twice']) {
+      const file = await lab.file(`${name}.conf`, clientFile('10.99.0.0/16', `Table = ${table}`));
+      const words = within(process.execPath, SEALANE, 'up', file);
+      const here = a.start('bash', words, { STATE_DIRECTORY: lab.folder });
+      await until(`the tunnel to be up with Table = ${table}`, () => here.stderr.includes(' is up: '), 45_000);
+      expect(await a.must('bash', within('ip', 'route', 'show', 'table', table))).toContain(`10.99.0.0/16 dev ${name}`);
+      expect(await here.stop()).toBe(0);
+    }
+    const file = await lab.file(`${name}.conf`, clientFile('10.99.0.0/16', 'Table = offise'));
+    const refused = await a.run('bash', within(process.execPath, SEALANE, 'up', file));
+    expect(refused.stderr).toBe(
+      `sealane: ${file}:5: Table: 'offise' is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)\n`,
+    );
+    expect(refused.code).toBe(2);
   });
 
   it('refuses a default route in a lane that cannot mark its datagrams', async () => {

@@ -5,6 +5,7 @@ import { dirname, resolve } from 'node:path';
 import { ConfigError, problemAt, type ConfigProblem } from './error.ts';
 import type { TunnelConfig } from './model.ts';
 import { parseConfig } from './parse.ts';
+import { readRouteTables } from './route-tables.ts';
 import { errorCode, errorMessage } from '../os-error.ts';
 
 /** Room for some 300,000 allowed IPs. */
@@ -29,7 +30,8 @@ export interface LoadConfigOptions extends ReadConfigOptions {
 /** Reads and parses a file; `-` is standard input. Throws a ConfigError. */
 export async function loadConfig(path: string, options: LoadConfigOptions = {}): Promise<TunnelConfig> {
   // Comments may be in any encoding; the parser refuses all else.
-  const config = parseConfig(decode(path, await readBytes(path, options), false), shownName(path), options.warn);
+  const text = decode(path, await readBytes(path, options), false);
+  const config = parseConfig(text, shownName(path), options.warn, readRouteTables);
   const { preUp, postUp, preDown, postDown } = config.interface;
   if (options.anyPermissions === true && path !== '-' && [preUp, postUp, preDown, postDown].flat().length > 0) {
     await checkCommands(path);

@@ -7,6 +7,7 @@ import { formatPrefix, maskPrefix } from '../ip-text.ts';
 import { ConfigError, problemAt, type ConfigProblem } from './error.ts';
 import { EXTENSION_MARK, explainKey, explainSection, fieldNamed, sectionNamed, type Section } from './fields.ts';
 import type { InterfaceConfig, PeerConfig, TunnelConfig } from './model.ts';
+import { KERNEL_TABLES, type RouteTables } from './route-tables.ts';
 import {
   BadValue,
   quote,
@@ -35,14 +36,15 @@ const MIN_MTU_IPV6 = 1_280;
 
 /**
  * Reads a configuration; throws a ConfigError with every problem found. `file` is only for its messages. `warn` hears of what `wg`
- * takes and what is most likely a mistake.
+ * takes and what is most likely a mistake; `tables` is asked for a `Table` that is a name.
  */
 export function parseConfig(
   text: string,
   file: string,
   warn: (warning: ConfigProblem) => void = () => undefined,
+  tables: () => RouteTables = () => KERNEL_TABLES,
 ): TunnelConfig {
-  const draft: Draft = { interfaceLine: 0, interface: newInterface(), peers: [] };
+  const draft: Draft = { tables, interfaceLine: 0, interface: newInterface(), peers: [] };
   const problems: ConfigProblem[] = [];
   const report: Report = (line, field, what) => problems.push(problemAt(file, line, field, what));
 
@@ -111,6 +113,7 @@ interface PeerDraft {
 }
 
 interface Draft {
+  readonly tables: () => RouteTables;
   interfaceLine: number;
   readonly interface: InterfaceDraft;
   readonly peers: PeerDraft[];
@@ -166,7 +169,7 @@ function assign(
     return;
   }
   try {
-    if (section === 'Interface') assignInterface(draft.interface, field.name, statement.value, line);
+    if (section === 'Interface') assignInterface(draft, field.name, statement.value, line);
     else assignPeer(draft.peers.at(-1)!, field.name, statement.value, line, statement.marked);
   } catch (error) {
     if (!(error instanceof BadValue)) throw error;
@@ -174,7 +177,7 @@ function assign(
   }
 }
 
-function assignInterface(target: InterfaceDraft, field: string, value: string, line: number): void {
+function assignInterface({ interface: target, tables }: Draft, field: string, value: string, line: number): void {
   switch (field) {
     case 'PrivateKey':
       target.privateKeyGiven = true;
@@ -202,7 +205,7 @@ function assignInterface(target: InterfaceDraft, field: string, value: string, l
       target.mtuLine = line;
       return;
     case 'Table':
-      target.table = readTable(value);
+      target.table = readTable(value, tables);
       return;
     case 'PreUp':
       return addHook(target.preUp, value);

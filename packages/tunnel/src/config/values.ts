@@ -8,6 +8,7 @@ import {
   type Prefix,
 } from '@sealane/protocol';
 import { formatEndpoint, parseAddress, parseEndpoint, parsePort, parsePrefix } from '../ip-text.ts';
+import type { RouteTables } from './route-tables.ts';
 
 /** A value that its field cannot have; the message has neither file nor field. */
 export class BadValue extends Error {
@@ -45,19 +46,17 @@ export function readMark(value: string): number {
   throw new BadValue(`${quote(text)} is no 32-bit number (51820 or 0xca6c) and not 'off'`);
 }
 
-const NAMED_TABLES: ReadonlyMap<string, number> = new Map([
-  ['default', 253],
-  ['main', 254],
-  ['local', 255],
-]);
-
-export function readTable(value: string): 'auto' | 'off' | number {
+/** A number as ip(8) takes it, octal behind a zero, or a name of `tables`. */
+export function readTable(value: string, tables: () => RouteTables): 'auto' | 'off' | number {
   const text = value.toLowerCase();
   if (text === '' || text === 'auto') return 'auto';
   if (text === 'off') return 'off';
-  const number = NAMED_TABLES.get(text) ?? (/^(0x[0-9a-f]{1,8}|\d{1,10})$/.test(text) ? Number(text) : Number.NaN);
-  if (number >= 1 && number <= 0xffff_ffff) return number;
-  throw new BadValue(`${quote(value)} is not 'auto', 'off' or the number of a routing table`);
+  const isNumber = /^(0x[0-9a-f]{1,8}|0[0-7]{1,11}|[1-9]\d{0,9})$/.test(text);
+  const number = isNumber ? Number(text.replace(/^0(?=[0-7])/, '0o')) : tables().get(value);
+  if (number !== undefined && number >= 1 && number <= 0xffff_ffff) return number;
+  throw new BadValue(
+    `${quote(value)} is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)`,
+  );
 }
 
 /** wg-quick's own rule: true or false, nothing else. */

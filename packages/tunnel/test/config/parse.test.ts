@@ -110,6 +110,7 @@ describe('reading', () => {
     ['Table = auto', { table: 'auto' }],
     ['Table = main', { table: 254 }],
     ['Table = 0x10', { table: 16 }],
+    ['Table = 010', { table: 8 }],
     ['MTU =', {}],
     ['SaveConfig = TRUE', { saveConfig: true }],
     ['PostUp = sh -c "a; b" > /dev/null', { postUp: ['sh -c "a; b" > /dev/null'] }],
@@ -193,7 +194,14 @@ describe('what is wrong is said in one line', () => {
       `${INTERFACE}FwMark = 0x100000000`,
       "wg0.conf:3: FwMark: '0x100000000' is no 32-bit number (51820 or 0xca6c) and not 'off'",
     ],
-    [`${INTERFACE}Table = vpn`, "wg0.conf:3: Table: 'vpn' is not 'auto', 'off' or the number of a routing table"],
+    [
+      `${INTERFACE}Table = vpn`,
+      "wg0.conf:3: Table: 'vpn' is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)",
+    ],
+    [
+      `${INTERFACE}Table = 08`,
+      "wg0.conf:3: Table: '08' is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)",
+    ],
     [`${INTERFACE}SaveConfig = yes`, "wg0.conf:3: SaveConfig: 'yes' is neither true nor false"],
     [
       `${INTERFACE}Address = 10.0.0.300/24`,
