@@ -33,7 +33,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
         file,
       ];
       const outcome = await a.run('env', words);
-      expect(outcome.stderr).toBe(`sealane: ${file}: the command of PostUp failed with status 1\n`);
+      expect(outcome.stderr).toBe(`sealane: ${file}:5: PostUp: the command failed with status 1\n`);
       expect(outcome.code).toBe(1);
       expect(existsSync(mark)).toBe(command.startsWith('touch'));
       expect(await systemOf(a)).toBe(before);
@@ -61,7 +61,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     running.child.kill('SIGTERM');
     await until('PreDown to hang', () => existsSync(mark));
     expect(await running.stop('SIGTERM')).toBe(1);
-    expect(running.stderr).toContain('conf: the command of PreDown was ended by a signal');
+    expect(running.stderr).toContain('conf:5: PreDown: the command was ended by a signal');
     expect(await systemOf(a)).toBe(before);
   });
 

@@ -93,7 +93,7 @@ describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason
     const before = await systemOf(tunnel.host);
     const running = await tunnel.up(`PostDown = echo x >> ${tunnel.path('runs')}; exit 3`);
     const down = await tunnel.down();
-    const complaint = `cannot undo PostDown: ${tunnel.path(`${tunnel.name}.conf`)}: the command of PostDown failed with status 3\n`;
+    const complaint = `cannot undo PostDown: ${tunnel.path(`${tunnel.name}.conf`)}:5: PostDown: the command failed with status 3\n`;
     expect(down.stderr).toContain(`sealane: ${complaint}`);
     expect(down.code).toBe(1);
     expect(await running.exit).toBe(0);

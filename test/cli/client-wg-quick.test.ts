@@ -68,7 +68,7 @@ describe.skipIf(reason !== undefined)(`sealane up as wg-quick (${reason ?? 'betw
     const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0', 'PostUp = true\nPostUp = exit 7; token=abc'));
     const env = [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE, 'up'];
     const outcome = await a.run('env', [...env, file]);
-    expect(outcome.stderr).toBe(`sealane: ${file}: the command of PostUp 2 of 2 failed with status 7\n`);
+    expect(outcome.stderr).toBe(`sealane: ${file}:6: PostUp: the command failed with status 7\n`);
     expect(outcome.code).toBe(1);
     expect(await systemOf(a)).toBe(before);
 

@@ -1,7 +1,7 @@
 /** Any text is read, or refused with a ConfigError whose lines name the file and show no key; what is read can be written, and says the same when it is read again. */
 import { describe, expect, it } from 'vitest';
 import { ConfigError, formatConfig, parseConfig } from '@sealane/tunnel';
-import { CORPUS } from '../../packages/tunnel/test/config/corpus.ts';
+import { CORPUS, withoutLines } from '../../packages/tunnel/test/config/corpus.ts';
 import { generator } from '../sim/random.ts';
 import { mutate } from './mutate.ts';
 
@@ -24,7 +24,8 @@ describe('configurations', () => {
       try {
         const config = parseConfig(text, 'fuzz.conf');
         read++;
-        if (i % 10 === 0) expect(parseConfig(formatConfig(config), 'again.conf')).toEqual(config);
+        if (i % 10 !== 0) continue;
+        expect(withoutLines(parseConfig(formatConfig(config), 'again.conf'))).toEqual(withoutLines(config));
       } catch (error) {
         if (!(error instanceof ConfigError)) throw error;
         refused++;

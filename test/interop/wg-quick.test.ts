@@ -1,7 +1,14 @@
 /** The same files read by the real wg-quick and `wg`, and by us: what each takes from them must be the same. */
 import { describe, expect, it } from 'vitest';
 import { formatKey } from '@sealane/protocol';
-import { formatAddress, formatConfig, formatPrefix, parseConfig, type TunnelConfig } from '@sealane/tunnel';
+import {
+  formatAddress,
+  formatConfig,
+  formatPrefix,
+  type HookCommand,
+  parseConfig,
+  type TunnelConfig,
+} from '@sealane/tunnel';
 import { CORPUS } from '../../packages/tunnel/test/config/corpus.ts';
 import { execute, Lab, missing } from '../support/lab.ts';
 import { WireguardDevice } from '../support/wireguard.ts';
@@ -24,16 +31,17 @@ say save $SAVE_CONFIG
 function ownPart({ interface: own }: TunnelConfig): string[] {
   const say = (name: string, words: readonly (string | number)[]): string =>
     `${name}:${words.map((word) => ` <${word}>`).join('')}`;
+  const commands = (hooks: readonly HookCommand[]): string[] => hooks.map(({ command }) => command);
   return [
     say('address', own.addresses.map(formatPrefix)),
     say('mtu', own.mtu === undefined ? [] : [own.mtu]),
     say('dns', own.dns.servers.map(formatAddress)),
     say('search', own.dns.search),
     say('table', own.table === 'auto' ? [] : [own.table]),
-    say('pre-up', own.preUp),
-    say('post-up', own.postUp),
-    say('pre-down', own.preDown),
-    say('post-down', own.postDown),
+    say('pre-up', commands(own.preUp)),
+    say('post-up', commands(own.postUp)),
+    say('pre-down', commands(own.preDown)),
+    say('post-down', commands(own.postDown)),
     say('save', [own.saveConfig ? 1 : 0]),
   ];
 }

@@ -2,7 +2,7 @@
 export { ConfigError, type ConfigProblem } from './config/error.ts';
 export { loadConfig, readConfigFile, type ReadConfigOptions } from './config/file.ts';
 export { formatConfig } from './config/format.ts';
-export type { DnsConfig, InterfaceConfig, PeerConfig, TunnelConfig } from './config/model.ts';
+export type { DnsConfig, HookCommand, InterfaceConfig, PeerConfig, TunnelConfig } from './config/model.ts';
 export { parseConfig } from './config/parse.ts';
 export {
   peerEndpoints,

@@ -1,13 +1,13 @@
 /** PreUp, PostUp, PreDown and PostDown: the only place where a shell runs anything. */
 import { spawn } from 'node:child_process';
-import type { InterfaceConfig } from '@sealane/tunnel';
+import type { HookCommand, InterfaceConfig } from '@sealane/tunnel';
 import { isPipe } from '../config-path.ts';
 import { badInput, CliError, EXIT } from '../errors.ts';
 import { cannotRun } from './program.ts';
 
 export type HookName = 'PreUp' | 'PostUp' | 'PreDown' | 'PostDown';
 
-export function hooksOf(own: InterfaceConfig): Readonly<Record<HookName, readonly string[]>> {
+export function hooksOf(own: InterfaceConfig): Readonly<Record<HookName, readonly HookCommand[]>> {
   return { PreUp: own.preUp, PostUp: own.postUp, PreDown: own.preDown, PostDown: own.postDown };
 }
 
@@ -29,22 +29,21 @@ export function checkHooks(own: InterfaceConfig, path: string): void {
 /**
  * Runs commands one after the other through bash(1), up to the first that fails, as wg-quick does: `%i` stands for the
  * interface, a command fails with any part of it (`-e`, `pipefail`). A signal to this process ends the one that runs. The
- * commands themselves may be secret: a CliError names their number.
+ * commands themselves may be secret: a CliError names their line.
  */
 export async function runHooks(
   hook: HookName,
-  commands: readonly string[],
+  commands: readonly HookCommand[],
   { name, path }: { readonly name: string; readonly path: string },
   signal?: AbortSignal,
 ): Promise<void> {
-  for (const [i, command] of commands.entries()) {
+  for (const { command, line } of commands) {
     const env = { ...process.env, INTERFACE: name, CONFIG_FILE: path };
     const status = await bash(command.replaceAll('%i', name), env, signal);
     signal?.throwIfAborted();
     if (status === 0) continue;
-    const which = commands.length === 1 ? hook : `${hook} ${i + 1} of ${commands.length}`;
     const how = status === null ? 'was ended by a signal' : `failed with status ${status}`;
-    throw new CliError(EXIT.failure, `${path}: the command of ${which} ${how}`);
+    throw new CliError(EXIT.failure, `${path}:${line}: ${hook}: the command ${how}`);
   }
 }
 

@@ -1,4 +1,5 @@
 /** Undoing as data: what one process did, another can undo after it was killed. */
+import type { HookCommand } from '@sealane/tunnel';
 import { CliError } from '../errors.ts';
 import { unsetResolvconf } from './dns.ts';
 import { runHooks } from './hooks.ts';
@@ -20,7 +21,7 @@ export type UndoStep =
       readonly name: string;
       /** Of the file that they come from. */
       readonly path: string;
-      readonly commands: readonly string[];
+      readonly commands: readonly HookCommand[];
     };
 
 /** Undoes a step that was done, or that was only noted: it is noted before it is done. */

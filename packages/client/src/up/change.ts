@@ -18,7 +18,9 @@ export function checkChange(before: TunnelConfig, after: TunnelConfig, path: str
   const fixed = ({ interface: own }: TunnelConfig): Readonly<Record<string, string>> => ({
     Table: String(own.table),
     FwMark: String(own.fwmark ?? 0),
-    ...Object.fromEntries(Object.entries(hooksOf(own)).map(([hook, commands]) => [hook, commands.join('\n')])),
+    ...Object.fromEntries(
+      Object.entries(hooksOf(own)).map(([hook, commands]) => [hook, commands.map(({ command }) => command).join('\n')]),
+    ),
   });
   const [was, is] = [fixed(before), fixed(after)];
   const changed = Object.keys(was).find((key) => was[key] !== is[key]);

@@ -2,6 +2,7 @@
 import type { CipherSuite } from '@sealane/protocol';
 import {
   formatPrefix,
+  type HookCommand,
   type LaneKind,
   type Log,
   notifyServiceManager,
@@ -228,7 +229,7 @@ export class UpTunnel {
   }
 
   /** What runs on the way down is promised only when the way up is done. */
-  #promiseHooks(preDown: readonly string[], postDown: readonly string[]): void {
+  #promiseHooks(preDown: readonly HookCommand[], postDown: readonly HookCommand[]): void {
     const { name, path } = this.#settings;
     const step = { kind: 'commands', name, path } as const;
     if (postDown.length > 0) this.#undo.pushLast({ ...step, hook: 'PostDown', commands: postDown });

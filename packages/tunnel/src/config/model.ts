@@ -19,13 +19,19 @@ export interface InterfaceConfig {
   readonly mtu?: number;
   /** Where routes go: `auto` is wg-quick's choice, `off` adds none, a number is that routing table. */
   readonly table: 'auto' | 'off' | number;
-  readonly preUp: readonly string[];
-  readonly postUp: readonly string[];
-  readonly preDown: readonly string[];
-  readonly postDown: readonly string[];
+  readonly preUp: readonly HookCommand[];
+  readonly postUp: readonly HookCommand[];
+  readonly preDown: readonly HookCommand[];
+  readonly postDown: readonly HookCommand[];
   readonly saveConfig: boolean;
   /** Default of the peers that have none of their own: 10 to 120. */
   readonly rekeyInterval?: number;
+}
+
+export interface HookCommand {
+  readonly command: string;
+  /** Where it stands in its file, from 1; what messages name in place of the command, which may be secret. */
+  readonly line: number;
 }
 
 export interface DnsConfig {

@@ -6,7 +6,7 @@ import { isZeroKey, keyId, nobleCrypto, type CipherSuite, type Prefix } from '@s
 import { formatPrefix, maskPrefix } from '../ip-text.ts';
 import { ConfigError, problemAt, type ConfigProblem } from './error.ts';
 import { EXTENSION_MARK, explainKey, explainSection, fieldNamed, sectionNamed, type Section } from './fields.ts';
-import type { InterfaceConfig, PeerConfig, TunnelConfig } from './model.ts';
+import type { HookCommand, InterfaceConfig, PeerConfig, TunnelConfig } from './model.ts';
 import { KERNEL_TABLES, type RouteTables } from './route-tables.ts';
 import {
   BadValue,
@@ -90,10 +90,10 @@ interface InterfaceDraft extends Mutable<Omit<InterfaceConfig, 'privateKey' | 'a
   addresses: { readonly prefix: Prefix; readonly line: number }[];
   dns: { servers: Uint8Array[]; search: string[] };
   mtuLine: number;
-  preUp: string[];
-  postUp: string[];
-  preDown: string[];
-  postDown: string[];
+  preUp: HookCommand[];
+  postUp: HookCommand[];
+  preDown: HookCommand[];
+  postDown: HookCommand[];
 }
 
 interface PeerDraft {
@@ -208,13 +208,13 @@ function assignInterface({ interface: target, tables }: Draft, field: string, va
       target.table = readTable(value, tables);
       return;
     case 'PreUp':
-      return addHook(target.preUp, value);
+      return addHook(target.preUp, value, line);
     case 'PostUp':
-      return addHook(target.postUp, value);
+      return addHook(target.postUp, value, line);
     case 'PreDown':
-      return addHook(target.preDown, value);
+      return addHook(target.preDown, value, line);
     case 'PostDown':
-      return addHook(target.postDown, value);
+      return addHook(target.postDown, value, line);
     case 'SaveConfig':
       target.saveConfig = readBoolean(value);
       return;
@@ -261,8 +261,8 @@ function assignPeer(target: PeerDraft, field: string, value: string, line: numbe
   }
 }
 
-function addHook(hooks: string[], command: string): void {
-  if (command !== '') hooks.push(command);
+function addHook(hooks: HookCommand[], command: string, line: number): void {
+  if (command !== '') hooks.push({ command, line });
 }
 
 function checkInterface(draft: Draft, report: Report): void {
@@ -332,7 +332,7 @@ function mergePeers(draft: Draft, warn: Report): readonly PeerDraft[] {
 
 /** The documented way to keep the key out of the file: `PostUp = wg set %i private-key FILE`. */
 function hookSetsKey(own: InterfaceDraft): boolean {
-  return [...own.preUp, ...own.postUp].some((command) => /\bprivate-key\b/.test(command));
+  return [...own.preUp, ...own.postUp].some(({ command }) => /\bprivate-key\b/.test(command));
 }
 
 function finish(draft: Draft, peers: readonly PeerDraft[]): TunnelConfig {

@@ -1,4 +1,5 @@
 /** Shapes of configuration files as people have them, written for these tests; every key is made up. */
+import type { HookCommand, TunnelConfig } from '../../src/config/model.ts';
 
 export const KEYS = {
   alice: {
@@ -187,3 +188,16 @@ Endpoint = 192.0.2.10:51820
 #@ this is a comment for people
 `,
 };
+
+/** What a file says, wherever in it: writing it again moves the lines. */
+export function withoutLines(config: TunnelConfig): TunnelConfig {
+  const moved = (commands: readonly HookCommand[]): HookCommand[] => commands.map((entry) => ({ ...entry, line: 0 }));
+  const { preUp, postUp, preDown, postDown } = config.interface;
+  const hooks = {
+    preUp: moved(preUp),
+    postUp: moved(postUp),
+    preDown: moved(preDown),
+    postDown: moved(postDown),
+  };
+  return { ...config, interface: { ...config.interface, ...hooks } };
+}

@@ -72,11 +72,11 @@ describe('reading a file', () => {
       const options = { anyPermissions: true };
       await writeFile(path, text.replace('[Peer]', 'PostUp = true\n[Peer]'));
       await chmod(path, 0o644);
-      expect((await loadConfig(path, options)).interface.postUp).toEqual(['true']);
+      expect((await loadConfig(path, options)).interface.postUp).toMatchObject([{ command: 'true' }]);
       const link = join(folder, 'open', 'wg1.conf');
       await mkdir(join(folder, 'open'));
       await symlink(path, link);
-      expect((await loadConfig(link, options)).interface.postUp).toEqual(['true']);
+      expect((await loadConfig(link, options)).interface.postUp).toMatchObject([{ command: 'true' }]);
       if (how === 'folder') await chmod(folder, 0o777);
       else if (how === 'link') await chmod(join(folder, 'open'), 0o777);
       else await chmod(path, Number.parseInt(how, 8));

@@ -6,7 +6,7 @@ import { formatConfig } from '../../src/config/format.ts';
 import type { TunnelConfig } from '../../src/config/model.ts';
 import { parseConfig } from '../../src/config/parse.ts';
 import { formatAddress, formatPrefix } from '../../src/ip-text.ts';
-import { CORPUS, KEYS, PRESHARED_KEY } from './corpus.ts';
+import { CORPUS, KEYS, PRESHARED_KEY, withoutLines } from './corpus.ts';
 
 const INTERFACE = `[Interface]\nPrivateKey = ${KEYS.alice.private}\n`;
 const PEER = `[Peer]\nPublicKey = ${KEYS.bob.public}\n`;
@@ -53,7 +53,7 @@ describe('files as people have them', () => {
   it.each(Object.entries(CORPUS))('writes and reads again: %s', (_name, text) => {
     const config = parseConfig(text, 'wg0.conf');
     const written = formatConfig(config);
-    expect(parseConfig(written, 'wg0.conf')).toEqual(config);
+    expect(withoutLines(parseConfig(written, 'wg0.conf'))).toEqual(withoutLines(config));
     expect(formatConfig(parseConfig(written, 'wg0.conf'))).toBe(written);
   });
 });
@@ -113,9 +113,9 @@ describe('reading', () => {
     ['Table = 010', { table: 8 }],
     ['MTU =', {}],
     ['SaveConfig = TRUE', { saveConfig: true }],
-    ['PostUp = sh -c "a; b" > /dev/null', { postUp: ['sh -c "a; b" > /dev/null'] }],
-    ['PostUp = a = b', { postUp: ['a = b'] }],
-    ['PostUp = cut # here', { postUp: ['cut'] }],
+    ['PostUp = sh -c "a; b" > /dev/null', { postUp: [{ command: 'sh -c "a; b" > /dev/null', line: 3 }] }],
+    ['PostUp = a = b', { postUp: [{ command: 'a = b', line: 3 }] }],
+    ['PostUp = cut # here', { postUp: [{ command: 'cut', line: 3 }] }],
     ['RekeyInterval = 120', { rekeyInterval: 120 }],
   ])('reads %s', (line, expected) => {
     expect(parseConfig(INTERFACE + line, 'f').interface).toMatchObject(expected);
@@ -407,7 +407,8 @@ describe('hostile text', () => {
         }
         for (const secret of SECRETS) expect(problems.some(({ message }) => message.includes(secret))).toBe(false);
         const config = problems.length === 0 ? parseConfig(input, 'f') : undefined;
-        expect(config && parseConfig(formatConfig(config), 'f')).toEqual(config);
+        if (config === undefined) return;
+        expect(withoutLines(parseConfig(formatConfig(config), 'f'))).toEqual(withoutLines(config));
       }),
       { numRuns: 2_000, seed: 4 },
     );
@@ -474,7 +475,7 @@ PersistentKeepalive = 25
   });
 
   it.each(['a\nPostUp = b', 'a # b', 'a\u0000', ' a', 'a\r'])('refuses the hook %j', (command) => {
-    const config = { ...base, interface: { ...base.interface, postUp: [command] } };
+    const config = { ...base, interface: { ...base.interface, postUp: [{ command, line: 1 }] } };
     expect(() => formatConfig(config)).toThrow(RangeError);
   });
 
