@@ -177,7 +177,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     const here = await up(lab, a, lab.interfaceName('a'), clientFile('0.0.0.0/0'), '--kill-switch');
     const rules = (): Promise<string> => a.must('nft', ['--stateless', 'list', 'ruleset']);
     const whole = await rules();
-    expect(whole).toContain('-kill {');
+    expect(whole).toContain('table inet sealane-kill-');
     for (let round = 0; round < 2; round++) {
       await a.must('nft', ['flush', 'ruleset']);
       await until('the rules to be back', async () => (await rules()) === whole);

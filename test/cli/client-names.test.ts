@@ -34,7 +34,7 @@ describe.skipIf(reason !== undefined)(`two starts of one tunnel (${reason ?? 'in
       expect(second.stderr).toBe(`sealane: ${name} is in use: another process is at work on it\n`);
       expect(second.code).toBe(1);
     }
-    expect(await a.must('nft', ['list', 'tables'])).toContain(`sealane-${name}-kill`);
+    expect(await a.must('nft', ['list', 'tables'])).toContain(`sealane-kill-${name}`);
 
     await lab.file('go', '');
     await until('the first to be up', () => first.stderr.includes(' is up: '), 45_000);

@@ -1,7 +1,7 @@
 import type { Prefix } from '@sealane/protocol';
 import { parsePrefix } from '@sealane/tunnel';
 import { describe, expect, it } from 'vitest';
-import { killSwitchScript, takesEverything } from '../src/system/firewall.ts';
+import { guardTable, killSwitchScript, killSwitchTable, takesEverything } from '../src/system/firewall.ts';
 
 const EVERY_EIGHTH = [0, 32, 64, 96, 128, 160, 192, 224].map((first) => `${first}.0.0.0/3`);
 
@@ -33,5 +33,28 @@ describe('takesEverything', () => {
     const narrow = killSwitchScript('wg0', prefixes(['0.0.0.0/1']), 5);
     expect(narrow).not.toContain('    counter reject');
     expect(narrow).toContain('ip daddr @tunnelled4 counter reject with icmpx admin-prohibited');
+  });
+});
+
+describe('the tables of tunnels', () => {
+  it('are two for each name, and no two names share one', () => {
+    const names = [
+      'x',
+      'x-kill',
+      'kill-x',
+      'guard-x',
+      'kill',
+      'guard',
+      '-',
+      'x_kill',
+      'x-kill-kill',
+      'a=',
+      'a_3d',
+      'a_5f3d',
+      'a__3d',
+    ];
+    const tables = names.flatMap((name) => [guardTable(name), killSwitchTable(name)]);
+    expect(new Set(tables).size).toBe(2 * names.length);
+    for (const table of tables) expect(table).toMatch(/^[A-Za-z][A-Za-z0-9_.-]*$/);
   });
 });

@@ -40,6 +40,7 @@ export { type NetworkNamespace, networkNamespace } from './linux/namespace.ts';
 export { notifyServiceManager } from './linux/notify.ts';
 export { pathMtuTo } from './linux/path-mtu.ts';
 export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';
+export { interfaceOfTable, tableName } from './linux/table-name.ts';
 export { findUser, type UserIds } from './linux/user.ts';
 export { DeviceClosedError } from './model.ts';
 export type {

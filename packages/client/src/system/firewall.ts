@@ -3,17 +3,20 @@
  * or an interface name of letters and digits; nothing of it passes a shell.
  */
 import type { Prefix } from '@sealane/protocol';
-import { formatAddress, formatPrefix, maskPrefix } from '@sealane/tunnel';
+import { formatAddress, formatPrefix, interfaceOfTable, maskPrefix, tableName } from '@sealane/tunnel';
 import { listTable, listTables, replaceTable } from './nft.ts';
+
+const GUARD = 'sealane-guard-';
+const KILL_SWITCH = 'sealane-kill-';
 
 /** Goes with the tunnel. */
 export function guardTable(name: string): string {
-  return `sealane-${identifier(name)}`;
+  return tableName(GUARD, name);
 }
 
 /** Stays when the tunnel is killed. */
 export function killSwitchTable(name: string): string {
-  return `sealane-${identifier(name)}-kill`;
+  return tableName(KILL_SWITCH, name);
 }
 
 /**
@@ -99,12 +102,11 @@ function toNumber(address: Uint8Array): bigint {
  * Undefined when there is none.
  */
 export async function otherKillSwitch(name: string): Promise<string | undefined> {
-  const tables = (await listTables()).filter(
-    (table) => table !== killSwitchTable(name) && /^sealane-.+-kill$/.test(table),
-  );
-  for (const table of tables) {
+  for (const table of await listTables()) {
+    const other = interfaceOfTable(KILL_SWITCH, table);
+    if (other === undefined || other === name) continue;
     const text = await listTable(table);
-    if (text.includes('hook forward') && !text.includes('set tunnelled')) return table.slice(8, -5);
+    if (text.includes('hook forward') && !text.includes('set tunnelled')) return other;
   }
   return undefined;
 }
@@ -117,9 +119,4 @@ function prefixSet(size: 4 | 16, prefixes: readonly Prefix[]): { readonly text: 
       ? ''
       : `  set ${set} {\n    type ${type}\n    flags interval\n    auto-merge\n    elements = { ${elements.join(', ')} }\n  }\n`;
   return { text, rule: `${family} daddr @${set} counter reject with icmpx admin-prohibited` };
-}
-
-/** nftables' own names have fewer characters than those of interfaces. */
-function identifier(name: string): string {
-  return name.replaceAll(/[^A-Za-z0-9_.-]/g, (char) => `_${char.charCodeAt(0).toString(16)}`);
 }

@@ -5,7 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import type { Prefix } from '@sealane/protocol';
-import { formatPrefix } from '@sealane/tunnel';
+import { formatPrefix, tableName } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { Policy, type Rule } from '../userspace/policy.ts';
 import type { Family } from './forwarding.ts';
@@ -24,8 +24,8 @@ export interface FirewallOptions {
   readonly onlyPeers: readonly Family[];
 }
 
-export function tableName(interfaceName: string): string {
-  return `sealaned-${interfaceName.replaceAll(/[^A-Za-z0-9_.-]/g, (char) => `_${char.charCodeAt(0).toString(16)}`)}`;
+function tableOf(interfaceName: string): string {
+  return tableName('sealaned-', interfaceName);
 }
 
 /** The script that makes the table, in place of one that a killed server left. */
@@ -58,7 +58,7 @@ export function firewallScript(options: FirewallOptions): string {
     `  chain ${name} {\n${[hook, ...lines].map((line) => (line === '' ? '' : `    ${line}\n`)).join('')}  }\n`;
   return [
     removalScript(interfaceName),
-    `table inet ${tableName(interfaceName)} {\n`,
+    `table inet ${tableOf(interfaceName)} {\n`,
     chain('from-peers', '', fromPeers),
     chain('forward', 'type filter hook forward priority filter; policy accept;', forward),
     chain('input', 'type filter hook input priority filter; policy accept;', [
@@ -74,7 +74,7 @@ export function firewallScript(options: FirewallOptions): string {
 
 /** The script that removes the table, whether it is there or not. */
 export function removalScript(interfaceName: string): string {
-  const table = tableName(interfaceName);
+  const table = tableOf(interfaceName);
   return `table inet ${table} {}\ndelete table inet ${table}\n`;
 }
 
@@ -86,7 +86,7 @@ export async function nft(script: string): Promise<void> {
 /** Whether the table is there. */
 export async function hasTable(interfaceName: string): Promise<boolean> {
   const { nftables } = JSON.parse(await run(['-j', 'list', 'tables'], '')) as { nftables: readonly Listed[] };
-  return nftables.some(({ table }) => table?.family === 'inet' && table.name === tableName(interfaceName));
+  return nftables.some(({ table }) => table?.family === 'inet' && table.name === tableOf(interfaceName));
 }
 
 /** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */
