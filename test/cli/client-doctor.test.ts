@@ -1,4 +1,5 @@
 /** `sealane doctor` on a host with faults that the test makes. */
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clientFile, SERVER, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
@@ -79,6 +80,29 @@ describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two 
     expect((await natOf('100.64.3.4', text))[0]?.what).toContain('a carrier-grade NAT');
     await a.must('ip', ['address', 'add', '198.51.100.4/32', 'dev', 'va']);
     expect((await natOf('198.51.100.4', text))[0]?.what).toMatch(/^behind a NAT/);
+  });
+
+  it("asks for the way of the tunnel's own datagrams while its default route is in place", async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await a.must('ip', ['address', 'add', '198.51.100.4/32', 'dev', 'va']);
+    await a.must('ip', ['route', 'add', 'default', 'via', '192.168.88.2', 'src', '198.51.100.4']);
+    const text = clientFile('0.0.0.0/0').replace('192.168.88.2:', '203.0.113.9:');
+    const name = lab.interfaceName('a');
+    const ways = async (file: string, code: number): Promise<readonly string[]> =>
+      about(await findings(lab, a, file, code), 'NAT').map(({ what }) => what);
+    const running = await up(lab, a, name, text);
+    // The way without the mark begins at the tunnel's own address, which is a private one.
+    expect(await a.must('ip', ['route', 'get', '203.0.113.9'])).toContain('src 10.88.0.2');
+    const file = join(lab.folder, `${name}.conf`);
+    expect(await ways(file, 0)).toEqual([expect.stringMatching(/^behind a NAT /) as string]);
+    await running.stop();
+
+    // A mark of the file's own, which the rules of this host send another way.
+    await a.must('ip', ['rule', 'add', 'fwmark', '77', 'table', '77']);
+    await a.must('ip', ['route', 'add', 'default', 'via', '192.168.88.2', 'src', '192.168.88.1', 'table', '77']);
+    const marked = await lab.file('marked.conf', text.replace('[Peer]', 'FwMark = 77\n[Peer]'));
+    expect(await ways(marked, 1)).toEqual([expect.stringContaining('192.168.88.1 is a private address') as string]);
   });
 
   it('finds routes that take traffic away, and says what is wrong with a file', async () => {

@@ -12,7 +12,7 @@ import {
 } from '@sealane/tunnel';
 import { dnsProgram } from '../system/dns.ts';
 import { hasProgram, runProgram } from '../system/program.ts';
-import { covers } from '../system/routes.ts';
+import { covers, markInUse } from '../system/routes.ts';
 import { fittingMtu } from '../up/layout.ts';
 import { bad, good, hint, type Finding } from './finding.ts';
 import { examineNat } from './nat.ts';
@@ -32,15 +32,18 @@ export async function examineConfig(
   resolved: ResolvedEndpoints,
   name: string,
 ): Promise<readonly Finding[]> {
-  const routes = process.platform === 'linux' && hasProgram('ip') ? await mainRoutes(name) : [];
+  const hasIp = process.platform === 'linux' && hasProgram('ip');
+  const routes = hasIp ? await mainRoutes(name) : [];
+  // What leads to an endpoint may depend on it; beside a default route of ours it always does.
+  const mark = config.interface.fwmark || (hasIp ? await markInUse(name) : 0);
   return [
     ...examineEndpoints(config, resolved),
     ...examineLoop(config, resolved, routes),
     ...examineRoutes(config, resolved, routes),
     ...examineIpv6(config),
-    ...(await examineMtu(config, resolved, name)),
+    ...(hasIp ? await examineMtu(config, resolved, name, mark) : []),
     ...examineDns(config),
-    ...(await examineNat(config, resolved)),
+    ...(hasIp ? await examineNat(config, resolved, mark) : []),
   ];
 }
 
@@ -109,10 +112,10 @@ async function examineMtu(
   config: TunnelConfig,
   resolved: ResolvedEndpoints,
   name: string,
+  mark: number,
 ): Promise<readonly Finding[]> {
-  const { mtu, fwmark = 0 } = config.interface;
-  if (process.platform !== 'linux' || !hasProgram('ip')) return [];
-  const { usual, most } = await fittingMtu(name, config, resolved, fwmark);
+  const { mtu } = config.interface;
+  const { usual, most } = await fittingMtu(name, config, resolved, mark);
   if (mtu === undefined || mtu <= most) return [good('MTU', `${mtu ?? usual} fits the way to the endpoint`)];
   return [
     hint('MTU', `${mtu} is more than fits into one datagram (${most})`, `write MTU = ${most}, or remove the line`),

@@ -8,7 +8,7 @@ import {
   type ResolvedEndpoints,
   type TunnelConfig,
 } from '@sealane/tunnel';
-import { hasProgram, runProgram } from '../system/program.ts';
+import { runProgram } from '../system/program.ts';
 import { covers } from '../system/routes.ts';
 import { good, hint, type Finding } from './finding.ts';
 
@@ -17,13 +17,17 @@ const PRIVATE = ['10.0.0.0/8', '172.16.0.0/12', '192.168.0.0/16', 'fc00::/7'].ma
 /** RFC 6598: behind a carrier's own translation, which nobody here can open a port in. */
 const SHARED = parsePrefix('100.64.0.0/10')!;
 
-export async function examineNat(config: TunnelConfig, resolved: ResolvedEndpoints): Promise<readonly Finding[]> {
-  if (process.platform !== 'linux' || !hasProgram('ip')) return [];
+/** `mark` is that of the datagrams, which policy rules ask for; 0 is none. */
+export async function examineNat(
+  config: TunnelConfig,
+  resolved: ResolvedEndpoints,
+  mark: number,
+): Promise<readonly Finding[]> {
   const findings: Finding[] = [];
   for (const peer of config.peers) {
     const [endpoint] = peer.endpoints.length === 0 ? [] : peerEndpoints(peer, resolved);
     if (endpoint === undefined) continue;
-    const source = await sourceTo(endpoint.address);
+    const source = await sourceTo(endpoint.address, mark);
     const kind = source === undefined ? undefined : natBetween(source, endpoint.address);
     const keepsOpen = (peer.persistentKeepalive ?? 0) > 0;
     if (kind === undefined || source === undefined) {
@@ -50,8 +54,9 @@ function natBetween(source: Uint8Array, destination: Uint8Array): string | undef
 }
 
 /** The address that the system would send from. */
-async function sourceTo(destination: Uint8Array): Promise<Uint8Array | undefined> {
-  const { status, stdout } = await runProgram('ip', ['route', 'get', formatAddress(destination)]);
+async function sourceTo(destination: Uint8Array, mark: number): Promise<Uint8Array | undefined> {
+  const marked = mark === 0 ? [] : ['mark', String(mark)];
+  const { status, stdout } = await runProgram('ip', ['route', 'get', formatAddress(destination), ...marked]);
   const text = /\bsrc (\S+)/.exec(stdout)?.[1];
   return status === 0 && text !== undefined ? parseAddress(text) : undefined;
 }

@@ -7,6 +7,7 @@ import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
 import { ip, ipBatch, type IpCommand } from './ip.ts';
 import { journalNames, readJournal } from './journal.ts';
+import { runProgram } from './program.ts';
 import { readSetting, SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 import type { UndoStack } from './undo.ts';
 
@@ -101,7 +102,19 @@ function noteMarkedSources(name: string, undo: UndoStack): void {
   if (value !== '1') undo.pushStep({ kind: 'src-valid-mark', value });
 }
 
-async function routesOf(family: '-4' | '-6', table: number): Promise<string> {
+/** The mark of the datagrams of a tunnel whose default route is in place, as we or wg-quick set it; 0 when there is none. */
+export async function markInUse(name: string): Promise<number> {
+  for (const family of ['-4', '-6'] as const) {
+    const { stdout: rules } = await runProgram('ip', [family, 'rule', 'show']);
+    for (const [, mark, table] of rules.matchAll(/\bnot from all fwmark (\w+) lookup (\S+)/g)) {
+      const links = (await routesOf(family, table!)).matchAll(/^default dev (\S+)/gm);
+      if ([...links].some(([, link]) => link === name)) return Number(mark);
+    }
+  }
+  return 0;
+}
+
+async function routesOf(family: '-4' | '-6', table: number | string): Promise<string> {
   try {
     return (await ip([family, 'route', 'show', 'table', String(table)])).trim();
   } catch {
