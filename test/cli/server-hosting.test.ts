@@ -157,6 +157,36 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
   );
 
   it(
+    'tells a peer by ICMP, in both families, that it may not go to another one',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { alice } = network;
+      await network.run();
+      await network.connect(alice, 'alice');
+      for (const [to, family, error] of [
+        ['10.7.0.3', 'ip', 'ip saddr 10.7.0.1 icmp type destination-unreachable icmp code 13'],
+        ['fd07::3', 'ip6', 'ip6 saddr fd07::1 icmpv6 type destination-unreachable icmpv6 code 1'],
+      ] as const) {
+        const input = `table ${family} seen { chain in { type filter hook input priority 0; ${error} counter; }; }\n`;
+        await alice.must('nft', ['-f', '-'], { input });
+        const seen = async (): Promise<number> =>
+          Number(/packets (\d+)/.exec(await alice.must('nft', ['list', 'table', family, 'seen']))?.[1]);
+        const ways = [`ping -c 1 -W 1 ${to}`, `timeout 1 bash -c '</dev/tcp/${to}/80'`, `echo x >/dev/udp/${to}/80`];
+        for (const way of ways) {
+          const before = await seen();
+          // Some of them may be held back: the kernel sends few errors a second.
+          await until(`an error for ${way}`, async () => {
+            await alice.run('bash', ['-c', way]);
+            return (await seen()) > before;
+          });
+        }
+      }
+    },
+    TIMEOUT,
+  );
+
+  it(
     'keeps peers from this host as well when --allow names what they reach, but for what it names',
     async () => {
       await using lab = await Lab.open();
