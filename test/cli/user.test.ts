@@ -132,6 +132,14 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     for (const path of [state, ...readdirSync(state).map((file) => join(state, file))]) chownSync(path, NOBODY, NOBODY);
     chownSync(folder, NOBODY, NOBODY);
 
+    const asRoot = words.filter((word) => word !== '--user' && word !== 'nobody');
+    const foreign = await b.run(process.execPath, asRoot);
+    expect(foreign.stderr).toContain(
+      `${state} belongs to another user (uid ${NOBODY}): run it as that user with '--user`,
+    );
+    expect(foreign.code).toBe(2);
+    expect(await systemOf(b)).toBe(before);
+
     const server = b.start(process.execPath, words);
     await until(
       'the server to be ready',

@@ -128,7 +128,10 @@ describe('files and folders of a server', () => {
 
     // Root serves only as that user (`--user`); an attempt takes nothing away.
     const refused = await scratch.run('run', '--userspace', '--listen', '0');
-    expect([refused.code, refused.stderr]).toEqual([1, expect.stringContaining('belongs to another user (uid 4242)')]);
+    expect([refused.code, refused.stderr]).toEqual([
+      2,
+      `sealaned: ${scratch.state} belongs to another user (uid 4242): run it as that user with '--user 4242', or make it yours with 'chown -R root ${scratch.state}'\n`,
+    ]);
     expectTheirs();
     const again = await startServer(scratch.state, ['--userspace'], { uid: STRANGER });
     expect((await again.server.stop()).code).toBe(0);

@@ -53,6 +53,7 @@ const DEFAULT_INTERFACE = 'sealane0';
 export async function run(options: RunOptions): Promise<void> {
   process.umask(0o077);
   const user = options.user === undefined ? undefined : ordinaryUser(options.user, options.state);
+  if (user === undefined) refuseForeign(options.state);
   // The server outlives whoever reads its log.
   process.stdout.on('error', () => undefined);
   const log = createLog({
@@ -118,8 +119,6 @@ async function undoKilled(folder: StateFolder, log: Log): Promise<void> {
 /** A server as root keeps what an interface and a port below 1024 take, and needs no right to other people's files. */
 function giveUpPrivileges(options: RunOptions, becomesUser: boolean): void {
   forbidCoreDumps();
-  const { state } = options;
-  if (!becomesUser && statSync(state, { throwIfNoEntry: false })?.uid !== process.geteuid?.()) return;
   confine([...capabilitiesFor(options), ...(becomesUser ? BECOMES_USER : [])]);
 }
 
@@ -135,6 +134,14 @@ function ordinaryUser(name: string, state: string): UserIds {
   if (process.geteuid?.() !== 0) throw new RefusedError('--user: only root can become another user');
   if (statSync(state, { throwIfNoEntry: false })?.uid === user.uid) return user;
   throw new InputError(`${state} does not belong to ${name}: give it away with 'chown -R ${name} ${state}'`);
+}
+
+/** @throws InputError when root would serve from the folder of a user, who could not serve from it afterwards. */
+function refuseForeign(state: string): void {
+  const uid = statSync(state, { throwIfNoEntry: false })?.uid ?? 0;
+  if (process.geteuid?.() !== 0 || uid === 0) return;
+  const remedy = `run it as that user with '--user ${uid}', or make it yours with 'chown -R root ${state}'`;
+  throw new InputError(`${state} belongs to another user (uid ${uid}): ${remedy}`);
 }
 
 function sayReady(log: Log, facts: ServerFacts): void {
