@@ -180,6 +180,7 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
             await alice.run('bash', ['-c', way]);
             return (await seen()) > before;
           });
+          expect(await reaches(alice, to)).toBe(false);
         }
       }
     },

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { CIPHER_SUITES } from '@sealane/protocol';
-import { type LaneKind, LOG_LEVELS, oneLine, parseSize } from '@sealane/tunnel';
+import { type LaneKind, LOG_LEVELS, parseSize } from '@sealane/tunnel';
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
 import { CliError, errorLine, EXIT, type ExitCode } from './errors.ts';
 import { programLog } from './output/log.ts';
@@ -43,7 +43,7 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .description('VPN client, compatible with WireGuard peers')
     .version(readVersion())
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(`${errorStyle(oneLine(text.replace(/^error: /, '')))}\n`) })
+    .configureOutput({ outputError: () => undefined })
     .addHelpText('after', `${EXAMPLES}\n${EXIT_CODES}`);
   const add = (name: string, description: string, ...examples: readonly string[]): Command =>
     program
@@ -305,10 +305,15 @@ function wantsJsonLog(argv: readonly string[]): boolean {
 }
 
 function explain(error: unknown, inJson: boolean): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.badInput;
   if (error instanceof Stopped) return EXIT.interrupted;
-  if (inJson) programLog('json', 'error').entry('failed', errorLine(error));
-  else note(errorStyle(errorLine(error)));
+  const isUsage = error instanceof CommanderError;
+  if (isUsage && error.exitCode === 0) return EXIT.ok;
+  // Help was asked for by leaving the command out: commander has written it.
+  if (isUsage && error.code === 'commander.help') return EXIT.badInput;
+  const text = errorLine(error).replace(/^error: /, '');
+  if (inJson) programLog('json', 'error').entry('failed', text);
+  else note(errorStyle(text));
+  if (isUsage) return EXIT.badInput;
   if (process.env['SEALANE_DEBUG'] === '1' && error instanceof Error) note(error.stack ?? '');
   return error instanceof CliError ? error.exitCode : EXIT.failure;
 }
