@@ -7,19 +7,15 @@ import { spawn } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readOptions } from './options.mjs';
 
 /** Percent of lines. */
 const REQUIRED = { netstack: 95, protocol: 95 };
 
 const root = fileURLToPath(new URL('../', import.meta.url));
 const packages = readdirSync(join(root, 'packages'));
-const { positionals } = parseArgs({ allowPositionals: true });
-const unknown = positionals.find((name) => !packages.includes(name));
-if (unknown !== undefined) {
-  console.error(`${unknown}: not one of ${packages.join(', ')}`);
-  process.exit(2);
-}
+const usage = `npm run coverage [-- PACKAGE ...]     some of ${packages.join(', ')}`;
+const { positionals } = readOptions('coverage', usage, {}, packages);
 const measured = positionals.length > 0 ? positionals : packages;
 const tests = positionals.map((name) => `packages/${name}/test`);
 const include = measured.flatMap((name) => ['--coverage.include', `packages/${name}/src/**/*.ts`]);

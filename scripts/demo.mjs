@@ -7,13 +7,13 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import { Processes } from './demo/processes.mjs';
 import { Display } from './demo/display.mjs';
 import { overLoopback } from './demo/loopback.mjs';
 import { overTun } from './demo/tun.mjs';
+import { readOptions, refuse } from './options.mjs';
 
-const options = readOptions();
+const options = readWishes();
 const display = new Display();
 const processes = new Processes();
 const directory = mkdtempSync(join(tmpdir(), 'sealane-'));
@@ -53,37 +53,17 @@ try {
   }
 }
 
-function readOptions() {
-  const { values } = parse();
-  if (values.help) {
-    process.stdout.write('usage: npm start [-- [--keep] [--bulk SIZE] [--file SIZE] [--tun]]\n');
-    process.exit(0);
-  }
-  if (!/^[1-9]\d{0,6}[KMG]?$/.test(values.bulk)) refuse(`--bulk '${values.bulk}': expected a size such as 64M`);
+function readWishes() {
+  const { values } = readOptions('sealane', 'npm start [-- [--keep] [--bulk SIZE] [--file SIZE] [--tun]]', {
+    keep: { type: 'boolean', default: false },
+    tun: { type: 'boolean', default: false },
+    bulk: { type: 'string', default: '64M' },
+    file: { type: 'string', default: '200M' },
+  });
+  if (!/^[1-9]\d{0,6}[KMG]?$/.test(values.bulk))
+    refuse('sealane', `--bulk '${values.bulk}': expected a size such as 64M`);
   const size = /^([1-9]\d{0,6})([KMG]?)$/.exec(values.file);
-  if (size === null) refuse(`--file '${values.file}': expected a size such as 200M`);
+  if (size === null) refuse('sealane', `--file '${values.file}': expected a size such as 200M`);
   const power = ['', 'K', 'M', 'G'].indexOf(size[2] ?? '');
   return { ...values, file: Number(size[1]) * 1024 ** power };
-}
-
-function parse() {
-  try {
-    return parseArgs({
-      options: {
-        keep: { type: 'boolean', default: false },
-        tun: { type: 'boolean', default: false },
-        bulk: { type: 'string', default: '64M' },
-        file: { type: 'string', default: '200M' },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    });
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
-  }
-}
-
-/** @returns {never} */
-function refuse(/** @type {string} */ text) {
-  process.stderr.write(`sealane: ${text}\n`);
-  process.exit(2);
 }

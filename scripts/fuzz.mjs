@@ -4,19 +4,17 @@
  */
 import { spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
-import { parseArgs } from 'node:util';
+import { readOptions, refuse } from './options.mjs';
 
-const { values } = parseArgs({
-  options: {
-    datagrams: { type: 'string', default: '10000000' },
-    lines: { type: 'string', default: '1000000' },
-    seed: { type: 'string', default: String(randomInt(1, 2 ** 31)) },
-  },
+const { values } = readOptions('fuzz', 'npm run fuzz [-- [--datagrams N] [--lines N] [--seed N]]', {
+  datagrams: { type: 'string', default: '10000000' },
+  lines: { type: 'string', default: '1000000' },
+  seed: { type: 'string', default: String(randomInt(1, 2 ** 31)) },
 });
-for (const [name, value] of Object.entries(values)) {
-  if (/^[0-9]{1,10}$/.test(value) && Number(value) > 0) continue;
-  console.error(`--${name} ${value}: must be a number above 0`);
-  process.exit(2);
+for (const name of /** @type {const} */ (['datagrams', 'lines', 'seed'])) {
+  if (!/^[0-9]{1,10}$/.test(values[name]) || Number(values[name]) < 1) {
+    refuse('fuzz', `--${name} ${values[name]}: must be a number above 0`);
+  }
 }
 console.log(`seed ${values.seed}: --seed ${values.seed} runs this again`);
 const env = {

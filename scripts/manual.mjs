@@ -8,8 +8,10 @@ import { fileURLToPath } from 'node:url';
 import { bashCompletion, fishCompletion, zshCompletion } from './manual/completion.mjs';
 import { manPage } from './manual/man.mjs';
 import { describe } from './manual/tree.mjs';
+import { readOptions } from './options.mjs';
 
-const folder = process.argv[2] ?? fileURLToPath(new URL('../contrib', import.meta.url));
+const { positionals } = readOptions('manual', 'node scripts/manual.mjs [FOLDER]', {}, []);
+const folder = positionals[0] ?? fileURLToPath(new URL('../contrib', import.meta.url));
 const client = await import(new URL('../packages/client/dist/cli.js', import.meta.url).href);
 const server = await import(new URL('../packages/server/dist/cli.js', import.meta.url).href);
 

@@ -10,7 +10,7 @@ import { existsSync, mkdirSync, readFileSync, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readOptions } from './options.mjs';
 
 const VERSION = '9.6.1';
 const WANTED = 0.85;
@@ -62,7 +62,10 @@ const TESTS = {
   timers: ['time'],
 };
 
-const { values, positionals } = parseArgs({ options: { summary: { type: 'boolean' } }, allowPositionals: true });
+const usage = `npm run mutation [-- [NAME ...] [--summary]]
+  NAME       a file of packages/protocol/src without its ending (default: all, which takes an hour or two)
+  --summary  only the table of what was run, and the survivors`;
+const { values, positionals } = readOptions('mutation', usage, { summary: { type: 'boolean' } }, []);
 const sources = readdirSync(join(root, 'packages/protocol/src')).map((file) => file.replace(/\.ts$/, ''));
 const unknown = positionals.find((name) => !sources.includes(nameOf(name)));
 if (unknown !== undefined) {

@@ -7,10 +7,12 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { readOptions } from './options.mjs';
 
 const PNPM = 'pnpm@12.21.0';
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const file = process.argv[2] ?? join(root, 'sbom.cdx.json');
+const { positionals } = readOptions('sbom', 'npm run sbom [-- FILE]', {}, []);
+const file = positionals[0] ?? join(root, 'sbom.cdx.json');
 
 const args = [
   '-y',

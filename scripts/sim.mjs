@@ -6,20 +6,17 @@ import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
+import { readOptions, refuse } from './options.mjs';
 
-const { values } = parseArgs({
-  options: {
-    seeds: { type: 'string', default: '100' },
-    first: { type: 'string', default: '1' },
-    suite: { type: 'string' },
-    seed: { type: 'string' },
-  },
+const { values } = readOptions('sim', 'npm run sim [-- [--seeds N] [--first N] [--suite NAME] [--seed N]]', {
+  seeds: { type: 'string', default: '100' },
+  first: { type: 'string', default: '1' },
+  suite: { type: 'string' },
+  seed: { type: 'string' },
 });
 for (const [name, value] of Object.entries({ seeds: values.seeds, first: values.first, seed: values.seed ?? '1' })) {
   if (!/^[0-9]{1,10}$/.test(value) || (name === 'seeds' && Number(value) < 1)) {
-    console.error(`--${name} ${value}: must be a number`);
-    process.exit(2);
+    refuse('sim', `--${name} ${value}: must be a number`);
   }
 }
 

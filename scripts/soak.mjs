@@ -7,7 +7,6 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { Processes } from './demo/processes.mjs';
 import { Churn } from './soak/churn.mjs';
 import { overLoopback } from './soak/loopback.mjs';
@@ -15,12 +14,13 @@ import { inNamespaces } from './soak/namespaces.mjs';
 import { summarize, tableOf, writeReport } from './soak/report.mjs';
 import { look } from './soak/samples.mjs';
 import { Watch } from './soak/watch.mjs';
+import { readOptions, refuse } from './options.mjs';
 
 /** Milliseconds between looks at memory, and in which the highest rate is found. */
 const INTERVAL = 5_000;
 const MEASURING = 5_000;
 
-const { minutes, out, loopback } = readOptions();
+const { minutes, out, loopback } = readWishes();
 const directory = mkdtempSync(join(tmpdir(), 'sealane-soak-'));
 process.env['STATE_DIRECTORY'] = directory;
 const processes = new Processes();
@@ -107,23 +107,17 @@ function say(text) {
   process.stderr.write(`soak: ${text}\n`);
 }
 
-function readOptions() {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      out: { type: 'string', default: 'soak' },
-      loopback: { type: 'boolean', default: false },
-      help: { type: 'boolean', short: 'h', default: false },
-    },
-  });
-  if (values.help) {
-    console.log('usage: npm run soak [-- [MINUTES] [--out FOLDER] [--loopback]]');
-    process.exit(0);
-  }
+function readWishes() {
+  const usage = 'npm run soak [-- [MINUTES] [--out FOLDER] [--loopback]]';
+  const { values, positionals } = readOptions(
+    'soak',
+    usage,
+    { out: { type: 'string', default: 'soak' }, loopback: { type: 'boolean', default: false } },
+    [],
+  );
   const wanted = Number(positionals[0] ?? 60);
   if (!(wanted > 0 && wanted <= 10_000) || positionals.length > 1) {
-    console.error(`soak: ${positionals.join(' ')}: expected a number of minutes above 0`);
-    process.exit(2);
+    refuse('soak', `${positionals.join(' ')}: expected a number of minutes above 0`);
   }
   return { minutes: wanted, out: resolve(values.out), loopback: values.loopback };
 }

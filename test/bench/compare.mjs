@@ -2,19 +2,27 @@
  * Two builds of the Linux lane against each other (root): checkouts and, if named, a wireguard-go take turns in one run. Beside the rate it
  * shows the processor time that both ends together spend on a byte, which other work on the machine disturbs less.
  *
- *   node test/bench/compare.mjs ../before . [--peer-binary PATH] [--suite aes256gcm] [--rounds 4] [--seconds 3] [--iperf "-P 10"] [--reverse]
+ *   node test/bench/compare.mjs ../before .; `--help` has the options
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { parseArgs } from 'node:util';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { once } from 'node:events';
 import { newKeys } from './keys.mjs';
 import { closeHosts, INNER, openHosts, run, startPair, stopPair, within } from './namespaces.mjs';
+import { readOptions, refuse } from '../../scripts/options.mjs';
 
-const { values: options, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
+const usage = `node test/bench/compare.mjs CHECKOUT ... [options]     needs root
+  --peer-binary PATH  a wireguard-go that takes its turn
+  --suite aes256gcm   what the peers of ours use
+  --rounds N          default 4
+  --seconds S         of each measurement (default 3)
+  --iperf WORDS       further arguments of iperf3, as in --iperf "-P 10"
+  --pings N           default 100`;
+const { values: options, positionals } = readOptions(
+  'compare',
+  usage,
+  {
     'peer-binary': { type: 'string' },
     suite: { type: 'string' },
     rounds: { type: 'string', default: '4' },
@@ -22,7 +30,8 @@ const { values: options, positionals } = parseArgs({
     iperf: { type: 'string', default: '' },
     pings: { type: 'string', default: '100' },
   },
-});
+  [],
+);
 /** @typedef {import('./namespaces.mjs').End} End */
 /** @type {{ name: string, end: End }[]} */
 const kinds = positionals.map((checkout) => ({
@@ -35,10 +44,7 @@ const kinds = positionals.map((checkout) => ({
 }));
 const program = options['peer-binary'];
 if (program !== undefined) kinds.push({ name: 'wireguard-go', end: { kind: 'theirs', program } });
-if (kinds.length === 0 || process.getuid?.() !== 0) {
-  console.error('compare: name checkouts to compare, as root');
-  process.exit(2);
-}
+if (kinds.length === 0 || process.getuid?.() !== 0) refuse('compare', 'name checkouts to compare, as root');
 
 /**
  * Nanoseconds on a processor of all threads.

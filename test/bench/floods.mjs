@@ -8,7 +8,6 @@ import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import {
   closeFloodHosts,
   flood,
@@ -21,27 +20,22 @@ import {
   startEnds,
 } from './flood-ends.mjs';
 import { cpuOf, rssOf, run, within } from './namespaces.mjs';
+import { readOptions } from '../../scripts/options.mjs';
 
-const { values: options } = parseArgs({
-  options: {
-    'peer-binary': { type: 'string', default: 'wireguard-go' },
-    rounds: { type: 'string', default: '3' },
-    seconds: { type: 'string', default: '4' },
-    rate: { type: 'string', default: '20000' },
-    only: { type: 'string' },
-    alone: { type: 'boolean', default: false },
-    json: { type: 'string' },
-    help: { type: 'boolean', default: false },
-  },
-});
-if (options.help) {
-  console.log(`node test/bench/floods.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--rate N] [--only a,b] [--alone] [--json FILE]
+const usage = `node test/bench/floods.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--rate N] [--only a,b] [--alone] [--json FILE]
   --peer-binary  the wireguard-go to compare with (default: the one on PATH)
   --rate         datagrams a second
   --only         some of junk, spoofed, single, badmac, cookie
-  --alone        without wireguard-go`);
-  process.exit(0);
-}
+  --alone        without wireguard-go`;
+const { values: options } = readOptions('bench:floods', usage, {
+  'peer-binary': { type: 'string', default: 'wireguard-go' },
+  rounds: { type: 'string', default: '3' },
+  seconds: { type: 'string', default: '4' },
+  rate: { type: 'string', default: '20000' },
+  only: { type: 'string' },
+  alone: { type: 'boolean', default: false },
+  json: { type: 'string' },
+});
 if (process.platform !== 'linux' || process.getuid?.() !== 0) {
   console.error('bench:floods: needs Linux and root for network namespaces: not measured');
   process.exit(2);

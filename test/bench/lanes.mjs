@@ -4,12 +4,15 @@
  */
 import { cpus } from 'node:os';
 import { closeHosts, cpuOf, INNER, openHosts, run, startPair, stopPair, within } from './namespaces.mjs';
+import { readOptions, refuse } from '../../scripts/options.mjs';
 import { newKeys } from './keys.mjs';
 import { quantile } from './report.mjs';
 
 const ROUNDS = 3;
 const SECONDS = 3;
-const counts = process.argv.slice(2).map(Number);
+const usage = 'node test/bench/lanes.mjs [LANES ...]     needs root; numbers of lanes to compare (default: 1 and 2)';
+const counts = readOptions('lanes', usage, {}, []).positionals.map(Number);
+if (!counts.every((count) => count >= 1)) refuse('lanes', 'expected numbers of lanes');
 const lanes = counts.length > 0 ? counts : [1, 2];
 const MEASURES = [
   { name: 'TCP, 1 stream', args: [] },

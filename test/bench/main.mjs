@@ -7,8 +7,8 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { coreRows } from './core.mjs';
+import { readOptions, refuse } from '../../scripts/options.mjs';
 
 /** What each further program measures; it writes its rows itself when it is given --json. */
 const PROGRAMS = [
@@ -28,13 +28,13 @@ const PROGRAMS = [
 ];
 const PARTS = ['core', ...PROGRAMS.map(({ part }) => part)];
 
-const { values } = parseArgs({ options: { json: { type: 'string' }, only: { type: 'string' } } });
+const usage = `npm run bench [-- [--only PARTS] [--json FILE]]
+  --only  some of ${PARTS.join(',')}
+  --json  writes all rows, a part each`;
+const { values } = readOptions('bench', usage, { json: { type: 'string' }, only: { type: 'string' } });
 const wanted = values.only?.split(',') ?? PARTS;
 const unknown = wanted.filter((part) => !PARTS.includes(part));
-if (unknown.length > 0) {
-  console.error(`bench: there is no part ${unknown.join(', ')}: --only takes ${PARTS.join(',')}`);
-  process.exit(2);
-}
+if (unknown.length > 0) refuse('bench', `there is no part ${unknown.join(', ')}: --only takes ${PARTS.join(',')}`);
 const machine = `${cpus()[0]?.model ?? 'unknown processor'} x ${cpus().length}, Node ${process.versions.node}`;
 console.log(`${machine}, ${new Date().toISOString().slice(0, 10)}`);
 

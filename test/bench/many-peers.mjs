@@ -10,14 +10,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readOptions } from '../../scripts/options.mjs';
 
-const { values } = parseArgs({
-  options: {
-    peers: { type: 'string', default: '10000' },
-    runs: { type: 'string', default: '3' },
-    json: { type: 'string' },
-  },
+const usage = `node test/bench/many-peers.mjs [--peers N] [--runs N] [--json FILE]     needs root and wg
+  --peers  of the device (default 10000)
+  --runs   of each measurement (default 3)`;
+const { values } = readOptions('many-peers', usage, {
+  peers: { type: 'string', default: '10000' },
+  runs: { type: 'string', default: '3' },
+  json: { type: 'string' },
 });
 const [peers, runs] = [Number(values.peers), Number(values.runs)];
 const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));

@@ -13,21 +13,15 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readOptions } from '../../scripts/options.mjs';
 
-const { values } = parseArgs({
-  options: {
-    runs: { type: 'string', default: '10' },
-    forgotten: { type: 'string', default: '3' },
-    help: { type: 'boolean', default: false },
-  },
-});
-if (values.help) {
-  console.log(`node test/bench/restart.mjs [--runs N] [--forgotten N]     needs root and ping
+const usage = `node test/bench/restart.mjs [--runs N] [--forgotten N]     needs root and ping
   --runs       kills of the server, which remembers its peers, and of the client (default 10)
-  --forgotten  kills of a server that remembers nothing, 16 seconds each (default 3)`);
-  process.exit(0);
-}
+  --forgotten  kills of a server that remembers nothing, 16 seconds each (default 3)`;
+const { values } = readOptions('restart', usage, {
+  runs: { type: 'string', default: '10' },
+  forgotten: { type: 'string', default: '3' },
+});
 const [runs, forgotten] = [Number(values.runs), Number(values.forgotten)];
 const INTERVAL = 0.02;
 const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));

@@ -9,10 +9,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
+import { readOptions } from '../../scripts/options.mjs';
 
-const { values } = parseArgs({
-  options: { runs: { type: 'string', default: '11' }, 'peer-binary': { type: 'string', default: 'wireguard-go' } },
+const usage = `node test/bench/start.mjs [--runs N] [--peer-binary PATH]     needs root and wg
+  --runs         of each command (default 11)
+  --peer-binary  the wireguard-go to compare with (default: the one on PATH)`;
+const { values } = readOptions('start', usage, {
+  runs: { type: 'string', default: '11' },
+  'peer-binary': { type: 'string', default: 'wireguard-go' },
 });
 const runs = Number(values.runs);
 const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));

@@ -7,36 +7,30 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { closeHosts, cpuOf, INNER, openHosts, rssOf, run, startPair, stopPair, within } from './namespaces.mjs';
 import { chart } from './chart.mjs';
 import { handshakeRate } from './handshakes.mjs';
 import { newKeys } from './keys.mjs';
 import { quantile, rowsOf, scalingTable, table } from './report.mjs';
 import { costBySize } from './scaling.mjs';
+import { readOptions } from '../../scripts/options.mjs';
 
-const { values: options } = parseArgs({
-  options: {
-    'peer-binary': { type: 'string' },
-    'allow-old-peer': { type: 'boolean', default: false },
-    rounds: { type: 'string', default: '5' },
-    seconds: { type: 'string', default: '4' },
-    quick: { type: 'boolean', default: false },
-    idle: { type: 'string', default: '60' },
-    only: { type: 'string' },
-    json: { type: 'string' },
-    svg: { type: 'string' },
-    help: { type: 'boolean', default: false },
-  },
-});
-if (options.help) {
-  console.log(`node test/bench/tunnel.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--idle S] [--quick] [--json FILE] [--svg FILE]
+const usage = `node test/bench/tunnel.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--idle S] [--quick] [--json FILE] [--svg FILE]
   --peer-binary     the wireguard-go to compare with (default: the one on PATH)
   --allow-old-peer  compare with one that has no offloads, and say so
   --only            some measures, as in --only tcp,smallPackets,handshakes,scaling; no plot then
-  --quick           TCP and ping only, 2 rounds of 3 seconds, any wireguard-go`);
-  process.exit(0);
-}
+  --quick           TCP and ping only, 2 rounds of 3 seconds, any wireguard-go`;
+const { values: options } = readOptions('bench:tunnel', usage, {
+  'peer-binary': { type: 'string' },
+  'allow-old-peer': { type: 'boolean', default: false },
+  rounds: { type: 'string', default: '5' },
+  seconds: { type: 'string', default: '4' },
+  quick: { type: 'boolean', default: false },
+  idle: { type: 'string', default: '60' },
+  only: { type: 'string' },
+  json: { type: 'string' },
+  svg: { type: 'string' },
+});
 const rounds = options.quick ? 2 : Number(options.rounds);
 const seconds = options.quick ? 3 : Number(options.seconds);
 

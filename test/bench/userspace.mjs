@@ -1,24 +1,32 @@
 /**
  * The mode without root, whole: `sealaned run --userspace` and `sealane proxy --socks5` on loopback. Some rows, or all:
- * node test/bench/userspace.mjs [download] [idle] [short] [--rounds N] [--connections N] [--seconds S] [--json FILE] [--profile DIR]
+ * node test/bench/userspace.mjs [download] [idle] [short]; `--help` has the options
  */
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { parseArgs } from 'node:util';
 import { openCrowd } from './userspace-crowd.mjs';
 import { cpuSeconds, openLab, residentMegabytes } from './userspace-lab.mjs';
+import { readOptions } from '../../scripts/options.mjs';
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
+const BENCHES = { download, idle, short };
+const { values, positionals } = readOptions(
+  'userspace',
+  `node test/bench/userspace.mjs [${Object.keys(BENCHES).join('] [')}] [options]
+  --rounds N       downloads (default 5)
+  --connections N  of idle (default 10000) and short (default 100000)
+  --seconds S      how long the idle ones are silent (default 310)
+  --json FILE      writes the rows
+  --profile DIR    processor profiles of both programs during download`,
+  {
     rounds: { type: 'string', default: '5' },
     connections: { type: 'string' },
     seconds: { type: 'string', default: '310' },
     json: { type: 'string' },
     profile: { type: 'string' },
   },
-});
+  Object.keys(BENCHES),
+);
 const DOWNLOAD_BYTES = 200e6;
 
 /** @typedef {{ row: string, value: number, unit: string, goal?: string }} Row */
@@ -141,9 +149,8 @@ async function inTurns(count, atOnce, job) {
   await Promise.all(Array.from({ length: atOnce }, worker));
 }
 
-const benches = { download, idle, short };
 const rows = [];
-for (const [name, bench] of Object.entries(benches)) {
+for (const [name, bench] of Object.entries(BENCHES)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
   for (const row of await bench()) {
     rows.push(row);

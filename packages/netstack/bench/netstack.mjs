@@ -4,8 +4,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { parseArgs } from 'node:util';
 import { PacketBatch, Stack, parseAddress } from '../dist/index.js';
+import { readOptions } from '../../../scripts/options.mjs';
 
 const MTU = 1420;
 const A = [parseAddress('127.0.0.1'), parseAddress('fd00::1')];
@@ -224,7 +224,9 @@ const benches = {
 // Compiled code is what counts.
 bulk(new Link(), 1, 20e6);
 bulk(new Link(roomy), 5000, 20e3);
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { json: { type: 'string' } } });
+const names = Object.keys(benches);
+const usage = `node packages/netstack/bench/netstack.mjs [NAME ...] [--json FILE]\n  names: ${names.join(' ')}`;
+const { values, positionals } = readOptions('netstack', usage, { json: { type: 'string' } }, names);
 const rows = [];
 for (const [name, bench] of Object.entries(benches)) {
   if (positionals.length > 0 && !positionals.includes(name)) continue;
