@@ -6,7 +6,7 @@ import { execFile, execFileSync, spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, rm, writeFile, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { delimiter, join } from 'node:path';
 
@@ -112,6 +112,9 @@ export class Running {
   }
 }
 
+/** Where programs that were killed leave files of their interfaces' names. */
+const RUNTIME_FOLDERS = ['/var/run/wireguard', '/run/sealane-client'];
+
 /** A set of hosts; use with `await using`. */
 export class Lab {
   readonly folder: string;
@@ -194,6 +197,10 @@ export class Lab {
       await execute('ip', ['netns', 'del', host.name]);
     }
     await rm(this.folder, { recursive: true, force: true });
+    for (const folder of RUNTIME_FOLDERS) {
+      const files = await readdir(folder).catch(() => []);
+      for (const file of files) if (file.startsWith(this.#prefix)) await rm(join(folder, file), { force: true });
+    }
   }
 }
 
