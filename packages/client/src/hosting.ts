@@ -2,8 +2,8 @@
 import {
   controlPath,
   defaultLanes,
+  isServed,
   type LaneKind,
-  listControls,
   type Log,
   openTun,
   openTunnel,
@@ -39,8 +39,8 @@ export interface HostingOptions {
 /** The path of the control socket of `name`; CliError when it is no interface name or a tunnel of that name lives. */
 export async function freeControlPath(name: string): Promise<string> {
   const path = interfacePath(name);
-  const taken = (await listControls()).some((socket) => socket.path === path);
-  if (taken) throw new CliError(EXIT.failure, `${name} is in use: a tunnel of this name is running (${path} answers)`);
+  if (await isServed(path))
+    throw new CliError(EXIT.failure, `${name} is in use: a tunnel of this name is running (${path} answers)`);
   return path;
 }
 

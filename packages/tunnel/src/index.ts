@@ -101,7 +101,7 @@ export {
   requestReload,
   requestShutdown,
 } from './uapi/client.ts';
-export { controlPath, type ControlSocket, listControls, removeDeadPath } from './uapi/paths.ts';
+export { controlPath, type ControlSocket, isServed, listControls, removeDeadPath } from './uapi/paths.ts';
 export { type PeerReport, reportStatus, type StatusReport } from './uapi/report.ts';
 export { type ControlHandlers, type ControlledTunnel, type ControlServer, serveControl } from './uapi/server.ts';
 export { formatBytes, formatDuration, formatMilliseconds, formatRate, oneLine, parseSize } from './text/format.ts';

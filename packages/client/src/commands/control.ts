@@ -3,7 +3,7 @@ import {
   ControlError,
   type FileLock,
   formatMilliseconds,
-  listControls,
+  isServed,
   type PeerReport,
   readStatus,
   removeDeadPath,
@@ -97,8 +97,7 @@ async function untilEnded(name: string, path: string, pid: number | undefined): 
   const deadline = performance.now() + END_TIMEOUT;
   try {
     for (;;) {
-      const serves = (await listControls()).some((socket) => socket.path === path);
-      const lock = serves ? undefined : tryName(name);
+      const lock = (await isServed(path)) ? undefined : tryName(name);
       if (lock !== undefined) return lock;
       const now = readJournal(name)?.pid;
       if (pid !== undefined && now !== undefined && now !== pid) return undefined;

@@ -1,4 +1,4 @@
-import { forbidCoreDumps, type LaneKind, listControls } from '@sealane/tunnel';
+import { forbidCoreDumps, isServed, type LaneKind } from '@sealane/tunnel';
 import type { ExitCode } from '../errors.ts';
 import { freeControlPath, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
 import { eventLine } from '../output/events.ts';
@@ -20,7 +20,7 @@ export async function device(name: string, options: DeviceOptions): Promise<Exit
   const path = interfacePath(name);
   if (options.detach === true) {
     await freeControlPath(name);
-    return detach(name, argumentsOf(name, options), async () => (await listControls()).some((it) => it.path === path));
+    return detach(name, argumentsOf(name, options), () => isServed(path));
   }
   forbidCoreDumps();
   const stop = new Stop();

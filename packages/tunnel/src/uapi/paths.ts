@@ -41,7 +41,7 @@ export async function listControls(): Promise<ControlSocket[]> {
       if (file.endsWith(SUFFIX)) found.push({ name: file.slice(0, -SUFFIX.length), path: join(folder, file) });
     }
   }
-  const live = await Promise.all(found.map(({ path }) => answers(path)));
+  const live = await Promise.all(found.map(({ path }) => isServed(path)));
   return found.filter((_, i) => live[i]);
 }
 
@@ -79,7 +79,7 @@ export async function claimPath(temporary: string, path: string): Promise<void> 
         if (!before.isSocket()) {
           throw new Error(`cannot open control socket ${path}: there is something that is no socket`);
         }
-        if (await answers(path)) throw inUse(path);
+        if (await isServed(path)) throw inUse(path);
         await unlink(path);
       }
       await link(temporary, path);
@@ -101,12 +101,12 @@ export async function releasePath(path: string, inode: number): Promise<void> {
 export async function removeDeadPath(path: string): Promise<void> {
   if (!(await entryAt(path))?.isSocket()) return;
   await locked(path, async () => {
-    if ((await entryAt(path))?.isSocket() && !(await answers(path))) await unlink(path);
+    if ((await entryAt(path))?.isSocket() && !(await isServed(path))) await unlink(path);
   });
 }
 
-/** True when a program listens there. */
-export function answers(path: string): Promise<boolean> {
+/** True when a program listens at this control socket. */
+export function isServed(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(path);
     const done = (live: boolean): void => {
