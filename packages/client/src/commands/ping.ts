@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { networkInterfaces } from 'node:os';
-import { type CipherSuite, formatKey, nobleCrypto } from '@sealane/protocol';
+import { type CipherSuite, formatKey } from '@sealane/protocol';
 import {
   ControlError,
   formatAddress,
@@ -10,6 +10,7 @@ import {
   listControls,
   peerEndpoints,
   readStatus,
+  selectCrypto,
   type TunnelConfig,
 } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
@@ -167,7 +168,7 @@ function checkSize(config: TunnelConfig, { address }: PingTarget, size: number):
 
 /** The server would answer the newer session, and the running tunnel would be cut off until it notices. */
 export async function refuseRunning(config: TunnelConfig): Promise<void> {
-  const own = formatKey(nobleCrypto.publicKey(config.interface.privateKey));
+  const own = formatKey(selectCrypto().publicKey(config.interface.privateKey));
   const refuse = (what: string): never => {
     const way = "use 'ping ADDRESS', which goes through it, or add --force";
     throw new CliError(EXIT.failure, `${what}, and a second tunnel would cut it off: ${way}`);

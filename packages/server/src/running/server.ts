@@ -1,4 +1,4 @@
-import { formatKey, nobleCrypto, wipe } from '@sealane/protocol';
+import { formatKey, wipe } from '@sealane/protocol';
 import {
   type ControlledTunnel,
   formatAddress,
@@ -6,6 +6,7 @@ import {
   type Log,
   openTunnel,
   type PacketDevice,
+  selectCrypto,
   serveControl,
   type Tunnel,
   type UserIds,
@@ -116,7 +117,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
     const listenPort = options.listenPort ?? endpointPort(endpoint)!;
     const privateKey = readPrivateKey(folder);
-    const publicKey = formatKey(nobleCrypto.publicKey(privateKey));
+    const publicKey = formatKey(selectCrypto().publicKey(privateKey));
     const remembered = recallEndpoints(folder.endpoints, Date.now());
     const lastEndpoints = new Map(remembered.map((peer) => [formatKey(peer.publicKey), peer.endpoint]));
     const peers = peerChanges([], registered).map((peer) => {

@@ -2,7 +2,8 @@
  * Reads wg-quick style files by the rules of wg and wg-quick: keys and sections without regard to case, a comment
  * from the first `#`, lists append, of anything else the last line wins. Unlike them it refuses what it does not know.
  */
-import { isZeroKey, keyId, nobleCrypto, type CipherSuite, type Prefix } from '@sealane/protocol';
+import { isZeroKey, keyId, type CipherSuite, type Prefix } from '@sealane/protocol';
+import { selectCrypto } from '../crypto/select.ts';
 import { formatPrefix, maskPrefix } from '../ip-text.ts';
 import { ConfigError, problemAt, type ConfigProblem } from './error.ts';
 import { EXTENSION_MARK, explainKey, explainSection, fieldNamed, sectionNamed, type Section } from './fields.ts';
@@ -297,7 +298,7 @@ function checkPeers(draft: Draft, report: Report): void {
 /** What `wg` makes of the sections without a word: no peer of the own key, one of each other, one owner of each prefix, the last. */
 function mergePeers(draft: Draft, warn: Report): readonly PeerDraft[] {
   const ownKey = draft.interface.privateKey;
-  const ownId = ownKey === undefined || isZeroKey(ownKey) ? undefined : keyId(nobleCrypto.publicKey(ownKey));
+  const ownId = ownKey === undefined || isZeroKey(ownKey) ? undefined : keyId(selectCrypto().publicKey(ownKey));
   const peers = new Map<string, PeerDraft>();
   for (const peer of draft.peers) {
     const id = keyId(peer.publicKey!);

@@ -13,11 +13,21 @@ const MAKERS: Readonly<Record<CryptoKind, () => Crypto>> = {
   noble: () => nobleCrypto,
 };
 
+const selected = new Map<CryptoKind, Crypto>();
+
 /**
- * The fastest implementation that works here, beginning with `preferred`: each must give the known answers first.
- * Throws only when not even noble does.
+ * The fastest implementation that works here, beginning with `preferred`: each must give the known answers first, once a
+ * thread. Throws only when not even noble does.
  */
 export function selectCrypto(preferred: CryptoKind = 'native'): Crypto {
+  const known = selected.get(preferred);
+  if (known !== undefined) return known;
+  const crypto = firstThatWorks(preferred);
+  selected.set(preferred, crypto);
+  return crypto;
+}
+
+function firstThatWorks(preferred: CryptoKind): Crypto {
   for (const kind of CRYPTO_KINDS.slice(CRYPTO_KINDS.indexOf(preferred))) {
     try {
       const crypto = MAKERS[kind]();
