@@ -82,7 +82,6 @@ export class AllowedIps<T extends object> {
     const key = keyOf(prefix);
     let node = prefix.address.length === 4 ? this.#root4 : this.#root6;
     while (node !== undefined && node.length < prefix.length) {
-      if (commonBits(node, key.w0, key.w1, key.w2, key.w3) < node.length) return;
       node = bitOf(key, node.length) === 0 ? node.zero : node.one;
     }
     if (node === undefined || node.length !== prefix.length || node.owner !== owner) return;
@@ -134,7 +133,6 @@ export class AllowedIps<T extends object> {
       const child: Node<T> | undefined = current.zero ?? current.one;
       const parent: Node<T> | undefined = current.parent;
       this.#replaceChild(parent, current, child);
-      if (child !== undefined) return;
       current = parent;
     }
   }
@@ -205,19 +203,11 @@ function maskWord(word: number, bits: number): number {
   return bits >= 32 ? word : (word & (-1 << (32 - bits))) >>> 0;
 }
 
-function keyOf({ address, length }: Prefix): Key {
-  if (address.length !== 4 && address.length !== 16) throw new RangeError('prefix.address must have 4 or 16 bytes');
-  if (!Number.isInteger(length) || length < 0 || length > address.length * 8) {
-    throw new RangeError(`prefix.length must be 0 to ${address.length * 8}`);
-  }
+/** All bits of the address: those behind the prefix length never count. */
+function keyOf({ address }: Prefix): Key {
   const view = new DataView(address.buffer, address.byteOffset, address.byteLength);
   const word = (i: number): number => (address.length > i * 4 ? view.getUint32(i * 4) : 0);
-  return {
-    w0: maskWord(word(0), length),
-    w1: maskWord(word(1), length - 32),
-    w2: maskWord(word(2), length - 64),
-    w3: maskWord(word(3), length - 96),
-  };
+  return { w0: word(0), w1: word(1), w2: word(2), w3: word(3) };
 }
 
 function prefixOf(node: Node<object>): Prefix {
