@@ -3,6 +3,7 @@
  * of it concerns handshakes with a peer.
  */
 import {
+  MAX_PEERS,
   MAX_POST_QUANTUM_INTERVAL,
   MIN_POST_QUANTUM_INTERVAL,
   MIN_REKEY_INTERVAL,
@@ -12,7 +13,7 @@ import type { DeviceContext } from './context.ts';
 import type { CipherSuite } from './crypto.ts';
 import { CIPHER_SUITES } from './crypto.ts';
 import type { Endpoint } from './endpoint.ts';
-import { KEY_LENGTH } from './keys.ts';
+import { KEY_LENGTH, keyId } from './keys.ts';
 import type { DeviceUpdate, PeerUpdate, Prefix } from './model.ts';
 import type { Peer } from './peer.ts';
 import { PostQuantum } from './post-quantum.ts';
@@ -21,11 +22,12 @@ const MAX_KEEPALIVE = 65_535;
 const MAX_MTU = 65_535;
 const MAX_PORT = 65_535;
 
-/** Throws a RangeError that names the field. */
-export function checkUpdate(update: DeviceUpdate): void {
+/** Throws a RangeError that names the field. `known` are the peers that there are, by the ids of their keys. */
+export function checkUpdate(update: DeviceUpdate, known: ReadonlyMap<string, unknown>): void {
   if (update.privateKey !== undefined) checkKey(update.privateKey, 'privateKey');
   if (update.mtu !== undefined) checkInteger(update.mtu, 0, MAX_MTU, 'mtu');
   for (const [i, peer] of (update.peers ?? []).entries()) checkPeer(peer, `peers[${i}]`);
+  if (peersAfter(update, known) > MAX_PEERS) throw new RangeError(`peers must not be more than ${MAX_PEERS}`);
 }
 
 /** Whatever of it changes takes effect with the next handshake. */
@@ -67,6 +69,22 @@ function changePostQuantum(context: DeviceContext, peer: Peer, interval: number,
     peer.postQuantum = new PostQuantum(context, peer, interval);
     if (peer.keypairs.current?.isInitiator === true) peer.postQuantum.sessionBegan(now);
   }
+}
+
+/** How many peers there are once the update is applied. */
+export function peersAfter({ peers = [], replacePeers }: DeviceUpdate, known: ReadonlyMap<string, unknown>): number {
+  const named = new Map<string, boolean>();
+  for (const { publicKey, remove, updateOnly } of peers) {
+    const id = keyId(publicKey);
+    const isThere = named.get(id) ?? known.has(id);
+    named.set(id, remove !== true && (isThere || updateOnly !== true));
+  }
+  let count = replacePeers === true ? 0 : known.size;
+  for (const [id, stays] of named) {
+    if (replacePeers !== true && known.has(id)) count -= 1;
+    if (stays) count += 1;
+  }
+  return count;
 }
 
 function checkPeer(peer: PeerUpdate, name: string): void {

@@ -14,7 +14,7 @@ import { applyAllowedIps } from './allowed-ips.ts';
 import type { PacketBatch, PeerHandle } from './batch.ts';
 import { DeviceClock } from './clock.ts';
 import { checkEndpoint, checkUpdate, configureHandshakes } from './configure.ts';
-import { HANDSHAKES_PER_TICK, MAX_PEERS } from './constants.ts';
+import { HANDSHAKES_PER_TICK } from './constants.ts';
 import type { DeviceContext, IndexEntry, LocalIdentity, Outbox } from './context.ts';
 import { receiveHandshake } from './control.ts';
 import { CookieChecker } from './cookie.ts';
@@ -93,10 +93,8 @@ export class Device {
 
   /** Applies all of `update` or, with a RangeError that names the field, nothing. */
   configure(update: DeviceUpdate, now: number): void {
-    checkUpdate(update);
+    checkUpdate(update, this.#peers);
     const at = this.#clock.read(now);
-    const added = (update.peers ?? []).filter((peer) => peer.remove !== true).length;
-    if ((update.replacePeers === true ? 0 : this.#peers.size) + added > MAX_PEERS) this.#checkPeerCount(update);
     if (update.privateKey !== undefined) this.#setPrivateKey(update.privateKey);
     if (update.mtu !== undefined) this.#context.mtu = update.mtu;
     if (update.replacePeers === true) this.#removeUnnamed(update.peers ?? []);
@@ -154,7 +152,7 @@ export class Device {
   tick(now: number, unixMs: number): Output {
     const at = this.#clock.tick(now, unixMs);
     const out: Outbox = { datagrams: [], events: [], now: at, unixMs };
-    for (let n = 0; n < HANDSHAKES_PER_TICK && this.#handshakes.length > 0; n++) this.#receiveHandshake(out);
+    this.#receiveHandshakes(out);
     if (this.#limiter.nextSweep() <= at) this.#limiter.sweep(at);
     // A peer may set another deadline for this very moment; the bound keeps a tick finite whatever it does.
     for (let ticks = TICKS_PER_PEER * this.#peers.size; ticks > 0; ticks--) {
@@ -242,19 +240,21 @@ export class Device {
     return VERDICT.consumed;
   }
 
-  #receiveHandshake(out: Outbox): void {
-    const underLoad = this.#handshakes.underLoad(out.now);
-    const message = this.#handshakes.shift();
-    if (message === undefined) return;
-    const reason = receiveHandshake(
-      this.#context,
-      (publicKey) => this.#peers.get(keyId(publicKey)),
-      message.bytes,
-      message.source,
-      { underLoad, limiter: this.#limiter },
-      out,
-    );
-    if (reason !== undefined) this.#context.drops.add(dropVerdict(reason));
+  #receiveHandshakes(out: Outbox): void {
+    for (let n = 0; n < HANDSHAKES_PER_TICK; n++) {
+      const underLoad = this.#handshakes.underLoad(out.now);
+      const message = this.#handshakes.shift();
+      if (message === undefined) return;
+      const reason = receiveHandshake(
+        this.#context,
+        (publicKey) => this.#peers.get(keyId(publicKey)),
+        message.bytes,
+        message.source,
+        { underLoad, limiter: this.#limiter },
+        out,
+      );
+      if (reason !== undefined) this.#context.drops.add(dropVerdict(reason));
+    }
   }
 
   #setPrivateKey(privateKey: Uint8Array): void {
@@ -288,15 +288,6 @@ export class Device {
     before?.cookies.wipe();
     this.#context.identity = identity;
     for (const peer of this.#peers.values()) peer.identityChanged();
-  }
-
-  #checkPeerCount(update: DeviceUpdate): void {
-    const keys = new Set(update.replacePeers === true ? [] : this.#peers.keys());
-    for (const peer of update.peers ?? []) {
-      if (peer.remove === true) keys.delete(keyId(peer.publicKey));
-      else if (peer.updateOnly !== true) keys.add(keyId(peer.publicKey));
-    }
-    if (keys.size > MAX_PEERS) throw new RangeError(`peers must not be more than ${MAX_PEERS}`);
   }
 
   #removeUnnamed(named: readonly PeerUpdate[]): void {

@@ -4,7 +4,9 @@ import type { Node } from '../../../test/sim/node.ts';
 import { generator } from '../../../test/sim/random.ts';
 import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
 import { World, outer, statusOf } from '../../../test/sim/world.ts';
+import { checkUpdate, peersAfter } from '../src/configure.ts';
 import type { CipherSuite } from '../src/crypto.ts';
+import { keyId } from '../src/keys.ts';
 import type { DeviceUpdate, PeerUpdate, PeerStatus } from '../src/model.ts';
 import { isZero } from './support/bytes.ts';
 import { connected, Host } from './support/host.ts';
@@ -94,6 +96,26 @@ describe('a configuration', () => {
     expect(b.delivered.length).toBe(2);
   });
 
+  it('with another cipher leaves an exchange under way to wait for the next session', () => {
+    const [world, a, b] = pair(8, { postQuantum: 3_600_000 });
+    world.network.filter = ({ from, bytes }) => from !== 'b' || bytes.length !== 1_136;
+    a.rekey();
+    world.run(SECOND);
+    for (const [node, other] of [
+      [a, b],
+      [b, a],
+    ] as const) {
+      node.configure({ peers: [{ publicKey: other.publicKey, cipherSuite: 'aes256gcm' }] });
+    }
+    const sent = world.log.entries.length;
+    world.run(6 * SECOND);
+    expect(world.log.entries.length).toBe(sent);
+    world.network.filter = () => true;
+    world.ping(a, b);
+    world.run(10 * SECOND);
+    expect([statusOf(a, b).session?.hedged, statusOf(b, a).session?.hedged]).toEqual([true, true]);
+  });
+
   it('with another rekey interval moves the renewal of a session that is ours to renew', () => {
     const [world, a, b] = pair(4);
     const change = (node: Node, other: Node): void =>
@@ -138,9 +160,11 @@ describe('a configuration', () => {
       session: { hedged: true },
       postQuantum: { interval: 10_000, exchanges: 1 },
     });
+    const { keyAgeMs } = statusOf(a, b).postQuantum!;
     set(86_400_000);
     world.run(SECOND);
-    expect(statusOf(a, b).postQuantum).toMatchObject({ interval: 86_400_000, exchanges: 1 });
+    // With the key that there was.
+    expect(statusOf(a, b).postQuantum).toEqual({ interval: 86_400_000, exchanges: 1, keyAgeMs: keyAgeMs! + SECOND });
     set(0);
     expect(statusOf(a, b).postQuantum).toBeUndefined();
     set(0);
@@ -159,5 +183,45 @@ describe('a configuration', () => {
     const lone = new Host();
     lone.peer({ postQuantum: 3_600_000 });
     expect(lone.device.nextDeadline().why).toBe('idle');
+  });
+});
+
+describe('the number of peers', () => {
+  const key = (fill: number): Uint8Array => bytes(32).fill(fill);
+  const add = (fill: number): PeerUpdate => ({ publicKey: key(fill) });
+  const remove = (fill: number): PeerUpdate => ({ publicKey: key(fill), remove: true });
+  const change = (fill: number): PeerUpdate => ({ publicKey: key(fill), updateOnly: true });
+  const known = new Map([1, 2, 3].map((fill) => [keyId(key(fill)), undefined]));
+
+  it.each<[number, string, DeviceUpdate]>([
+    [3, 'nothing', {}],
+    [0, 'none in their place', { replacePeers: true }],
+    [3, 'those that there are', { peers: [add(1), add(1), change(2)] }],
+    [4, 'a new one, twice', { peers: [add(4), add(4)] }],
+    [3, 'one that is not there to be changed', { peers: [change(4)] }],
+    [3, 'one that is not there to be removed', { peers: [remove(4)] }],
+    [2, 'one that is removed, twice', { peers: [remove(1), remove(1)] }],
+    [3, 'one for another', { peers: [add(4), remove(1)] }],
+    [3, 'one that comes and goes', { peers: [add(4), remove(4)] }],
+    [3, 'one that goes and comes', { peers: [remove(1), add(1)] }],
+    [2, 'one that goes and would be changed', { peers: [remove(1), change(1)] }],
+    [4, 'one that comes and is changed', { peers: [add(4), change(4)] }],
+    [2, 'two in their place', { replacePeers: true, peers: [add(1), add(4)] }],
+    [2, 'those that stay, because they are changed', { replacePeers: true, peers: [change(1), change(2), change(4)] }],
+    [1, 'one that stays and one that goes', { replacePeers: true, peers: [add(1), remove(2)] }],
+  ])('is %d, where it was 3, after %s', (count, _, update) => {
+    expect(peersAfter(update, known)).toBe(count);
+    const [, a] = pair(7);
+    a.configure({ replacePeers: true, peers: [1, 2, 3].map((fill) => add(fill)) });
+    a.configure(update);
+    expect(a.device.status(a.now).peers.length).toBe(count);
+  });
+
+  it('is 65,536 at most', () => {
+    const most = new Map(Array.from({ length: 65_535 }, (_, i) => [`${i}`, undefined]));
+    checkUpdate(peer({}), most);
+    most.set('another', undefined);
+    checkUpdate({}, most);
+    expect(() => checkUpdate(peer({}), most)).toThrow(new RangeError('peers must not be more than 65536'));
   });
 });

@@ -4,9 +4,12 @@ import { toyCrypto } from '../../../test/sim/toy-crypto.ts';
 import { Device } from '../src/device.ts';
 import { dropReason, dropVerdict, VERDICT } from '../src/drops.ts';
 import { clamp } from '../src/keys.ts';
+import type { Peer } from '../src/peer.ts';
+import { TIMER } from '../src/timers.ts';
 import { hex, ip } from './support/bytes.ts';
 import { ALL, at, connected, Host, random, UNIX } from './support/host.ts';
 import * as paper from './support/paper.ts';
+import { quiet } from './support/quiet.ts';
 import { DAY, SECOND } from './support/spec.ts';
 
 describe('a handshake that probes an endpoint', () => {
@@ -120,7 +123,12 @@ describe('a device under load', () => {
       'stale-timestamp': 4,
       'rate-limited': 2,
     });
-    expect(b.device.nextDeadline()).toEqual({ at: 1_020, why: 'rate-limiter-sweep' });
+    const sweep = { at: 1_020, why: 'rate-limiter-sweep' };
+    expect(b.device.nextDeadline()).toEqual(sweep);
+    b.device.tick(500, UNIX + 500);
+    expect(b.device.nextDeadline()).toEqual(sweep);
+    b.device.tick(1_020, UNIX + 1_020);
+    expect(b.device.nextDeadline().why).not.toBe('rate-limiter-sweep');
     // A second after the last of them everyone is served again.
     b.receive(again[0]!, at(3), 2_000);
     expect(b.device.tick(2_000, UNIX).datagrams).toEqual([]);
@@ -213,6 +221,9 @@ describe('a device', () => {
       return a.device.tick(now, UNIX + now).datagrams.length;
     };
     expect([set(0, 10), set(25, 20), set(30, 30), set(0, 40), set(30, 50)]).toEqual([0, 1, 0, 0, 1]);
+    const host = new Host();
+    host.peer({ endpoint: at(2), persistentKeepalive: 0 });
+    expect(host.device.nextDeadline().why).toBe('idle');
   });
 
   it('begins its timestamps above a copy of the floor', () => {
@@ -232,8 +243,16 @@ describe('a device', () => {
     const [a] = connected();
     expect(a.device.laneChanges()).toEqual([]);
     const packet = random.bytes(20);
-    expect(a.device.account({ peers: [], drops: [[dropVerdict('replay'), 3]], unsent: [packet] }, 0)).toEqual([packet]);
+    const before = a.device.status(0).peers;
+    const report = {
+      peers: [{ ...quiet(1), rxBytes: 9 }],
+      drops: [[dropVerdict('replay'), 3] as const],
+      unsent: [packet],
+    };
+    expect(a.device.account(report, 0)).toEqual([packet]);
     expect(a.device.status(0).drops.replay).toBe(3);
+    // It gave no peer a number for others to report of.
+    expect(a.device.status(0).peers).toEqual(before);
   });
 
   it('does what is due for all its peers in one tick', () => {
@@ -247,6 +266,35 @@ describe('a device', () => {
         .toSorted(),
     ).toHaveLength(10);
     expect(host.device.nextDeadline().why).toBe('retransmit-handshake');
+  });
+
+  it('ends a tick although a peer stays due: that one has its turn four times', () => {
+    const [a] = connected();
+    a.send();
+    const peer = a.batch.peers[0] as Peer;
+    let turns = 0;
+    peer.tick = () => void (turns += 1);
+    peer.timers.set(TIMER.flush, 0);
+    expect(a.device.tick(0, UNIX)).toEqual({ datagrams: [], events: [] });
+    expect(turns).toBe(4);
+    expect(a.device.nextDeadline()).toEqual({ at: 0, why: 'flush' });
+  });
+
+  it('shows the peers that there are, with the endpoints that they have now', () => {
+    const host = new Host();
+    expect([...host.device.handles()]).toEqual([]);
+    const [one, two] = [random.bytes(32), random.bytes(32)];
+    host.peer({ publicKey: one, endpoint: at(2) });
+    host.peer({ publicKey: two });
+    const shown = (): unknown[] =>
+      Array.from(host.device.handles(), ({ publicKey, endpoint }) => [publicKey, endpoint]);
+    expect(shown()).toEqual([
+      [one, at(2)],
+      [two, undefined],
+    ]);
+    host.peer({ publicKey: two, endpoint: at(3) });
+    host.peer({ publicKey: one, remove: true });
+    expect(shown()).toEqual([[two, at(3)]]);
   });
 
   it('looks at the wall clock for what another lane sent, too', () => {
@@ -309,24 +357,5 @@ describe('a device', () => {
     ]);
     host.device.configure({ replacePeers: true }, 0);
     expect(host.device.status(0).peers).toEqual([]);
-  });
-
-  it('has 65,536 peers at most, those that it has already counted', () => {
-    const host = new Host();
-    host.peer();
-    const peers = Array.from({ length: 65_536 }, (_, i) => {
-      const publicKey = new Uint8Array(32);
-      new DataView(publicKey.buffer).setUint32(0, i + 1);
-      return { publicKey };
-    });
-    expect(() => host.device.configure({ peers }, 0)).toThrow('peers must not be more than 65536');
-    peers.push({ publicKey: new Uint8Array(32).fill(7) });
-    expect(() => host.device.configure({ replacePeers: true, peers }, 0)).toThrow(RangeError);
-    expect(host.device.status(0).peers.length).toBe(1);
-    // None of these makes one more.
-    expect(() =>
-      host.device.configure({ peers: peers.map((peer) => ({ ...peer, updateOnly: true })) }, 0),
-    ).not.toThrow();
-    expect(host.device.status(0).peers.length).toBe(1);
   });
 });
