@@ -140,9 +140,9 @@ function receiveResponse(
 ): DropReason | undefined {
   const message = decodeResponse(bytes);
   const entry = context.indexes.lookup(message.receiver);
-  const peer = entry?.peer;
-  const pending = peer?.pending;
-  if (entry === undefined || peer === undefined || pending?.index !== message.receiver) return 'unknown-index';
+  const pending = entry?.peer.pending;
+  if (entry === undefined || pending?.index !== message.receiver) return 'unknown-index';
+  const { peer } = entry;
   const { derivedKey } = pending;
   const consume = (presharedKey: Uint8Array): TransportKeys | undefined =>
     consumeResponse(context.crypto, pending, identity, presharedKey, message);

@@ -246,7 +246,7 @@ export class Peer implements DataPeer, Scheduled {
     this.#handshakeDone();
     this.#sessionEstablished('initiator', out);
     this.postQuantum?.sessionBegan(out.now);
-    this.#sendKeepalive(out);
+    this.#sendStagedOrKeepalive(out);
   }
 
   /** A response of ours went out: counts as a handshake message sent. */
@@ -321,8 +321,7 @@ export class Peer implements DataPeer, Scheduled {
     const { timers } = this;
     const { now } = out;
     if (timers.take(TIMER['expire-session'], now)) {
-      const next = this.keypairs.retireExpired(now);
-      if (next !== Infinity) timers.set(TIMER['expire-session'], next);
+      timers.set(TIMER['expire-session'], this.keypairs.retireExpired(now));
     }
     if (timers.take(TIMER['zero-keys'], now)) {
       this.eraseSessions();
@@ -337,15 +336,15 @@ export class Peer implements DataPeer, Scheduled {
     if (timers.take(TIMER.initiate, now)) this.#startHandshake(out);
     if (timers.take(TIMER.flush, now)) this.#flush(out);
     if (timers.take(TIMER['send-keepalive'], now)) {
-      this.#sendKeepalive(out);
+      this.#sendStagedOrKeepalive(out);
       if (this.#needAnotherKeepalive) {
         this.#needAnotherKeepalive = false;
         timers.set(TIMER['send-keepalive'], now + KEEPALIVE_TIMEOUT);
       }
     }
     if (timers.take(TIMER['persistent-keepalive'], now) && this.persistentKeepalive > 0) {
-      this.#sendKeepalive(out);
-      if (!timers.isSet(TIMER['persistent-keepalive'])) this.#restartPersistentKeepalive(now);
+      this.#sendStagedOrKeepalive(out);
+      this.#restartPersistentKeepalive(now);
     }
   }
 
@@ -390,7 +389,7 @@ export class Peer implements DataPeer, Scheduled {
     this.#roamed = false;
     if (this.#confirmed) this.#sessionEstablished('responder', out);
     this.#confirmed = false;
-    this.#sendStaged(out);
+    if (this.staged.length > 0) this.#sendStagedOrKeepalive(out);
   }
 
   #sessionEstablished(role: 'initiator' | 'responder', out: Outbox): void {
@@ -412,22 +411,11 @@ export class Peer implements DataPeer, Scheduled {
     this.#attempts = 0;
   }
 
-  /** Seals what waited; true when there was something. Without a usable session it goes on waiting for one. */
-  #sendStaged(out: Outbox): boolean {
-    if (this.staged.length === 0) return false;
-    if (this.keypairs.current?.canSend(out.now) !== true) {
-      this.wantHandshake(out.now);
-      return true;
-    }
-    for (const packet of this.staged.drain()) this.sendInSession(packet, out);
-    return true;
-  }
-
-  /** What waited does as well. */
-  #sendKeepalive(out: Outbox): void {
-    if (this.#sendStaged(out)) return;
-    if (this.keypairs.current?.canSend(out.now) === true) this.sendInSession(NOTHING, out);
-    else this.wantHandshake(out.now);
+  /** What waited does as well as a keepalive. Without a usable session it goes on waiting for one. */
+  #sendStagedOrKeepalive(out: Outbox): void {
+    if (this.keypairs.current?.canSend(out.now) !== true) this.wantHandshake(out.now);
+    else if (this.staged.length === 0) this.sendInSession(NOTHING, out);
+    else for (const packet of this.staged.drain()) this.sendInSession(packet, out);
   }
 
   #restartPersistentKeepalive(now: number): void {

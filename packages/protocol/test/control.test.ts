@@ -10,7 +10,8 @@ import type { DeviceEvent, OutgoingDatagram, PeerUpdate } from '../src/model.ts'
 import { CookieChecker, CookieGenerator } from '../src/cookie.ts';
 import type { Peer } from '../src/peer.ts';
 import { isZero } from './support/bytes.ts';
-import { ALL, at, Host, random, UNIX } from './support/host.ts';
+import { ALL, at, Host, random, sentBy, UNIX } from './support/host.ts';
+import { recording } from './support/lab.ts';
 import * as paper from './support/paper.ts';
 import { SECOND } from './support/spec.ts';
 
@@ -114,6 +115,20 @@ describe('an initiation is refused', () => {
     expect(b.device.status(0).drops['handshake-failed']).toBe(1);
   });
 
+  it('or answered: no product of the curve stays, but that of the static keys', () => {
+    const { crypto, secrets } = recording(toyCrypto);
+    const [a, b] = [new Host(), new Host(1, crypto)];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2) });
+    const products = (): number => secrets.filter(({ kind, array }) => kind === 'dh' && !isZero(array)).length;
+    const { bytes } = begin(a);
+    // From a stranger, then from a peer.
+    expect(refusals(tickAfter(b, bytes, 1).events)).toMatchObject([{ reason: 'unknown-peer' }]);
+    expect([secrets.some(({ kind }) => kind === 'dh'), products()]).toEqual([true, 0]);
+    b.peer({ publicKey: a.publicKey });
+    expect(tickAfter(b, bytes, 1).datagrams.length).toBe(1);
+    expect(products()).toBe(1);
+  });
+
   it('as one of a flood when it comes 19 ms after the last one, not when 20', () => {
     const [a, b] = acquainted();
     const shared = toyCrypto.dh(clamp(a.privateKey.slice()), b.publicKey)!;
@@ -160,6 +175,7 @@ describe('a response', () => {
       datagrams: [],
       events: [{ type: 'handshake-refused', publicKey: b.publicKey, endpoint: at(2), reason: 'handshake-failed' }],
     });
+    expect(a.device.status(0).drops['handshake-failed']).toBe(1);
     expect(tickAfter(a, response!.bytes, 2).events).toMatchObject([{ type: 'session', role: 'initiator' }]);
   });
 
@@ -206,6 +222,21 @@ describe('a cookie reply', () => {
     const [third] = a.device.tick(40, UNIX + 40).datagrams;
     reply(third!.bytes, 41);
     expect(a.device.nextDeadline()).toEqual({ at: 60, why: 'retransmit-handshake' });
+  });
+
+  it('that does not open, or whose handshake is gone when it is looked at, is counted and does nothing', () => {
+    const [a, b] = acquainted();
+    const first = begin(a);
+    const forged = new Uint8Array(64);
+    forged.set([3, 0, 0, 0]);
+    forged.set(first.bytes.subarray(4, 8), 4);
+    expect(tickAfter(a, forged, 2)).toEqual({ datagrams: [], events: [] });
+    expect(a.device.status(0).drops['bad-cookie-reply']).toBe(1);
+    const checker = new CookieChecker(toyCrypto, (length) => random.bytes(length), b.publicKey);
+    a.receive(checker.createReply(first.bytes, at(1), 0), at(2));
+    a.device.configure({ replacePeers: true }, 0);
+    expect(a.device.tick(0, UNIX)).toEqual({ datagrams: [], events: [] });
+    expect(a.device.status(0).drops['bad-cookie-reply']).toBe(2);
   });
 
   it('to a response is kept for the next one, and makes the responder begin nothing', () => {
@@ -258,6 +289,21 @@ describe('a derived key', () => {
     expect(tickAfter(a, response!.bytes, 2).events).toMatchObject([{ type: 'session', hedged: false }]);
     expect([atA.postQuantum!.keys.newestShared, isZero(key)]).toEqual([undefined, true]);
     expect(atA.keypairs.current!.derivedKey).toBe(0);
+  });
+
+  it('that only the initiator has does not end in the configured one while another is left to ask for', () => {
+    const [a, b, atA, atB] = hedged();
+    const [older, newer] = [random.bytes(32), random.bytes(32)];
+    const [{ name }, lost] = [hold(atA, older), hold(atA, newer)];
+    hold(atB, older);
+    const [response] = tickAfter(b, begin(a).bytes, 1).datagrams;
+    expect(tickAfter(a, response!.bytes, 2)).toEqual({ datagrams: [], events: [] });
+    expect([a.device.status(0).drops['exchange-refused'], isZero(lost.key)]).toEqual([1, true]);
+    // The other one is asked for at once.
+    const [again] = sentBy(a, 20);
+    const [second] = tickAfter(b, again!.bytes, 1, 20).datagrams;
+    expect(tickAfter(a, second!.bytes, 2, 20).events).toMatchObject([{ type: 'session', hedged: true }]);
+    expect(atA.keypairs.current!.derivedKey).toBe(name);
   });
 
   it.each([true, false])(

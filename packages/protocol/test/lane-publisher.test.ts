@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import type { Device } from '../src/device.ts';
 import { dropVerdict, VERDICT } from '../src/drops.ts';
 import { encodeExchangeMessage, EXCHANGE_ID_LENGTH } from '../src/exchange-messages.ts';
+import { isSmaller } from '../src/keys.ts';
 import { laneOf, type LaneChange, type PeerTraffic } from '../src/lane-model.ts';
 import { SharedSession } from '../src/shared-session.ts';
 import { ip, isZero } from './support/bytes.ts';
@@ -151,6 +152,38 @@ describe('the device tells', () => {
     expect(a.receive(keepalive!.bytes, at(2))).toBe(isOwn ? VERDICT.consumed : VERDICT.elsewhere);
     if (!isOwn) account(a, { begun: [session!.localIndex], receivedOn: session!.localIndex, receivedAt: 0 });
     expect(a.device.laneChanges()).toEqual([{ type: 'sending', peer: 1, localIndex: session!.localIndex }]);
+  });
+});
+
+describe('when two handshakes have crossed', () => {
+  /** Both have a session of their own and the peer's, which is lane 0's to open; `a` is the one to move. */
+  function crossed(): readonly [Host, Host] {
+    for (let tries = 0; tries < 100; tries++) {
+      const [a, b] = acquainted();
+      for (const host of [a, b]) host.device.rekey(undefined, 0);
+      for (const n of [1, 2]) {
+        const [fromA, fromB] = [a, b].map((host) => host.device.tick(0, UNIX).datagrams) as [
+          ReturnType<Device['tick']>['datagrams'],
+          ReturnType<Device['tick']>['datagrams'],
+        ];
+        expect([fromA, fromB].map((sent) => sent.map(({ bytes }) => bytes[0]))).toEqual([[n], [n]]);
+        b.receive(fromA[0]!.bytes, at(1));
+        a.receive(fromB[0]!.bytes, at(2));
+      }
+      a.device.tick(0, UNIX);
+      const theirs = sessionsIn(a.device.laneChanges()).map(({ localIndex }) => localIndex)[0]!;
+      if (isSmaller(b.publicKey, a.publicKey) && laneOf(theirs, LANES) === 0) return [a, b];
+    }
+    throw new Error('no such keys and indexes in a hundred tries');
+  }
+
+  it('the device tells of the session that it moves to, with the first packet on it', () => {
+    const [a, b] = crossed();
+    const [keepalive] = b.device.tick(0, UNIX).datagrams;
+    expect(a.device.laneChanges()).toEqual([]);
+    expect(a.receive(keepalive!.bytes, at(2))).toBe(VERDICT.consumed);
+    const localIndex = new DataView(keepalive!.bytes.buffer).getUint32(4, true);
+    expect(a.device.laneChanges()).toEqual([{ type: 'sending', peer: 1, localIndex }]);
   });
 });
 

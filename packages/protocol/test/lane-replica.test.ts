@@ -182,6 +182,16 @@ describe('what a replica follows', () => {
     expect(second.ended).toBe(true);
   });
 
+  it('are the peers that there are, with the endpoints that they have now', () => {
+    const { replica } = new Lab();
+    const shown = (): unknown[] => Array.from(replica.handles(), ({ publicKey, endpoint }) => [publicKey, endpoint]);
+    expect(shown()).toEqual([[PUBLIC_KEY, ENDPOINT]]);
+    replica.apply([{ type: 'endpoint', peer: PEER, endpoint: ELSEWHERE }]);
+    expect(shown()).toEqual([[PUBLIC_KEY, ELSEWHERE]]);
+    replica.apply([{ type: 'peer-removed', peer: PEER }]);
+    expect(shown()).toEqual([]);
+  });
+
   it('is an endpoint; one that is the same keeps the object', () => {
     const lab = new Lab();
     lab.send();

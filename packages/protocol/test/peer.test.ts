@@ -79,6 +79,22 @@ describe('a peer', () => {
     expect(after[1]).not.toHaveProperty('handshakeMs');
   });
 
+  it('keeps one copy of the product of both static keys, to be erased', () => {
+    const [a] = met();
+    const peer = inside(a);
+    expect(peer.staticShared()).toBe(peer.staticShared());
+  });
+
+  it('is sent nothing while there is no private key, and is when there is one again', () => {
+    const host = new Host();
+    host.device.configure({ privateKey: new Uint8Array(32) }, 0);
+    host.peer({ endpoint: at(2), persistentKeepalive: 5 });
+    expect(sentBy(host, 0)).toEqual([]);
+    expect(sentBy(host, 5_000)).toEqual([]);
+    host.device.configure({ privateKey: host.privateKey }, 5_001);
+    expect(kinds(sentBy(host, 10_000))).toEqual([INITIATION]);
+  });
+
   it('counts initiations without an answer from the first repetition on', () => {
     const host = new Host();
     host.peer({ endpoint: at(2), allowedIps: ALL });
@@ -127,6 +143,16 @@ describe('an endpoint', () => {
     b.receive(a.batch.buffer.slice(0, a.batch.lengths[0]), at(5));
     expect(b.device.tick(0, UNIX).events).toEqual([{ type: 'roamed', publicKey: a.publicKey, endpoint: at(5) }]);
     expect(b.device.tick(0, UNIX).events).toEqual([]);
+    // Nor is it told again with the next session.
+    a.device.rekey(undefined, 100);
+    for (const [from, to] of [
+      [a, b],
+      [b, a],
+      [a, b],
+    ] as const) {
+      pass(from, to, 100);
+    }
+    expect(b.device.tick(100, UNIX + 100).events.map(({ type }) => type)).toEqual(['session']);
   });
 });
 
@@ -176,6 +202,27 @@ describe('the answer to data', () => {
     expect(due(b)).toEqual(['send-keepalive', 20_001]);
     expect(kinds(sentBy(b, 20_001))).toEqual([DATA]);
     expect(due(b)[0]).toBe('expire-session');
+  });
+
+  it('is owed for data, not for a handshake message that comes before it is given', () => {
+    const owesOne = (host: Host): void => {
+      expect(due(host)).toEqual(['send-keepalive', 17_000]);
+      expect(kinds(sentBy(host, 17_000))).toEqual([DATA]);
+      expect(due(host)[0]).not.toBe('send-keepalive');
+    };
+    const [a, b] = met();
+    carry(a, b, 1);
+    shakeHands(a, b, 5_000);
+    carry(a, b, 7_000);
+    owesOne(b);
+    const [c, d] = met();
+    c.device.rekey(undefined, 5_000);
+    const [initiation] = sentBy(c, 5_000);
+    carry(d, c, 5_001);
+    d.receive(initiation!.bytes, at(1), 5_001);
+    expect([pass(d, c, 5_001), pass(c, d, 5_001)]).toEqual([[RESPONSE], [DATA]]);
+    carry(d, c, 7_000);
+    owesOne(c);
   });
 
   it('may be data: then there is no keepalive, and that answer is awaited in its turn', () => {
@@ -262,6 +309,50 @@ describe('a handshake', () => {
     expect(kinds(sentBy(a, 5_100))).toEqual([INITIATION]);
   });
 
+  it('is not begun within 5 s of our response to the peer either, which has one under way', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+    b.peer({ publicKey: a.publicKey, allowedIps: ALL });
+    a.device.rekey(undefined, 0);
+    expect([pass(a, b, 0), kinds(sentBy(b, 0))]).toEqual([[INITIATION], [RESPONSE]]);
+    expect(b.send(1)).toBe(VERDICT.consumed);
+    expect(due(b)).toEqual(['initiate', 5_000]);
+    expect(kinds(sentBy(b, 5_000))).toEqual([INITIATION]);
+  });
+
+  it('that was put off is given up when meanwhile the peer began one', () => {
+    const [a, b] = met();
+    shakeHands(b, a, 100);
+    inside(b, 101).wantHandshake(102);
+    expect(due(b)).toEqual(['initiate', 5_100]);
+    a.device.rekey(undefined, 4_000);
+    expect(pass(a, b, 4_000)).toEqual([INITIATION]);
+    expect(kinds(sentBy(b, 4_000))).toEqual([RESPONSE]);
+    expect(due(b)).toEqual(['initiate', 5_100]);
+    expect(sentBy(b, 5_100)).toEqual([]);
+    expect(due(b)[0]).not.toBe('initiate');
+  });
+
+  it('is given up without the keepalive that was still owed, and without more time for the keys', () => {
+    const [a, b] = met();
+    const events: unknown[] = [];
+    const sent: number[] = [];
+    const run = (until: number): void => {
+      for (let [, time] = due(a); time <= until; [, time] = due(a)) {
+        const out = a.device.tick(time, UNIX + time);
+        events.push(...out.events.map(({ type }) => `${type} ${type === 'expired' ? time : ''}`.trim()));
+        sent.push(...kinds(out.datagrams));
+      }
+    };
+    a.device.rekey(undefined, 70 * SECOND);
+    run(168 * SECOND);
+    // Shortly before the end, which comes after 100 to 107 s; it would be answered after 10 s.
+    carry(b, a, 168 * SECOND);
+    run(600 * SECOND);
+    expect(sent).toEqual(Array.from({ length: 20 }, () => INITIATION));
+    expect(events).toEqual(['unanswered', 'expired 540000']);
+  });
+
   it('is given up after 20 initiations: what waited is counted and gone, and the keys are to be erased', () => {
     const host = new Host();
     host.peer({ endpoint: at(2), allowedIps: ALL });
@@ -315,6 +406,26 @@ describe('a session', () => {
     expect(b.device.tick(7, UNIX + 7).events).toStrictEqual([
       { ...session, publicKey: a.publicKey, role: 'responder' },
     ]);
+    // Who began the last one does not tell its time for the next.
+    b.device.rekey(undefined, 100);
+    pass(b, a, 100);
+    pass(a, b, 100);
+    pass(b, a, 100);
+    expect(a.device.tick(100, UNIX + 100).events).toStrictEqual([
+      { type: 'session', number: 2, publicKey: b.publicKey, role: 'responder' },
+    ]);
+  });
+
+  it('is told although it ended before it could be', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2) });
+    b.peer({ publicKey: a.publicKey, postQuantum: 3_600_000 });
+    a.device.rekey(undefined, 0);
+    pass(a, b, 0);
+    pass(b, a, 0);
+    pass(a, b, 0);
+    b.peer({ publicKey: a.publicKey, cipherSuite: 'aes256gcm' });
+    expect(b.device.tick(0, UNIX).events).toMatchObject([{ type: 'session', role: 'responder', hedged: false }]);
   });
 });
 
@@ -346,6 +457,16 @@ describe('what waits for a session', () => {
     ]);
     expect(statusOf(a)).toMatchObject({ txBytes: 148 + 3 * 80 });
     expect(due(a)[0]).toBe('new-handshake');
+  });
+
+  it('goes out as soon as the peer confirms the session that it began', () => {
+    const [a, b] = [new Host(), new Host()];
+    a.peer({ publicKey: b.publicKey, endpoint: at(2), allowedIps: ALL });
+    b.peer({ publicKey: a.publicKey, endpoint: at(1), allowedIps: ALL });
+    a.device.rekey(undefined, 0);
+    expect(b.send()).toBe(VERDICT.consumed);
+    expect([pass(a, b, 0), pass(b, a, 0), pass(a, b, 0)]).toEqual([[INITIATION], [RESPONSE], [DATA]]);
+    expect(sentBy(b, 0).map(({ bytes }) => [bytes[0], bytes.length])).toEqual([[DATA, 80]]);
   });
 
   it('is erased, and so are the keys, when the peer is removed', () => {

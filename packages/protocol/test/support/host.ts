@@ -3,6 +3,7 @@ import { ipPacket } from '../../../../test/sim/packets.ts';
 import { generator } from '../../../../test/sim/random.ts';
 import { toyCrypto } from '../../../../test/sim/toy-crypto.ts';
 import { HEADROOM, PacketBatch } from '../../src/batch.ts';
+import type { Crypto } from '../../src/crypto.ts';
 import { Device } from '../../src/device.ts';
 import type { Endpoint } from '../../src/endpoint.ts';
 import { clamp } from '../../src/keys.ts';
@@ -20,8 +21,8 @@ export class Host {
   readonly device: Device;
   readonly batch = new PacketBatch(new Uint8Array(2_048), 1);
 
-  constructor(lanes = 1) {
-    this.device = new Device({ crypto: toyCrypto, random: (length) => random.bytes(length), lanes });
+  constructor(lanes = 1, crypto: Crypto = toyCrypto) {
+    this.device = new Device({ crypto, random: (length) => random.bytes(length), lanes });
     this.device.configure({ privateKey: this.privateKey, mtu: 1_420 }, 0);
   }
 
