@@ -54,7 +54,7 @@ const TESTS = {
   noble: ['crypto', 'noise'],
   noise: ['noise', 'transcript'],
   peer: DEVICE,
-  'post-quantum': ['post-quantum', 'post-quantum-wire', 'post-quantum-parts'],
+  'post-quantum': ['post-quantum', 'post-quantum-wire', 'post-quantum-offering', 'post-quantum-parts'],
   seal: ['parts', 'data-plane'],
   'shared-session': ['shared-session', 'lanes'],
   staging: ['parts'],

@@ -97,8 +97,7 @@ export class PostQuantum {
 
   /** The key that the peer's authentic initiation asks for, if we have it. */
   askedFor(timestamp: Timestamp): DerivedKey | undefined {
-    const name = labelOf(timestamp);
-    return name === 0 ? undefined : this.keys.named(name);
+    return this.keys.named(labelOf(timestamp));
   }
 
   /**
@@ -129,7 +128,7 @@ export class PostQuantum {
     }
     if (this.#offer !== undefined && this.#offer.nextAt <= out.now) {
       if (this.#offer.sent < MAX_OFFERS) this.#sendOffer(this.#offer, out);
-      else this.#giveUp();
+      else this.#giveUp(this.#offer);
     }
     if (this.#offer === undefined && this.#wanted && this.#offeredAt + OFFER_INTERVAL <= out.now) this.#begin(out);
     this.#schedule(out.now);
@@ -176,8 +175,8 @@ export class PostQuantum {
     this.#send({ type: 'offer', id: offer.id, body: offer.kem.encapsulationKey }, out);
   }
 
-  #giveUp(): void {
-    wipe(this.#offer?.kem.decapsulationKey);
+  #giveUp(offer: Offer): void {
+    wipe(offer.kem.decapsulationKey);
     this.#offer = undefined;
     this.#unanswered = true;
   }

@@ -46,9 +46,12 @@ export function derive(given: {
   const transcript = blake2s(concat(label, offeredBy, answeredBy, id, encapsulationKey, ciphertext));
   const salt = given.presharedKey ?? new Uint8Array(32);
   const key = hkdf(blake2s, concat(given.secret, transcript), salt, undefined, 32);
+  return { key, name: nameOf(key) };
+}
+
+export function nameOf(key: Uint8Array): number {
   const hash = hmac(blake2s, key, ascii('sealane psk name'));
-  const name = 1 + (new DataView(hash.buffer, hash.byteOffset).getUint32(0, true) % (0x9aca00 - 1));
-  return { key, name };
+  return 1 + (new DataView(hash.buffer, hash.byteOffset).getUint32(0, true) % (0x9aca00 - 1));
 }
 
 /** A TAI64N timestamp that names a key. */
