@@ -55,7 +55,8 @@ export async function prepareFolder(path: string): Promise<void> {
   const { mode, uid } = await stat(folder);
   const own = process.geteuid?.();
   if (own !== undefined && uid !== own && uid !== 0) {
-    throw new Error(`cannot open control socket ${path}: ${folder} belongs to another user (uid ${uid})`);
+    const remedy = `run as that user, or give it to yourself with 'chown ${own} ${folder}'`;
+    throw new Error(`cannot open control socket ${path}: ${folder} belongs to another user (uid ${uid}); ${remedy}`);
   }
   if ((mode & 0o022) !== 0) {
     throw new Error(`cannot open control socket ${path}: others may write ${folder}; run 'chmod 700 ${folder}'`);
