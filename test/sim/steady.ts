@@ -50,7 +50,9 @@ interface Side {
   opening: PacketBatch;
   readonly clockOffset: number;
   nextSend: number;
-  /** When the device wants a tick, in world time. */
+  /** When the device wants a tick, by its own clock. */
+  announced: number;
+  /** The same in world time. */
   due: number;
   sent: number;
   delivered: number;
@@ -83,6 +85,7 @@ export function steady(options: SteadyOptions): SteadyResult {
       opening: sealing,
       clockOffset,
       nextSend,
+      announced: Infinity,
       due: Infinity,
       sent: 0,
       delivered: 0,
@@ -159,7 +162,9 @@ function receive(side: Side, other: Side, now: number): void {
 }
 
 function tick(side: Side, now: number, delayMs: number): void {
-  const { datagrams } = side.device.tick(now + side.clockOffset + 1e-3, UNIX_START + now);
+  // The sum of two doubles may lie a hair before the instant that was announced.
+  const at = Math.max(now + side.clockOffset, side.announced);
+  const { datagrams } = side.device.tick(at, UNIX_START + now);
   announce(side);
   for (const { bytes } of datagrams) {
     if (bytes[0] === 1) side.initiations++;
@@ -170,7 +175,8 @@ function tick(side: Side, now: number, delayMs: number): void {
 }
 
 function announce(side: Side): void {
-  side.due = side.device.nextDeadline().at - side.clockOffset;
+  side.announced = side.device.nextDeadline().at;
+  side.due = side.announced - side.clockOffset;
 }
 
 function launch(way: Way, at: number, offset: number, length: number): void {
