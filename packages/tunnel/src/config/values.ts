@@ -180,9 +180,15 @@ export function readGateways(value: string): Uint8Array[] {
 
 /** Text of the file as it may appear in a message: printable, short, in quotes. */
 export function quote(text: string): string {
-  // A key that was pasted into the wrong line: 32 bytes in base64 or hexadecimal.
-  const printable = text.replaceAll(/[0-9a-f]{64}|[a-z0-9+/]{43}=?/gi, '(a key)').replaceAll(/[^\x20-\x7e]/g, '?');
+  const printable = text.replaceAll(/[a-z0-9+/]{20,}=?/gi, withoutKey).replaceAll(/[^\x20-\x7e]/g, '?');
   return `'${printable.length > 60 ? `${printable.slice(0, 57)}...` : printable}'`;
+}
+
+/** A key, or a large part of one, that was pasted into the wrong line; names of hosts are of one case. */
+function withoutKey(run: string): string {
+  const isHex = /^[0-9a-f]+$/i.test(run);
+  const isBase64 = /[a-z]/.test(run) && /[A-Z]/.test(run);
+  return isHex || isBase64 || run.length >= 43 ? '(a key)' : run;
 }
 
 export function isHostName(text: string): boolean {

@@ -351,14 +351,23 @@ describe('what is wrong is said in one line', () => {
     'Table',
   ])('never repeats a key that was pasted behind %s', (field) => {
     const hex = 'c0ffee11'.repeat(8);
-    for (const secret of [KEYS.alice.private, KEYS.alice.private.slice(0, 43), `x${KEYS.alice.private}x`, hex]) {
+    const base64 = KEYS.alice.private;
+    const parts = [base64.slice(0, 33), `[2001:db8::1]:=${base64.slice(0, 24)}`, hex.slice(0, 40)];
+    for (const secret of [base64, base64.slice(0, 43), `x${base64}x`, hex, ...parts]) {
       const messages = [
         ...messagesOf(`${INTERFACE}${field} = ${secret}`),
         ...messagesOf(`${INTERFACE}${PEER}${field} = ${secret}`),
       ];
       expect(messages.length).toBeGreaterThan(0);
-      for (const message of messages) expect(message).not.toContain(secret.slice(2, 40));
+      for (const message of messages) {
+        for (const whole of [base64, hex]) expect(message).not.toContain(whole.slice(2, 20));
+      }
     }
+  });
+
+  it('repeats a long name of a host', () => {
+    const [message] = messagesOf(`${INTERFACE}${PEER}Endpoint = averylongnameofonehost.example.org:0x1`);
+    expect(message).toContain("'averylongnameofonehost.example.org:0x1'");
   });
 
   it('names the misspelt key before the one that is missing because of it', () => {
