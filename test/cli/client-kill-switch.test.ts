@@ -170,19 +170,26 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     expect(await here.stop()).toBe(0);
   });
 
-  it('comes back when somebody flushes all of nftables, with the rules of the tunnel', async () => {
+  it('comes back when somebody flushes all of nftables or a table of ours, with the rules of the tunnel', async () => {
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
-    const here = await up(lab, a, lab.interfaceName('a'), clientFile('0.0.0.0/0'), '--kill-switch');
+    const name = lab.interfaceName('a');
+    const here = await up(lab, a, name, clientFile('0.0.0.0/0'), '--kill-switch');
     const rules = (): Promise<string> => a.must('nft', ['--stateless', 'list', 'ruleset']);
     const whole = await rules();
     expect(whole).toContain('table inet sealane-kill-');
-    for (let round = 0; round < 2; round++) {
-      await a.must('nft', ['flush', 'ruleset']);
-      await until('the rules to be back', async () => (await rules()) === whole);
+    const changes = [
+      'flush ruleset',
+      'flush ruleset',
+      `flush table inet sealane-kill-${name}`,
+      `flush table inet sealane-guard-${name}`,
+    ];
+    for (const change of changes) {
+      await a.must('nft', change.split(' '));
+      await until(`the rules to be back after ${change}`, async () => (await rules()) === whole);
     }
-    expect(here.stderr).toContain('somebody removed our nftables table');
+    expect(here.stderr).toContain('somebody changed our nftables table');
     expect(await here.stop()).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });

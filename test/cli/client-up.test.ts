@@ -36,6 +36,21 @@ describe.skipIf(reason !== undefined)(`sealane up (${reason ?? 'between two name
     expect(here.stderr).not.toContain(client.privateText);
   });
 
+  it('refuses an interface that somebody else made, and leaves it as it is', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    await a.must('ip', ['tuntap', 'add', name, 'mode', 'tun']);
+    const before = await systemOf(a);
+    const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24'));
+    const { code, stderr } = await tryUp(lab, a, file);
+    expect(stderr).toBe(
+      `sealane: the interface ${name} exists already: remove it, or choose another name with --name\n`,
+    );
+    expect(code).toBe(1);
+    expect(await systemOf(a)).toBe(before);
+  });
+
   it('is shown by status, rekeyed by rekey and ended by down', async () => {
     await using lab = await Lab.open();
     const { a, b } = await twoHosts(lab);

@@ -350,7 +350,7 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
   });
 
   it(
-    'puts its rules back when somebody flushes all of nftables',
+    'puts its rules back when somebody flushes all of nftables or its table',
     async () => {
       await using lab = await Lab.open();
       const network = await Network.open(lab);
@@ -360,9 +360,12 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       const rules = (): Promise<string> => server.must('nft', ['--stateless', 'list', 'ruleset']);
       const whole = await rules();
       expect(whole).toContain('masquerade');
-      await server.must('nft', ['flush', 'ruleset']);
-      await until('the rules to be back', async () => (await rules()) === whole);
-      expect(running.stdout).toContain('somebody removed our nftables table');
+      const table = /table inet sealaned-\S+/.exec(whole)![0];
+      for (const change of ['flush ruleset', `flush ${table}`]) {
+        await server.must('nft', change.split(' '));
+        await until(`the rules to be back after ${change}`, async () => (await rules()) === whole);
+      }
+      expect(running.stdout).toContain('somebody changed our nftables table');
       expect(await running.stop()).toBe(0);
       expect(await network.system()).toBe(before);
     },

@@ -26,7 +26,7 @@ export async function listTables(): Promise<readonly string[]> {
   return [...stdout.matchAll(/^table inet (\S+)$/gm)].map(([, table]) => table!);
 }
 
-/** What a table holds; empty when it is not there. */
+/** What a table holds, without its counts; empty when it is not there. */
 export async function listTable(table: string): Promise<string> {
-  return (await runProgram('nft', ['list', 'table', 'inet', table])).stdout;
+  return (await runProgram('nft', ['--stateless', 'list', 'table', 'inet', table])).stdout;
 }

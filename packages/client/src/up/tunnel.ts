@@ -33,8 +33,8 @@ import {
 import { hooksOf, runHooks } from '../system/hooks.ts';
 import { ipAllOrNone, ipBatch } from '../system/ip.ts';
 import type { Journal } from '../system/journal.ts';
-import { listTables, nft } from '../system/nft.ts';
-import { hasProgram } from '../system/program.ts';
+import { listTable, nft } from '../system/nft.ts';
+import { hasProgram, runProgram } from '../system/program.ts';
 import { addDefaultRoutes } from '../system/routes.ts';
 import type { Stop } from '../system/stop.ts';
 import { promoteSecondaries, writeSetting } from '../system/sysctl.ts';
@@ -77,6 +77,8 @@ export class UpTunnel {
   #tunnel: Tunnel | undefined;
   #keeper: EndpointKeeper | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  /** What our nftables tables hold while nobody else changes them, by name. */
+  #tables: ReadonlyMap<string, string> = new Map();
 
   private constructor(settings: UpSettings, state: State, journal: Journal, stop: Stop, undo: UndoStack) {
     this.#settings = settings;
@@ -109,6 +111,7 @@ export class UpTunnel {
       this.#stop.check();
     };
 
+    await step(refuseExisting(name));
     // From here on `sealane down` knows whom to end.
     this.#journal.update({ ready: false });
     if (killSwitch) {
@@ -133,7 +136,7 @@ export class UpTunnel {
     this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#noteEndpoints(found));
     this.#keeper.start(config, resolved, resolveMs);
     this.#undo.push('watching endpoints', () => Promise.resolve(this.#keeper?.stop()));
-    this.#watchTables();
+    await this.#watchTables();
     this.#promiseHooks(hooks.PreDown, hooks.PostDown);
     await tunnel.rekey();
     this.#journal.update({ ready: true });
@@ -202,18 +205,22 @@ export class UpTunnel {
     await nft(guardScript(name, this.#state.config.interface.addresses, this.#state.layout.mark));
   }
 
-  /** Who loads a firewall often flushes everybody's first: our tables are put back. */
-  #watchTables(): void {
+  /** Who loads a firewall often flushes everybody's first: our tables are put back, whole. */
+  async #watchTables(): Promise<void> {
     const { name, killSwitch, log } = this.#settings;
     const guards = isFullTunnel(this.#state.layout);
     const wanted = [...(killSwitch ? [killSwitchTable(name)] : []), ...(guards ? [guardTable(name)] : [])];
     if (wanted.length === 0 || !hasProgram('nft')) return;
+    this.#tables = await listed(wanted);
     const restore = async (): Promise<void> => {
-      const there = await listTables();
-      const gone = wanted.filter((table) => !there.includes(table));
-      if (gone.length === 0) return;
+      const now = await listed(wanted);
+      const changed = wanted.filter((table) => now.get(table) !== this.#tables.get(table));
+      if (changed.length === 0) return;
       await this.#filter(this.#state);
-      log.entry('firewall-restored', `somebody removed our nftables table ${gone.join(' and ')}: it is there again`);
+      log.entry(
+        'firewall-restored',
+        `somebody changed our nftables table ${changed.join(' and ')}: it is as it was again`,
+      );
     };
     const stop = watchFirewall(() => {
       const turn = this.#turn.then(restore).catch((error: unknown) => {
@@ -295,8 +302,10 @@ export class UpTunnel {
   async #filter({ config, layout }: State): Promise<void> {
     const { name, killSwitch } = this.#settings;
     if (killSwitch) await nft(killSwitchScript(name, allowedIpsOf(config), layout.mark));
-    if (!isFullTunnel(layout) || !hasProgram('nft')) return;
-    await nft(guardScript(name, config.interface.addresses, layout.mark));
+    if (isFullTunnel(layout) && hasProgram('nft')) {
+      await nft(guardScript(name, config.interface.addresses, layout.mark));
+    }
+    this.#tables = await listed([...this.#tables.keys()]);
   }
 
   async #followDns(before: State, after: State): Promise<void> {
@@ -323,6 +332,20 @@ export class UpTunnel {
     const message = `${name} is up: ${parts.join(', ')}; Ctrl-C or 'sealane down ${name}' takes it down`;
     log.entry('up', message, { name, mtu: layout.mtu, lane: tunnel.lane, crypto, killSwitch, pid: process.pid });
   }
+}
+
+async function listed(tables: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  return new Map(await Promise.all(tables.map(async (table) => [table, await listTable(table)] as const)));
+}
+
+/** As wg-quick does: what somebody else made would be changed, and left behind so. */
+async function refuseExisting(name: string): Promise<void> {
+  const { status } = await runProgram('ip', ['link', 'show', 'dev', name]);
+  if (status !== 0) return;
+  throw new CliError(
+    EXIT.failure,
+    `the interface ${name} exists already: remove it, or choose another name with --name`,
+  );
 }
 
 async function refuseSecondKillSwitch(name: string): Promise<void> {

@@ -83,10 +83,9 @@ export async function nft(script: string): Promise<void> {
   await run(['-f', '-'], script);
 }
 
-/** Whether the table is there. */
-export async function hasTable(interfaceName: string): Promise<boolean> {
-  const { nftables } = JSON.parse(await run(['-j', 'list', 'tables'], '')) as { nftables: readonly Listed[] };
-  return nftables.some(({ table }) => table?.family === 'inet' && table.name === tableOf(interfaceName));
+/** What the table holds, without its counts; empty when it is not there. */
+export async function listTable(interfaceName: string): Promise<string> {
+  return run(['--stateless', 'list', 'table', 'inet', tableOf(interfaceName)], '').catch(() => '');
 }
 
 /** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */
@@ -112,7 +111,6 @@ function refusesAll(rule: readonly object[] = []): boolean {
 }
 
 interface Listed {
-  readonly table?: { readonly family: string; readonly name: string };
   readonly chain?: {
     readonly family: string;
     readonly table: string;

@@ -5,7 +5,7 @@ import { networkNamespace } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { removeFile, replaceFile } from '../state/file.ts';
 import type { Rule } from '../userspace/policy.ts';
-import { droppingChains, firewallScript, hasTable, nft, removalScript } from './firewall.ts';
+import { droppingChains, firewallScript, listTable, nft, removalScript } from './firewall.ts';
 import {
   enableForwarding,
   forwardingSettings,
@@ -70,9 +70,11 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
       (chain) =>
         `the firewall chain '${chain}' drops forwarded packets: it is left as it is; let ${interfaceName} through there`,
     );
+    let whole = await listTable(interfaceName);
     const putBack = async (): Promise<boolean> => {
-      if (await hasTable(interfaceName)) return false;
+      if ((await listTable(interfaceName)) === whole) return false;
       await nft(script);
+      whole = await listTable(interfaceName);
       return true;
     };
     return { notes, restore: putBack, undo };

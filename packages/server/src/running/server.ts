@@ -172,7 +172,7 @@ function keepRestored(hosted: HostedNetwork, log: Log): () => Promise<void> {
   const restore = async (): Promise<void> => {
     try {
       if (await hosted.restore())
-        log.entry('firewall-restored', 'somebody removed our nftables table: it is there again');
+        log.entry('firewall-restored', 'somebody changed our nftables table: it is as it was again');
     } catch (error) {
       log.limited('firewall-failed', `our nftables table cannot be put back: ${errorLine(error)}`);
     }
