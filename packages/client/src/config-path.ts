@@ -15,7 +15,7 @@ export function configPath(given: string): string {
 /** The interface that a file is for: its name without `.conf`. */
 export function interfaceNameOf(path: string): string {
   const name = basename(path, SUFFIX);
-  if (!/^[a-zA-Z0-9_=+.-]{1,15}$/.test(name)) {
+  if (path === '-' || !/^[a-zA-Z0-9_=+.-]{1,15}$/.test(name)) {
     throw badInput(`${path}: the file name gives no interface name of 1 to 15 letters or digits: add --name NAME`);
   }
   return name;

@@ -43,14 +43,16 @@ async function examine(path: string, options: DoctorOptions, stop: Stop): Promis
   const findings: Finding[] = [];
   try {
     const config = await readConfig(path, options);
-    findings.push(good('file', `${path} is valid, and nobody else may read it`));
+    findings.push(
+      good('file', `${path} is valid${options.anyPermissions === true ? '' : ', and nobody else may read it'}`),
+    );
     const { resolved } = await resolveConfig(config);
     findings.push(...(await examineConfig(config, resolved, path === '-' ? '' : interfaceNameOf(path))));
     if (config.peers.every(({ endpoints }) => endpoints.length === 0)) {
       const what = 'not tried: no peer has an Endpoint, so this side waits for the others';
       return [...findings, hint('tunnel', what, 'try it from a peer')];
     }
-    await refuseRunning(config);
+    await refuseRunning(config, "'sealane ping ADDRESS' goes through it");
     const target = chooseTarget(config, path, undefined);
     const plan = await pingPlan(path, config, target, {
       count: 1,

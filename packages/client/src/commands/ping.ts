@@ -48,7 +48,7 @@ export async function ping(given: string, options: PingCommandOptions): Promise<
   const config = await readConfig(path, options);
   const target = chooseTarget(config, path, options.target);
   checkSize(config, target, options.size);
-  if (options.force !== true) await refuseRunning(config);
+  if (options.force !== true) await refuseRunning(config, "use 'ping ADDRESS', which goes through it, or add --force");
   const stop = new Stop();
   try {
     const plans = await pingPlans(path, config, target, {
@@ -167,10 +167,9 @@ function checkSize(config: TunnelConfig, { address }: PingTarget, size: number):
 }
 
 /** The server would answer the newer session, and the running tunnel would be cut off until it notices. */
-export async function refuseRunning(config: TunnelConfig): Promise<void> {
+export async function refuseRunning(config: TunnelConfig, way: string): Promise<void> {
   const own = formatKey(selectCrypto().publicKey(config.interface.privateKey));
   const refuse = (what: string): never => {
-    const way = "use 'ping ADDRESS', which goes through it, or add --force";
     throw new CliError(EXIT.failure, `${what}, and a second tunnel would cut it off: ${way}`);
   };
   for (const { name, path } of await listControls()) {

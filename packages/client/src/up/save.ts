@@ -1,6 +1,6 @@
 /** SaveConfig: the file takes over what was changed while the tunnel ran. */
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, realpath, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { formatKey, type PeerStatus, sameRemote, wipe } from '@sealane/protocol';
 import {
@@ -38,7 +38,8 @@ export async function saveConfig(
         return livePeer(status, before, presharedKeys.get(key), resolved);
       }),
     });
-    await replaceFile(path, text);
+    // What a link leads to takes the changes, as with wg-quick.
+    await replaceFile(await realpath(path), text);
   } finally {
     wipe(...(secrets.privateKey === undefined ? [] : [secrets.privateKey]), ...presharedKeysOf(secrets));
   }
