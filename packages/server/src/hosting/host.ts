@@ -30,7 +30,7 @@ export interface HostOptions {
 export interface HostedNetwork {
   /** What an operator has to know. */
   readonly notes: readonly string[];
-  /** Puts the firewall back when somebody removed it; resolves to whether that was so. */
+  /** Puts the firewall back when somebody removed or changed it; resolves to whether that was so. */
   restore(): Promise<boolean>;
   undo(): Promise<void>;
 }
