@@ -4,13 +4,13 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, SERVER, systemOf, twoHosts, up } from './client-lab.ts';
+import { clientFile, SERVER, systemOf, tryUp, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { sealaned, SEALANED } from './server-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
 
-const reason = missing('ping', 'nft');
+const reason = missing('ping', 'nft', 'setpriv');
 const NOBODY = 65_534;
 const NET_ADMIN = '0000000000001000';
 const NET_ADMIN_AND_BIND = '0000000000001400';
@@ -96,6 +96,48 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     ] as const) {
       expect((await host.run(process.execPath, [SEALANE, 'down', lab.interfaceName(side)])).code).toBe(0);
     }
+  });
+
+  it.each(['1', '3'])('has become that user when --detach returns, and says so: %s lanes', async (lanes) => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    await using _state = {
+      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
+    };
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
+    const outcome = await tryUp(lab, a, file, '--detach', '--user', 'nobody', '--lanes', lanes);
+    expect(outcome.code, outcome.stderr).toBe(0);
+    expect(outcome.stderr).toMatch(
+      new RegExp(`^sealane: ${name} is up: .*\nsealane: ${name} runs in the background: `),
+    );
+    expectFewPrivileges(Number(/process (\d+)/.exec(outcome.stderr)![1]), NET_ADMIN);
+    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    expect(down.code, down.stderr).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it.each([
+    ['in the foreground', []],
+    ['with --detach', ['--detach']],
+  ])('takes everything back when it cannot become that user, %s', async (_how, options) => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    await using _state = {
+      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
+    };
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
+    const words = [process.execPath, SEALANE, 'up', file, '--user', 'nobody', '--kill-switch', ...options];
+    const weak = ['setpriv', '--bounding-set=-setuid', ...words];
+    const outcome = await a.run('env', [`STATE_DIRECTORY=${lab.folder}`, ...weak]);
+    expect(outcome.stderr).toMatch(/^sealane: --user nobody: cannot become that user: [^\n]*EPERM[^\n]*\n$/);
+    expect(outcome.code).toBe(5);
+    expect(await systemOf(a)).toBe(before);
+    const noted = readdirSync('/run/sealane-client').filter((file) => file.startsWith(`${name}.`));
+    expect(noted.filter((file) => !file.endsWith('.log'))).toEqual([]);
   });
 
   it('refuses files whose end needs root, and users that are none', async () => {

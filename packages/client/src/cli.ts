@@ -72,7 +72,8 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
     .addOption(new Option('-f, --foreground', 'stay in the foreground, as it does anyway').conflicts('detach'))
     .addOption(laneOption())
     .addOption(lanesOption())
-    .action(async (name: string, options: { lane: LaneKind | 'auto'; lanes?: number; detach?: boolean }) => {
+    .addOption(readyOption())
+    .action(async (name: string, options: Parameters<typeof import('./commands/device.ts').device>[1]) => {
       checkLanes(options);
       if (options.detach !== true) (await import('./up/confine.ts')).confineDevice();
       done(await (await import('./commands/device.ts')).device(name, options));
@@ -152,6 +153,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(permissionsOption())
     .addOption(laneOption())
     .addOption(lanesOption())
+    .addOption(readyOption())
     .addHelpText('after', FILE_KEYS)
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
       checkLanes(options);
@@ -244,6 +246,11 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
       (await import('./up/confine.ts')).confineUserspace();
       done(await (await import('./commands/proxy.ts')).proxy(config, options));
     });
+}
+
+/** What `--detach` gives to the process that it leaves in the background. */
+function readyOption(): Option {
+  return new Option('--ready-on-stdout', 'say there when it is ready').hideHelp();
 }
 
 function collect(text: string, before: readonly string[]): readonly string[] {

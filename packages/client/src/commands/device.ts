@@ -1,16 +1,18 @@
-import { forbidCoreDumps, isServed, type LaneKind } from '@sealane/tunnel';
+import { forbidCoreDumps, type LaneKind } from '@sealane/tunnel';
 import type { ExitCode } from '../errors.ts';
 import { freeControlPath, hostTunnel, inForeground, interfacePath } from '../hosting.ts';
 import { eventLine } from '../output/events.ts';
 import { note } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
-import { detach } from '../up/detach.ts';
+import { detach, tellReady } from '../up/detach.ts';
 
 export interface DeviceOptions {
   readonly lane: LaneKind | 'auto';
   readonly lanes?: number;
   readonly detach?: boolean;
+  /** For the process that waits for it. */
+  readonly readyOnStdout?: boolean;
 }
 
 const DEFAULT_MTU = 1_420;
@@ -20,7 +22,7 @@ export async function device(name: string, options: DeviceOptions): Promise<Exit
   const path = interfacePath(name);
   if (options.detach === true) {
     await freeControlPath(name);
-    return detach(name, argumentsOf(name, options), () => isServed(path));
+    return detach(name, argumentsOf(name, options));
   }
   forbidCoreDumps();
   const stop = new Stop();
@@ -35,6 +37,7 @@ export async function device(name: string, options: DeviceOptions): Promise<Exit
     note(
       `sealane: ${name} is ready (lane ${tunnel.lane}, crypto ${crypto}): configure it with 'wg set ${name}' (${path})`,
     );
+    if (options.readyOnStdout === true) tellReady();
   });
 }
 

@@ -24,8 +24,6 @@ export interface JournalRecord {
   readonly pid: number;
   /** Absolute, or `-`. */
   readonly config: string;
-  /** False until everything is done. */
-  readonly ready: boolean;
   /** In the order in which they were done. */
   readonly steps: readonly UndoStep[];
   /** True when the process undid what it could and left the steps that are here. */
@@ -39,7 +37,7 @@ export interface JournalRecord {
 /** The journal of a running tunnel: a file of mode 0600, replaced as a whole with each change. */
 export class Journal {
   #record: JournalRecord;
-  #closed = false;
+  readonly #owner = process.geteuid?.();
 
   constructor(name: string, config: string, endpoints: JournalRecord['endpoints']) {
     this.#record = {
@@ -47,12 +45,16 @@ export class Journal {
       name,
       pid: process.pid,
       config,
-      ready: false,
       steps: [],
       ended: false,
       failed: [],
       endpoints,
     };
+  }
+
+  /** From here on others know whose process it is. */
+  begin(): void {
+    this.#write(this.#record);
   }
 
   /** Throws when the file cannot be written: what cannot be noted must not be done. */
@@ -65,24 +67,22 @@ export class Journal {
     this.#write({ ...this.#record, steps, ended: true, failed });
   }
 
-  update(change: Partial<Pick<JournalRecord, 'ready' | 'config' | 'endpoints'>>): void {
+  update(change: Partial<Pick<JournalRecord, 'config' | 'endpoints'>>): void {
     this.#write({ ...this.#record, ...change });
   }
 
-  /** Leaves the file as it is from here on, for a process that will not be able to write it. */
-  close(): void {
-    this.#closed = true;
-  }
-
   remove(): void {
-    if (this.#closed) return;
-    removeJournal(this.#record.name);
+    if (this.#isOurs()) removeJournal(this.#record.name);
   }
 
   #write(record: JournalRecord): void {
     this.#record = record;
-    if (this.#closed) return;
-    writeJournal(record);
+    if (this.#isOurs()) writeJournal(record);
+  }
+
+  /** A process that has become another user's cannot write the file any more: it stays as it is, for `sealane down`. */
+  #isOurs(): boolean {
+    return process.geteuid?.() === this.#owner;
   }
 }
 

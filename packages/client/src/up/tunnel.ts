@@ -113,7 +113,7 @@ export class UpTunnel {
 
     await step(refuseExisting(name));
     // From here on `sealane down` knows whom to end.
-    this.#journal.update({ ready: false });
+    this.#journal.begin();
     if (killSwitch) {
       if (takesEverything(allowedIpsOf(config))) await step(refuseSecondKillSwitch(name));
       this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
@@ -139,12 +139,7 @@ export class UpTunnel {
     await this.#watchTables();
     this.#promiseHooks(hooks.PreDown, hooks.PostDown);
     await tunnel.rekey();
-    this.#journal.update({ ready: true });
-    const { user } = this.#settings;
-    if (user !== undefined) {
-      this.#journal.close();
-      await tunnel.becomeUser(user, user.capabilities);
-    }
+    await this.#becomeUser(tunnel);
     this.#announce(tunnel, (await tunnel.status()).crypto);
     notifyServiceManager(`READY=1\nMAINPID=${process.pid}`);
   }
@@ -314,6 +309,18 @@ export class UpTunnel {
     await this.#undo.undoKind('resolvconf');
     if (is.servers.length + is.search.length === 0) await forgetLink(this.#settings.name);
     await this.#setDns(after.config);
+  }
+
+  async #becomeUser(tunnel: Tunnel): Promise<void> {
+    const { user } = this.#settings;
+    if (user === undefined) return;
+    try {
+      await tunnel.becomeUser(user, user.capabilities);
+    } catch (cause) {
+      throw new CliError(EXIT.noPermission, `--user ${user.name}: cannot become that user: ${errorLine(cause)}`, {
+        cause,
+      });
+    }
   }
 
   #announce(tunnel: Tunnel, crypto: string): void {
