@@ -1,9 +1,13 @@
 /** Real TUN interfaces in a network namespace of the test's own; without root only the refusals are tested. */
-import { execFileSync } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { once } from 'node:events';
 import { PacketBatch } from '@sealane/protocol';
+import { openTunnel } from '@sealane/tunnel';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { openTun, type TunDevice } from '../src/devices/tun.ts';
 import { DeviceClosedError } from '../src/model.ts';
+import { identity, loopback } from './support/tunnels.ts';
 
 const root = process.platform === 'linux' && process.getuid!() === 0;
 const run = (...args: readonly string[]): string =>
@@ -114,13 +118,35 @@ describe.runIf(root)('openTun', () => {
         expect(tun.write(packet, at, batch.lengths[i]!)).toBe(true);
       }
     });
-    const { execFile } = await import('node:child_process');
     const output = await new Promise<string>((resolve, reject) => {
       const args = ['netns', 'exec', namespace, 'ping', '-c', '5', '-i', '0.2', '-s', '1392', '-W', '2', '10.77.0.2'];
       execFile('ip', args, (error, stdout) => (error === null ? resolve(stdout) : reject(new Error(stdout))));
     });
     expect(output).toContain('5 received');
     expect(lengths).toEqual([1420, 1420, 1420, 1420, 1420]);
+  });
+
+  it('loses no packet that comes with the news that the link is up, in the portable lane', async () => {
+    const wire = createSocket('udp4');
+    wire.bind(0, '127.0.0.1');
+    await once(wire, 'listening');
+    const endpoint = loopback(wire.address().port);
+    const prefix = { address: new Uint8Array(4), length: 0 };
+    const tunnel = await openTunnel({
+      device: make(),
+      lane: 'portable',
+      config: {
+        privateKey: identity().privateKey,
+        peers: [{ publicKey: identity().publicKey, endpoint, allowedIps: [prefix] }],
+      },
+    });
+    const initiation = once(wire, 'message');
+    inside('addr', 'add', '10.77.0.1/24', 'dev', name);
+    inside('link', 'set', name, 'up');
+    const ping = execFile('ip', ['netns', 'exec', namespace, 'ping', '-c', '1', '-W', '1', '10.77.0.2']);
+    expect((await initiation)[0]).toHaveLength(148);
+    expect((await tunnel.status()).faults).toEqual({});
+    await Promise.all([tunnel.close(), once(ping, 'close'), once(wire.close(), 'close')]);
   });
 
   it('refuses a name that is taken, bad names and bad MTUs', async () => {

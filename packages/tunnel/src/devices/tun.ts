@@ -125,6 +125,7 @@ export class TunDevice implements PacketDevice {
     if (this.#watch !== undefined || this.#closed) throw new TypeError('the device was started before');
     this.#watch = new Watch(this.fd, {
       readable: notices.readable,
+      isDown: () => !this.#state.up,
       look: () => this.#look(notices),
     });
     // Whoever opened the device may have set the link up since.
@@ -166,8 +167,9 @@ export class TunDevice implements PacketDevice {
 
 interface Watcher {
   readonly readable: () => void;
-  /** Called with news of any link and each PROBE_INTERVAL; false ends the watch. */
+  /** Called with news of any link, a first packet and each PROBE_INTERVAL; false ends the watch. */
   readonly look: () => boolean;
+  readonly isDown: () => boolean;
 }
 
 /** poll(2) on a thread of Node's pool, again and again; an eventfd ends it at once. */
@@ -214,7 +216,9 @@ class Watch {
     this.#view.setInt16(6, 0, true);
     const news = this.#view.getInt16(2 * POLL_ENTRY + 6, true) !== 0;
     if (news) this.#news?.drain();
-    const due = news || performance.now() - this.#lastLook >= PROBE_INTERVAL || (events & ~POLLIN) !== 0;
+    // A packet shows that the link is up before any news of that.
+    const early = (events & POLLIN) !== 0 && this.#watcher.isDown();
+    const due = early || news || performance.now() - this.#lastLook >= PROBE_INTERVAL || (events & ~POLLIN) !== 0;
     if (goOn && due) {
       this.#lastLook = performance.now();
       goOn = this.#watcher.look();

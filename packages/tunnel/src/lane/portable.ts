@@ -49,6 +49,8 @@ export class PortableLane implements Lane {
   #up = false;
   #mtu: number;
   #socketProblem: Error | undefined;
+  /** Under way: those that came and have not ended. */
+  #linkChanges = 0;
   /** Peers whose handshakes were due while no socket was open: begun again when one is. */
   readonly #unsent = new Map<string, Uint8Array>();
   #changes: Promise<void> = Promise.resolve();
@@ -162,6 +164,8 @@ export class PortableLane implements Lane {
   }
 
   #pump(): void {
+    // Packets come with the news that the link is up: they wait for the sockets.
+    if (this.#sockets === undefined && this.#linkChanges > 0) return;
     for (let n = 0; n < BATCHES_PER_TURN; n++) {
       if (this.#sockets !== undefined && this.#sockets.queuedBytes > ENOUGH_QUEUED_BYTES) return;
       if (this.#sealBatch() === 0) {
@@ -281,6 +285,7 @@ export class PortableLane implements Lane {
   // Sockets and their changes, one at a time.
 
   #linkChanged(up: boolean, mtu: number): void {
+    this.#linkChanges += 1;
     const change = this.#inTurn(async () => {
       if (mtu !== this.#mtu) {
         this.#mtu = mtu;
@@ -300,6 +305,9 @@ export class PortableLane implements Lane {
       } catch (error) {
         this.#socketProblem = error instanceof Error ? error : new Error(String(error));
       }
+    }).finally(() => {
+      this.#linkChanges -= 1;
+      this.#requestTurn();
     });
     change.catch(() => this.#fault('link-change-failed'));
   }
