@@ -17,6 +17,7 @@ import { note, print, printJson } from '../output/terminal.ts';
 import { type JournalRecord, readJournal } from '../system/journal.ts';
 import { tryName, withName, worksOn } from '../system/name-lock.ts';
 import { Stop } from '../system/stop.ts';
+import { logOf, removeLog } from '../up/background-log.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
 
 const POLL_INTERVAL = 50;
@@ -72,20 +73,28 @@ export async function down(given: string): Promise<ExitCode> {
       await removeDeadPath(path);
       const left = readJournal(name);
       if (left === undefined) throw error;
-      return clean(left);
+      await clean(left);
+      const log = logOf(name);
+      if (log !== undefined) note(`sealane: what it said is in ${log}`);
+      return EXIT.ok;
     });
   }
   return finish(name, path, asked?.pid);
 }
 
-/** Waits for the end that was asked for, and undoes what the tunnel left. */
+/** Waits for the end that was asked for, and undoes what the tunnel left, its log as well. */
 async function finish(name: string, path: string, pid: number | undefined): Promise<ExitCode> {
   const lock = await untilEnded(name, path, pid);
   try {
+    if (lock === undefined) return EXIT.ok;
     const left = readJournal(name);
-    if (lock === undefined || left === undefined) return EXIT.ok;
-    await removeDeadPath(path);
-    return await clean({ ...left, ended: true });
+    if (left !== undefined) {
+      await removeDeadPath(path);
+      await clean({ ...left, ended: true });
+    }
+    // It ended as it was asked to: nothing is left to find out.
+    removeLog(name);
+    return EXIT.ok;
   } finally {
     lock?.remove();
   }
@@ -110,12 +119,11 @@ async function untilEnded(name: string, path: string, pid: number | undefined): 
   }
 }
 
-async function clean(left: JournalRecord): Promise<ExitCode> {
+async function clean(left: JournalRecord): Promise<void> {
   const { undone, failed } = await undoLeftovers(left);
   const how = left.ended ? 'left something behind' : 'had been killed';
   note(`sealane: ${left.name} ${how}; undone: ${undone.join(', ') || 'nothing'}`);
-  if (failed.length === 0) return EXIT.ok;
-  throw new CliError(EXIT.failure, `cannot undo ${failed.join('; ')}`);
+  if (failed.length > 0) throw new CliError(EXIT.failure, `cannot undo ${failed.join('; ')}`);
 }
 
 /** Asks a control socket; CliError in words for people when it cannot be asked. */
@@ -126,14 +134,20 @@ export async function reach<T>(name: string, ask: () => Promise<T>): Promise<T> 
     if (!(error instanceof ControlError)) throw error;
     const code = errorCode(error.cause);
     if (isAbsent(error)) {
-      const others = process.geteuid?.() === 0 ? '' : ": of other users' tunnels only root is told";
-      throw new CliError(EXIT.failure, `no tunnel ${name} is running here${others}`, { cause: error });
+      throw new CliError(EXIT.failure, absence(name), { cause: error });
     }
     if (code === 'EACCES' || code === 'EPERM') {
       throw new CliError(EXIT.noPermission, error.message, { cause: error });
     }
     throw new CliError(EXIT.failure, error.message, { cause: error });
   }
+}
+
+function absence(name: string): string {
+  const others = process.geteuid?.() === 0 ? '' : ": of other users' tunnels only root is told";
+  const log = logOf(name);
+  const last = log === undefined ? '' : `; what the last one in the background said is in ${log}`;
+  return `no tunnel ${name} is running here${others}${last}`;
 }
 
 /** True when no program serves the control socket. */

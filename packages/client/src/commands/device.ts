@@ -5,7 +5,7 @@ import { eventLine } from '../output/events.ts';
 import { note } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
-import { detach, tellReady } from '../up/detach.ts';
+import { detach, goOnAlone } from '../up/detach.ts';
 
 export interface DeviceOptions {
   readonly lane: LaneKind | 'auto';
@@ -37,7 +37,7 @@ export async function device(name: string, options: DeviceOptions): Promise<Exit
     note(
       `sealane: ${name} is ready (lane ${tunnel.lane}, crypto ${crypto}): configure it with 'wg set ${name}' (${path})`,
     );
-    if (options.readyOnStdout === true) tellReady();
+    if (options.readyOnStdout === true) goOnAlone();
   });
 }
 

@@ -25,7 +25,7 @@ import type { UndoStep } from '../system/steps.ts';
 import { Stop } from '../system/stop.ts';
 import { UndoStack } from '../system/undo.ts';
 import { capabilitiesFor } from '../up/confine.ts';
-import { detach, tellReady } from '../up/detach.ts';
+import { detach, goOnAlone } from '../up/detach.ts';
 import { remember, resolveOrRemember } from '../up/endpoint-memory.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
 import { type UpSettings, UpTunnel } from '../up/tunnel.ts';
@@ -128,7 +128,7 @@ async function run(
     async () => {
       tunnel = await UpTunnel.plan(settings, config, resolved, journal, stop, undo);
       await tunnel.bringUp();
-      if (options.readyOnStdout === true) tellReady();
+      if (options.readyOnStdout === true) goOnAlone();
     },
     {
       log,

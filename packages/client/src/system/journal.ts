@@ -144,7 +144,7 @@ interface JournalFile extends NetworkNamespace {
 }
 
 /** A file about a tunnel: each network namespace may have one of this name. */
-export function runtimePath(name: string, kind: 'json' | 'lock'): string {
+export function runtimePath(name: string, kind: 'json' | 'lock' | 'log'): string {
   const { inode, cookie, boot } = namespace();
   return join(runtimeFolder(), `${name}.${inode}.${cookie}.${boot}.${kind}`);
 }
