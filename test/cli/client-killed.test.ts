@@ -4,9 +4,9 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts } from './client-lab.ts';
+import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
-import { Lab, missing, until } from '../support/lab.ts';
+import { Lab, missing, type Result, until } from '../support/lab.ts';
 
 const reason = missing('nft', 'bash');
 
@@ -82,6 +82,41 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
     const down = await a.run(process.execPath, [SEALANE, 'down', name]);
     expect(down.code, down.stderr).toBe(0);
     expect(await systemOf(a)).toBe(before);
+  });
+
+  it('is told of by status, with what stands and the way to undo it', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    const sealane = (...words: readonly string[]): Promise<Result> => a.run(process.execPath, [SEALANE, ...words]);
+    for (const [allowed, options, what] of [
+      ['0.0.0.0/0', ['--kill-switch'], 'was killed and its changes still stand, the kill switch too'],
+      ['0.0.0.0/0', [], 'was killed and its changes still stand'],
+      ['10.88.0.0/24', [], 'was killed'],
+    ] as const) {
+      const running = await up(lab, a, name, clientFile(allowed), ...options);
+      expect((await sealane('status')).stderr).not.toContain(name);
+      await running.stop('SIGKILL');
+      const told = `${name} ${what}: 'sealane down ${name}' cleans up after it`;
+      const all = await sealane('status', '--json');
+      expect(all.stderr.split('\n')).toContain(`sealane: ${told}`);
+      expect(all.code).toBe(0);
+      expect((JSON.parse(all.stdout) as { name: string }[]).filter((entry) => entry.name === name)).toEqual([
+        { name, ended: false, killSwitch: options.length > 0, what, remedy: `sealane down ${name}` },
+      ]);
+      for (const words of [
+        ['status', name],
+        ['status', name, '--json'],
+        ['rekey', name],
+      ]) {
+        expect(await sealane(...words)).toEqual({ code: 1, stdout: '', stderr: `sealane: ${told}\n` });
+      }
+      expect((await sealane('doctor')).stdout).toContain(`${name} ${what}`);
+      expect((await sealane('down', name)).code).toBe(0);
+      const after = await sealane('status', '--json');
+      expect(after.stderr + after.stdout).not.toContain(name);
+      expect((await sealane('status', name)).stderr).toBe(`sealane: no tunnel ${name} is running here\n`);
+    }
   });
 
   it('leaves the rules of others alone when it had none of its own yet', async () => {

@@ -18,6 +18,7 @@ import { type JournalRecord, readJournal } from '../system/journal.ts';
 import { tryName, withName, worksOn } from '../system/name-lock.ts';
 import { Stop } from '../system/stop.ts';
 import { logOf, removeLog } from '../up/background-log.ts';
+import { type Killed, killedTunnel } from '../up/killed.ts';
 import { undoLeftovers } from '../up/leftovers.ts';
 
 const POLL_INTERVAL = 50;
@@ -144,10 +145,16 @@ export async function reach<T>(name: string, ask: () => Promise<T>): Promise<T> 
 }
 
 function absence(name: string): string {
+  const killed = killedTunnel(name);
+  if (killed !== undefined) return killedText(killed);
   const others = process.geteuid?.() === 0 ? '' : ": of other users' tunnels only root is told";
   const log = logOf(name);
   const last = log === undefined ? '' : `; what the last one in the background said is in ${log}`;
   return `no tunnel ${name} is running here${others}${last}`;
+}
+
+export function killedText({ name, what, remedy }: Killed): string {
+  return `${name} ${what}: '${remedy}' cleans up after it`;
 }
 
 /** True when no program serves the control socket. */

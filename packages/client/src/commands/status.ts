@@ -1,12 +1,13 @@
 import { ControlError, listControls, readStatus, type StatusReport } from '@sealane/tunnel';
-import { EXIT, type ExitCode } from '../errors.ts';
+import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { RateHistory } from '../output/rates.ts';
 import { isScreen, Screen } from '../output/screen.ts';
 import { formatStatus } from '../output/status.ts';
 import { note, print, printJson, styleFor } from '../output/terminal.ts';
 import { Stop } from '../system/stop.ts';
-import { reach } from './control.ts';
+import { type Killed, killedTunnels } from '../up/killed.ts';
+import { killedText, reach } from './control.ts';
 
 export interface StatusOptions {
   readonly json?: boolean;
@@ -17,6 +18,7 @@ const WATCH_INTERVAL = 1_000;
 
 interface Look {
   readonly reports: readonly StatusReport[];
+  readonly killed: readonly Killed[];
   /** What else there is to say. */
   readonly remarks: readonly string[];
 }
@@ -28,9 +30,10 @@ export async function status(name: string | undefined, options: StatusOptions): 
     await watch(name, options);
     return EXIT.ok;
   }
-  const { reports, remarks } = await look(name);
-  for (const remark of remarks) note(`sealane: ${remark}`);
-  await show(name, reports, options);
+  const seen = await look(name);
+  for (const remark of seen.remarks) note(`sealane: ${remark}`);
+  if (options.json === true) await printLook(name, seen);
+  else if (seen.reports.length > 0) await print(blocksOf(seen.reports).join('\n\n'));
   return EXIT.ok;
 }
 
@@ -40,10 +43,11 @@ async function watch(name: string | undefined, options: StatusOptions): Promise<
   let screen: Screen | undefined;
   try {
     while (stop.reason === undefined) {
-      const { reports, remarks } = await look(name);
+      const seen = await look(name);
+      const { reports, remarks } = seen;
       for (const report of reports) history.add(report, performance.now());
       const time = new Date().toTimeString().slice(0, 'hh:mm:ss'.length);
-      if (options.json === true) await show(name, reports, options);
+      if (options.json === true) await printLook(name, seen);
       else if (isScreen(process.stdout)) {
         screen ??= new Screen();
         screen.draw([time, ...blocksOf(reports, history), ...remarks].join('\n\n'));
@@ -57,7 +61,10 @@ async function watch(name: string | undefined, options: StatusOptions): Promise<
 }
 
 async function look(name: string | undefined): Promise<Look> {
-  if (name !== undefined) return { reports: [await reach(name, () => readStatus(interfacePath(name)))], remarks: [] };
+  if (name !== undefined) {
+    const report = await reach(name, () => readStatus(interfacePath(name)));
+    return { reports: [report], killed: [], remarks: [] };
+  }
   const reports: StatusReport[] = [];
   const remarks: string[] = [];
   for (const socket of await listControls()) {
@@ -68,13 +75,21 @@ async function look(name: string | undefined): Promise<Look> {
       remarks.push(`${socket.name} belongs to another program: 'wg show ${socket.name}' shows it`);
     }
   }
-  if (reports.length === 0) remarks.push('no tunnel is running here');
-  return { reports, remarks };
+  let killed: readonly Killed[] = [];
+  try {
+    killed = killedTunnels();
+    for (const tunnel of killed) remarks.push(killedText(tunnel));
+  } catch (error) {
+    // What is noted of one tunnel hides no other.
+    if (!(error instanceof CliError)) throw error;
+    remarks.push(errorLine(error));
+  }
+  if (reports.length + killed.length === 0) remarks.push('no tunnel is running here');
+  return { reports, killed, remarks };
 }
 
-async function show(name: string | undefined, reports: readonly StatusReport[], options: StatusOptions): Promise<void> {
-  if (options.json === true) await printJson(name === undefined ? reports : reports[0]);
-  else if (reports.length > 0) await print(blocksOf(reports).join('\n\n'));
+function printLook(name: string | undefined, { reports, killed }: Look): Promise<void> {
+  return printJson(name === undefined ? [...reports, ...killed] : reports[0]);
 }
 
 function blocksOf(reports: readonly StatusReport[], history?: RateHistory): readonly string[] {

@@ -17,7 +17,6 @@ import { configPath, interfaceNameOf, isPipe, refusePipe } from '../config-path.
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
-import { killSwitchTable } from '../system/firewall.ts';
 import { checkHooks, hasHooks } from '../system/hooks.ts';
 import { Journal, readJournal, runtimeFolder } from '../system/journal.ts';
 import { withName } from '../system/name-lock.ts';
@@ -27,7 +26,7 @@ import { UndoStack } from '../system/undo.ts';
 import { capabilitiesFor } from '../up/confine.ts';
 import { detach, goOnAlone } from '../up/detach.ts';
 import { remember, resolveOrRemember } from '../up/endpoint-memory.ts';
-import { undoLeftovers } from '../up/leftovers.ts';
+import { isKillSwitch, undoLeftovers } from '../up/leftovers.ts';
 import { type UpSettings, UpTunnel } from '../up/tunnel.ts';
 
 export interface UpOptions {
@@ -87,12 +86,11 @@ async function run(
   const folder = runtimeFolder();
   const left = readJournal(name);
   const killSwitch = options.killSwitch === true;
-  const isKillSwitch = (step: UndoStep): boolean => step.kind === 'table' && step.table === killSwitchTable(name);
-  const standing = killSwitch && left !== undefined && left.steps.some(isKillSwitch);
+  const standing = killSwitch && left !== undefined && left.steps.some((step) => isKillSwitch(name, step));
   const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let still: readonly UndoStep[] = [];
   if (left !== undefined) {
-    const { undone, failed, left: kept } = await undoLeftovers(left, (step) => standing && isKillSwitch(step));
+    const { undone, failed, left: kept } = await undoLeftovers(left, (step) => standing && isKillSwitch(name, step));
     still = kept;
     if (undone.length > 0) log.entry('cleaned', `undid what process ${left.pid} left of ${name}: ${undone.join(', ')}`);
     for (const what of failed) log.entry('undo-failed', `cannot undo ${what}`);
@@ -135,7 +133,7 @@ async function run(
       leavesRest: user !== undefined,
       // Nobody asked for the end: what was kept in the tunnel stays in.
       keep: (step, end) => {
-        const kept = isKillSwitch(step) && (end === 'failure' ? standing : end.kind === 'closed');
+        const kept = isKillSwitch(name, step) && (end === 'failure' ? standing : end.kind === 'closed');
         if (kept) log.entry('kill-switch', `the kill switch stays: 'sealane down ${name}' takes it away (${folder})`);
         return kept;
       },

@@ -3,9 +3,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { release } from 'node:os';
 import { CAPABILITY, privileges, selectCrypto } from '@sealane/tunnel';
 import { dnsProgram } from '../system/dns.ts';
-import { journalNames, readJournal } from '../system/journal.ts';
-import { isTaken } from '../system/name-lock.ts';
 import { hasProgram } from '../system/program.ts';
+import { killedTunnels } from '../up/killed.ts';
 import { bad, good, hint, type Finding } from './finding.ts';
 
 /** Below this a burst overflows the socket's queue at a gigabit. */
@@ -110,12 +109,7 @@ function examineClock(now: number): Finding {
 }
 
 function examineLeftovers(): readonly Finding[] {
-  return journalNames().flatMap((name) => {
-    const record = readJournal(name);
-    if (record === undefined || isTaken(name)) return [];
-    const what = record.ended ? 'ended and left something behind' : 'was killed and its changes still stand';
-    return [bad('leftovers', `${name} ${what}`, `sealane down ${name}`)];
-  });
+  return killedTunnels().map(({ name, what, remedy }) => bad('leftovers', `${name} ${what}`, remedy));
 }
 
 function read(path: string): string {

@@ -25,13 +25,8 @@ export function keepLog(name: string, path: string): string {
 
 /** The log of the last one in the background, unless it was ended by `sealane down`. */
 export function logOf(name: string): string | undefined {
-  try {
-    const path = runtimePath(name, 'log');
-    return existsSync(path) ? path : undefined;
-  } catch {
-    // Somebody else's folder is in the way, so that none of ours could be in the background.
-    return undefined;
-  }
+  const path = runtimePath(name, 'log');
+  return existsSync(path) ? path : undefined;
 }
 
 export function removeLog(name: string): void {

@@ -1,5 +1,6 @@
 /** Undoes what a killed `sealane up` left behind. */
 import { errorLine } from '../errors.ts';
+import { killSwitchTable } from '../system/firewall.ts';
 import { type JournalRecord, removeJournal, writeJournal } from '../system/journal.ts';
 import { canRepeat, describeStep, undoStep, type UndoStep } from '../system/steps.ts';
 
@@ -34,4 +35,9 @@ export async function undoLeftovers(
   if (left.length > 0) writeJournal({ ...record, steps: left, failed: [] });
   else removeJournal(record.name);
   return { undone, failed, left };
+}
+
+/** True for the step that takes the kill switch of this tunnel away. */
+export function isKillSwitch(name: string, step: UndoStep): boolean {
+  return step.kind === 'table' && step.table === killSwitchTable(name);
 }
