@@ -3,7 +3,7 @@ complete -c sealane -f
 complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a genkey -d 'make a private key'
 complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a genpsk -d 'make a preshared key'
 complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a pubkey -d 'turn a private key on standard input into its public key'
-complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a device -d 'make an interface and its control socket, to be configured with wg(8)'
+complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a device -d 'make an interface and its control socket, to be configured with wg(8); takes one that exists and that no program has open, and leaves it there'
 complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a up -d 'bring a tunnel up as its file says, and down again when it ends; SIGHUP reads the file again'
 complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a sync -d 'make a running tunnel follow a changed file, without dropping sessions'
 complete -c sealane -n 'not __fish_seen_subcommand_from genkey genpsk pubkey device up sync status rekey down ping doctor proxy' -a status -d 'show the tunnels that run here: peers, sessions, traffic, drops'

@@ -179,6 +179,23 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
     expect(await device.stop()).toBe(0);
   });
 
+  it('takes an interface that was made beforehand, unless another program has it open, and leaves it there', async () => {
+    await using lab = await Lab.open();
+    const host = await lab.host('a');
+    const name = lab.interfaceName('d');
+    await host.must('ip', ['tuntap', 'add', name, 'mode', 'tun']);
+    await host.must('ip', ['link', 'set', name, 'mtu', '1300']);
+    const first = await startDevice(lab, host, name);
+    expect(await host.must('wg', ['show', name, 'listen-port'])).toMatch(/^\d+\n$/);
+    // Elsewhere its control socket does not answer: the interface itself is what is in use.
+    const words = ['--mount', 'sh', '-c', 'mount -t tmpfs none /run && exec "$@"', 'sh', process.execPath, SEALANE];
+    const second = await host.run('unshare', [...words, 'device', name]);
+    expect(second.stderr).toContain(`the interface ${name} is in use by another program`);
+    expect(second.code).toBe(1);
+    expect(await first.stop()).toBe(0);
+    expect(await host.must('ip', ['link', 'show', name])).toContain('mtu 1300');
+  });
+
   it('refuses the name of an interface that is none of ours', async () => {
     await using lab = await Lab.open();
     const host = await lab.host('a');

@@ -330,6 +330,31 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     expect(await host.must('sysctl', ['-n', 'net.ipv4.ip_forward'])).toBe('1\n');
   });
 
+  it.each([[], ['multi_queue']])(
+    'refuses an interface that somebody else made, and changes nothing',
+    async (...kind) => {
+      await using lab = await Lab.open();
+      const host = await lab.host('s');
+      const name = lab.interfaceName('s');
+      const state = join(lab.folder, 'state');
+      const sealaned = (...words: readonly string[]): ReturnType<Host['run']> =>
+        host.run('timeout', ['-s', 'KILL', '60', process.execPath, SEALANED, ...words, '--state', state]);
+      await sealaned('init', '--endpoint', '127.0.0.1:51820', '--pool', '10.7.0.0/24');
+      await host.must('ip', ['tuntap', 'add', name, 'mode', 'tun', ...kind]);
+      const system = async (): Promise<string> =>
+        (await host.must('ip', ['-d', 'address', 'show'])) +
+        (await host.must('nft', ['list', 'ruleset'])) +
+        (await host.must('sysctl', ['net.ipv4.ip_forward']));
+      const before = await system();
+      const { code, stderr } = await sealaned('run', '--interface', name);
+      expect(stderr).toBe(
+        `sealaned: the interface ${name} exists already: remove it, or choose another name with --interface\n`,
+      );
+      expect(code).toBe(1);
+      expect(await system()).toBe(before);
+    },
+  );
+
   it('begins the handshakes itself when it was killed and comes back, with few privileges', async () => {
     await using lab = await Lab.open();
     const network = await Network.open(lab);

@@ -62,7 +62,7 @@ export function buildProgram(done: (code: ExitCode) => void): Command {
   );
   add(
     'device',
-    'make an interface and its control socket, to be configured with wg(8)',
+    'make an interface and its control socket, to be configured with wg(8); takes one that exists and that no program has open, and leaves it there',
     'sealane device wg0',
     'wg setconf wg0 wg0.conf     (in another terminal)',
     'sealane device wg0 --detach     and later: sealane down wg0',

@@ -10,6 +10,7 @@ import {
   type PacketDevice,
   serveControl,
   type Tunnel,
+  type TunOptions,
   type TunnelUpdate,
   type UserIds,
 } from '@sealane/tunnel';
@@ -26,6 +27,8 @@ export interface HostingOptions {
   readonly lane: LaneKind | 'auto';
   /** Threads that carry packets; by the number of cores when absent. */
   readonly lanes?: number;
+  /** Takes an interface that exists and that no program has open, and leaves it there. */
+  readonly attach?: boolean;
   readonly config?: TunnelUpdate;
   /** Names the file of the newest handshake timestamp; the interface name by default. */
   readonly identity?: string;
@@ -55,9 +58,9 @@ export function interfacePath(name: string): string {
 
 /** Opens the interface, the tunnel and the control socket, each with its undoing. Ends `stop` when the tunnel ends. */
 export async function hostTunnel(options: HostingOptions, stop: Stop, undo: UndoStack): Promise<Tunnel> {
-  const { name, mtu, lane, lanes, config, log = textLog, reload } = options;
+  const { name, mtu, lane, lanes, attach = false, config, log = textLog, reload } = options;
   const path = await freeControlPath(name);
-  const device = await openInterface(name, mtu, lane === 'portable' ? 1 : (lanes ?? defaultLanes()));
+  const device = openInterface({ name, mtu, queues: lane === 'portable' ? 1 : (lanes ?? defaultLanes()), attach });
   const folder = await stateFolder(options.user);
   if (folder === undefined)
     log.entry('note', 'no state folder can be written: a clock that goes back may lock this key out');
@@ -118,9 +121,10 @@ export async function inForeground(
   return failures.length === 0 || isAwaited || leavesRest ? code : EXIT.failure;
 }
 
-async function openInterface(name: string, mtu: number, queues: number): Promise<PacketDevice> {
+function openInterface(options: TunOptions): PacketDevice {
+  const { name } = options;
   try {
-    return openTun({ name, mtu, queues });
+    return openTun(options);
   } catch (error) {
     if (isDenied(error)) {
       const remedy = 'run as root or with CAP_NET_ADMIN; `sealane ping CONFIG` tries a tunnel without any privilege';

@@ -41,9 +41,9 @@ describe.runIf(isRoot)('what is refused', () => {
     expect(last).toBe(first);
   });
 
-  it('because the interface is of another kind leaves no descriptor', async () => {
+  it('because the interface exists already leaves no descriptor', async () => {
     const { said, first, last } = refusal(await run(process.execPath, [SCRIPT, 'interface', 'lo']));
-    expect(said).toMatch(/^lo exists and is not a TUN interface/);
+    expect(said).toMatch(/^the interface lo exists already/);
     expect(last).toBe(first);
   });
 });

@@ -2,6 +2,7 @@
 import { execFile, execFileSync } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { PacketBatch } from '@sealane/protocol';
 import { openTunnel } from '@sealane/tunnel';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -152,8 +153,12 @@ describe.runIf(root)('openTun', () => {
   it('refuses a name that is taken, bad names and bad MTUs', async () => {
     make();
     run('-n', namespace, 'link', 'set', name, 'netns', String(process.pid));
-    expect(() => openTun({ name })).toThrow(/in use by another program/);
-    expect(() => openTun({ name: 'lo' })).toThrow(/not a TUN interface/);
+    for (const queues of [1, 2]) {
+      expect(() => openTun({ name, queues })).toThrow(`the interface ${name} exists already`);
+      expect(() => openTun({ name, queues, attach: true })).toThrow(/in use by another program/);
+    }
+    expect(() => openTun({ name: 'lo' })).toThrow('the interface lo exists already');
+    expect(() => openTun({ name: 'lo', attach: true })).toThrow(/not a TUN interface/);
     for (const bad of ['', 'a/b', 'a b', 'sixteen-letters!', '..'])
       expect(() => openTun({ name: bad })).toThrow(RangeError);
     for (const mtu of [0, 67, 65_536, 1.5]) expect(() => openTun({ name: 'x', mtu })).toThrow(RangeError);
@@ -185,12 +190,34 @@ describe.runIf(root)('openTun', () => {
     for (const queues of [0, 17, 1.5]) expect(() => openTun({ name: 'x', queues })).toThrow(RangeError);
   });
 
-  it('has one queue where the interface existed and takes no more', () => {
+  it('takes an interface that existed, with one queue and as it is, and leaves it there', async () => {
     run('tuntap', 'add', 'mode', 'tun', 'name', name);
     try {
-      device = openTun({ name, queues: 4 });
-      expect(device.queues.length).toBe(1);
-      expect(device.wantedQueues).toBe(4);
+      run('link', 'set', name, 'mtu', '1300');
+      const offloads = (): string => execFileSync('ip', ['-d', 'link', 'show', name], { encoding: 'utf8' });
+      const before = offloads();
+      expect(() => openTun({ name })).toThrow(
+        `the interface ${name} exists already: remove it, or choose another name`,
+      );
+      expect(offloads()).toBe(before);
+      const attached = openTun({ name, mtu: 1_420, queues: 4, attach: true });
+      started(attached);
+      expect(attached.queues.length).toBe(1);
+      expect(attached.wantedQueues).toBe(4);
+      expect(attached.mtu).toBe(1_300);
+      await attached.close();
+      expect(readFileSync(`/sys/class/net/${name}/mtu`, 'utf8').trim()).toBe('1300');
+    } finally {
+      run('link', 'del', name);
+    }
+  });
+
+  it('stays away from an interface of several queues that somebody else made', () => {
+    run('tuntap', 'add', 'mode', 'tun', 'name', name, 'multi_queue');
+    try {
+      for (const queues of [1, 4]) {
+        expect(() => openTun({ name, queues, attach: true })).toThrow(/not a TUN interface of one queue/);
+      }
     } finally {
       run('link', 'del', name);
     }

@@ -17,7 +17,10 @@ export interface DeviceOptions {
 
 const DEFAULT_MTU = 1_420;
 
-/** An interface that waits to be configured with `wg`, until a signal, `sealane down` or its deletion. */
+/**
+ * An interface that waits to be configured with `wg`, until a signal, `sealane down` or its deletion. Like wireguard-go it takes one that was
+ * made beforehand, perhaps for a user without privileges (`ip tuntap add`), but leaves that as it was.
+ */
 export async function device(name: string, options: DeviceOptions): Promise<ExitCode> {
   const path = interfacePath(name);
   if (options.detach === true) {
@@ -28,7 +31,7 @@ export async function device(name: string, options: DeviceOptions): Promise<Exit
   const stop = new Stop();
   const undo = new UndoStack();
   return inForeground(name, stop, undo, async () => {
-    const tunnel = await hostTunnel({ name, mtu: DEFAULT_MTU, ...options }, stop, undo);
+    const tunnel = await hostTunnel({ name, mtu: DEFAULT_MTU, attach: true, ...options }, stop, undo);
     tunnel.events((event) => {
       const line = eventLine(event);
       if (line !== undefined) note(`${name}: ${line}`);

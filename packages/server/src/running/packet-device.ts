@@ -42,7 +42,7 @@ export async function openPacketDevice(options: PacketDeviceOptions): Promise<Op
       // What follows the semicolon recommends what is done here.
       return { device: startUserspaceGateway(options), fallback: errorLine(error).split('; ')[0]! };
     }
-    throw new RefusedError(errorLine(error), { cause: error });
+    throw new RefusedError(errorLine(error).replace(/choose another name$/, '$& with --interface'), { cause: error });
   }
   try {
     await configureInterface(device.name, options.addresses, options.mtu);

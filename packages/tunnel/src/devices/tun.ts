@@ -4,7 +4,7 @@ import { HEADROOM, TAILROOM, type PacketBatch } from '@sealane/protocol';
 import { Bell } from '../linux/bell.ts';
 import { addressOf, errno, errnoName, foreign, foreignAsync, type ForeignFunction } from '../linux/foreign.ts';
 import { LinkNews } from '../linux/link-news.ts';
-import { createTun, TunLink, VNET_HEADER, type LinkState } from '../linux/tun.ts';
+import { createTun, disableOffloads, TunLink, VNET_HEADER, type LinkState, type TunQueues } from '../linux/tun.ts';
 import { DeviceClosedError, type PacketDevice, type PacketDeviceNotices } from '../model.ts';
 
 export interface TunOptions {
@@ -14,6 +14,11 @@ export interface TunOptions {
   readonly mtu?: number;
   /** Ways into the interface, 1 to 16: the Linux lane runs a thread for each. 1 by default. */
   readonly queues?: number;
+  /**
+   * Also takes a TUN interface that exists and that no program has open. It has one queue, and what its maker gave it stays: its MTU now,
+   * the interface itself when the device is closed.
+   */
+  readonly attach?: boolean;
 }
 
 const POLLIN = 1;
@@ -24,24 +29,24 @@ const LARGEST_PACKET = 65_535;
 export const MOST_QUEUES = 16;
 
 /**
- * Makes the interface, down and without addresses, and owns it: closing removes it.
+ * Makes the interface, down and without addresses, and owns it: closing removes it. One that exists is refused, unless with `attach`.
  * Throws a RangeError for a bad name or MTU, and an Error whose one line says what the system lacks.
  */
 export function openTun(options: TunOptions): TunDevice {
-  const { mtu, queues: wanted = 1 } = options;
+  const { mtu, queues: wanted = 1, attach = false } = options;
   if (mtu !== undefined && !(Number.isInteger(mtu) && mtu >= 68 && mtu <= LARGEST_PACKET)) {
     throw new RangeError(`mtu must be 68 to 65535, not ${mtu}`);
   }
   if (!(Number.isInteger(wanted) && wanted >= 1 && wanted <= MOST_QUEUES)) {
     throw new RangeError(`queues must be 1 to ${MOST_QUEUES}, not ${wanted}`);
   }
-  const { queues, name } = createTun(options.name, wanted);
+  const { queues, name, attached } = createTun(options.name, wanted, attach);
   const link = new TunLink(queues[0]!);
   try {
-    if (mtu !== undefined) link.setMtu(mtu);
+    if (mtu !== undefined && !attached) link.setMtu(mtu);
     const state = link.probe();
     if (state === undefined) throw new Error(`the interface ${name} vanished while it was set up`);
-    return new TunDevice(queues, wanted, name, link, state);
+    return new TunDevice({ queues, wantedQueues: wanted, name, attached }, link, state);
   } catch (error) {
     link.close();
     for (const fd of queues) closeSync(fd);
@@ -56,6 +61,7 @@ export class TunDevice implements PacketDevice {
   readonly wantedQueues: number;
   #queues: readonly number[];
   readonly #link: TunLink;
+  readonly #attached: boolean;
   readonly #read: ForeignFunction = foreign('long read(int, uintptr_t, size_t)');
   readonly #write: ForeignFunction = foreign('long write(int, uintptr_t, size_t)');
   readonly #spare = new Uint8Array(new ArrayBuffer(VNET_HEADER + LARGEST_PACKET));
@@ -65,11 +71,12 @@ export class TunDevice implements PacketDevice {
   #closing: Promise<void> | undefined;
 
   /** @internal */
-  constructor(queues: readonly number[], wantedQueues: number, name: string, link: TunLink, state: LinkState) {
-    this.wantedQueues = wantedQueues;
-    this.fd = queues[0]!;
-    this.#queues = queues;
-    this.name = name;
+  constructor(made: TunQueues & { readonly wantedQueues: number }, link: TunLink, state: LinkState) {
+    this.wantedQueues = made.wantedQueues;
+    this.fd = made.queues[0]!;
+    this.#queues = made.queues;
+    this.name = made.name;
+    this.#attached = made.attached;
     this.#link = link;
     this.#state = state;
   }
@@ -161,6 +168,8 @@ export class TunDevice implements PacketDevice {
     this.#closed = true;
     await this.#watch?.end();
     this.#link.close();
+    // The next program that opens it may not know packets of many segments.
+    if (this.#attached) disableOffloads(this.fd);
     for (const fd of this.#queues) closeSync(fd);
   }
 }

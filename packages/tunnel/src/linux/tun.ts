@@ -14,6 +14,7 @@ const IFF_TUN = 0x0001;
 const IFF_NO_PI = 0x1000;
 const IFF_VNET_HDR = 0x4000;
 const IFF_MULTI_QUEUE = 0x0100;
+const IFF_TUN_EXCL = 0x8000;
 const IFF_UP = 1;
 const CLONE_NEWNET = 0x4000_0000;
 const AF_INET = 2;
@@ -41,36 +42,47 @@ export interface TunQueues {
   /** Non-blocking descriptors, one a queue, at least one. */
   readonly queues: readonly number[];
   readonly name: string;
+  /** Somebody else made the interface. */
+  readonly attached: boolean;
 }
 
 /**
- * Makes the interface, with as many queues as asked for: the kernel gives each flow to one of them. An interface that existed before
- * and takes only one queue gets only one. Throws an Error that says in one line what to do.
+ * Makes the interface, with as many queues as asked for: the kernel gives each flow to one of them. With `attach`, one that
+ * exists and that no program has open is taken, with one queue. Throws an Error that says in one line what to do.
  */
-export function createTun(name: string, queues = 1): TunQueues {
+export function createTun(name: string, queues = 1, attach = false): TunQueues {
   if (!/^[^\s/]{1,15}$/u.test(name) || name === '.' || name === '..') {
     throw new RangeError(`name must be 1 to 15 characters without spaces and slashes, not '${name}'`);
   }
   const flags = IFF_TUN | IFF_NO_PI | IFF_VNET_HDR;
-  if (queues === 1) return openQueues(name, 1, flags);
-  try {
-    return openQueues(name, queues, flags | IFF_MULTI_QUEUE);
-  } catch (error) {
-    if (!(error instanceof Error && error.cause instanceof Error && error.cause.message === 'EINVAL')) throw error;
-    return openQueues(name, 1, flags);
-  }
+  const made = openQueues(name, queues, queues === 1 ? flags : flags | IFF_MULTI_QUEUE);
+  if (made !== undefined) return { ...made, attached: false };
+  if (!attach) throw refusal(name, 'EEXIST');
+  // Without IFF_MULTI_QUEUE the kernel lets nobody in beside another program.
+  return { ...openQueues(name, 1, flags, false)!, attached: true };
 }
 
-function openQueues(name: string, queues: number, flags: number): TunQueues {
+/** Undefined when the interface exists already, unless it does not have to be `isNew`. */
+function openQueues(
+  name: string,
+  queues: number,
+  flags: number,
+  isNew = true,
+): Omit<TunQueues, 'attached'> | undefined {
   const opened: number[] = [];
   const request = new Request();
   request.name = name;
-  request.view.setUint16(NAME_BYTES, flags, true);
   try {
     for (let i = 0; i < queues; i++) {
+      const isFirst = isNew && i === 0;
       const fd = openTunFile(name);
       opened.push(fd);
-      if (request.send(fd, TUNSETIFF) !== 0) throw refusal(name, errnoName(errno()));
+      request.view.setUint16(NAME_BYTES, isFirst ? flags | IFF_TUN_EXCL : flags, true);
+      if (request.send(fd, TUNSETIFF) === 0) continue;
+      const code = errnoName(errno());
+      if (!isFirst || code !== 'EBUSY') throw refusal(name, code);
+      closeSync(fd);
+      return undefined;
     }
   } catch (error) {
     for (const fd of opened) closeSync(fd);
@@ -236,9 +248,10 @@ function refusal(name: string, code: string, cause?: unknown): Error {
       return new Error(`this system has no /dev/net/tun: load the kernel module 'tun'${WITHOUT}`, because);
     case 'EBUSY':
       return new Error(`the interface ${name} is in use by another program: choose another name or stop it`, because);
-    case 'EINVAL':
     case 'EEXIST':
-      return new Error(`${name} exists and is not a TUN interface: choose another name`, because);
+      return new Error(`the interface ${name} exists already: remove it, or choose another name`, because);
+    case 'EINVAL':
+      return new Error(`${name} exists and is not a TUN interface of one queue: choose another name`, because);
     default:
       return new Error(`cannot create the TUN interface ${name}: ${code}`, because);
   }
