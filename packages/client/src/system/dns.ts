@@ -1,10 +1,14 @@
 /** Name servers of a tunnel, through the program that manages them on this system. */
 import { existsSync, readFileSync } from 'node:fs';
-import { type DnsConfig, formatAddress, oneLine } from '@sealane/tunnel';
+import { join } from 'node:path';
+import { type DnsConfig, formatAddress, oneLine, parseAddress } from '@sealane/tunnel';
 import { CliError, EXIT } from '../errors.ts';
 import { hasProgram, runProgram } from './program.ts';
 
 export type DnsProgram = 'resolvectl' | 'resolvconf';
+
+/** Where Debian's resolvconf, which lists nothing, keeps its records. */
+const RECORDS = '/etc/resolvconf/run/interface';
 
 /** What sets name servers here: systemd-resolved if it runs, else resolvconf; undefined when there is neither. */
 export function dnsProgram(): DnsProgram | undefined {
@@ -42,6 +46,16 @@ export async function forgetLink(name: string): Promise<void> {
   if (dnsProgram() === 'resolvectl') await must('resolvectl', ['revert', name]);
 }
 
+/** The name servers of a tunnel as its record has them now; undefined where no record with servers is kept. */
+export async function liveServers(name: string): Promise<readonly Uint8Array[] | undefined> {
+  if (dnsProgram() !== 'resolvconf') return undefined;
+  const record = interfacePrefix() + name;
+  const listed = await runProgram('resolvconf', ['-l', record]);
+  const text = listed.status === 0 ? listed.stdout : readOptional(join(RECORDS, record));
+  const servers = [...text.matchAll(/^nameserver (\S+)$/gm)].flatMap(([, address]) => parseAddress(address!) ?? []);
+  return servers.length === 0 ? undefined : servers;
+}
+
 /** Takes a record back, if it is there. */
 export async function unsetResolvconf(record: string): Promise<void> {
   await must('resolvconf', ['-d', record, '-f']);
@@ -53,10 +67,13 @@ function orNone(words: readonly string[]): readonly string[] {
 
 /** Debian's resolvconf sorts records by prefixes of their names: wg-quick takes the first that stands for tunnels. */
 function interfacePrefix(): string {
+  const prefix = /^([A-Za-z0-9-]+)\*$/m.exec(readOptional('/etc/resolvconf/interface-order'))?.[1];
+  return prefix === undefined ? '' : `${prefix}.`;
+}
+
+function readOptional(path: string): string {
   try {
-    const order = readFileSync('/etc/resolvconf/interface-order', 'utf8');
-    const prefix = /^([A-Za-z0-9-]+)\*$/m.exec(order)?.[1];
-    return prefix === undefined ? '' : `${prefix}.`;
+    return readFileSync(path, 'utf8');
   } catch {
     return '';
   }

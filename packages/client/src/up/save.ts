@@ -6,30 +6,42 @@ import { formatKey, type PeerStatus, sameRemote, wipe } from '@sealane/protocol'
 import {
   formatConfig,
   formatEndpoint,
+  formatPrefix,
+  type InterfaceConfig,
   type PeerConfig,
   peerEndpoints,
   type ResolvedEndpoints,
   type Tunnel,
-  type TunnelConfig,
 } from '@sealane/tunnel';
+import { liveAddresses } from '../system/address.ts';
+import { liveServers } from '../system/dns.ts';
+import type { State } from './change.ts';
 
-/** Writes the tunnel as it is now over its file, as a whole and with mode 0600; comments in it are lost, as with wg-quick. */
+/**
+ * Writes the tunnel as it is now over its file, as a whole and with mode 0600; comments in it are lost, as with wg-quick.
+ * `dns`: whether the name servers of the file were set.
+ */
 export async function saveConfig(
-  path: string,
+  { path, config, resolved, layout }: State,
   tunnel: Tunnel,
-  config: TunnelConfig,
-  resolved: ResolvedEndpoints,
+  dns: boolean,
 ): Promise<void> {
+  const own = config.interface;
   const secrets = await tunnel.secrets();
   try {
-    const { device, listenPort } = await tunnel.status();
+    const { device, listenPort, fwmark, mtu } = await tunnel.status();
     const presharedKeys = new Map(
       secrets.presharedKeys.map((entry) => [formatKey(entry.publicKey), entry.presharedKey]),
     );
     const text = formatConfig({
       interface: {
-        ...config.interface,
-        privateKey: secrets.privateKey ?? config.interface.privateKey,
+        ...own,
+        privateKey: secrets.privateKey ?? own.privateKey,
+        addresses: await addressesNow(tunnel.name, own),
+        ...(dns ? { dns: await dnsNow(tunnel.name, own) } : {}),
+        // One that was chosen for the way to the endpoint is chosen anew each time, and so is the mark.
+        ...(own.mtu === undefined ? {} : { mtu }),
+        ...(fwmark === layout.mark ? {} : { fwmark }),
         ...(listenPort === 0 ? {} : { listenPort }),
       },
       peers: device.peers.map((status) => {
@@ -47,6 +59,23 @@ export async function saveConfig(
 
 function presharedKeysOf(secrets: Awaited<ReturnType<Tunnel['secrets']>>): readonly Uint8Array[] {
   return secrets.presharedKeys.map(({ presharedKey }) => presharedKey);
+}
+
+/** In the order of the file, then what came to it; the kernel gives a link-local address to every interface. */
+async function addressesNow(name: string, { addresses }: InterfaceConfig): Promise<InterfaceConfig['addresses']> {
+  const live = new Map((await liveAddresses(name)).map((prefix) => [formatPrefix(prefix), prefix]));
+  const kept = addresses.filter((prefix) => live.delete(formatPrefix(prefix)));
+  return [...kept, ...[...live.values()].filter(({ address }) => !isLinkLocal(address))];
+}
+
+/** Where no record is kept it is the file that knows; so it is for search domains, which wg-quick loses. */
+async function dnsNow(name: string, { dns }: InterfaceConfig): Promise<InterfaceConfig['dns']> {
+  return { ...dns, servers: (await liveServers(name)) ?? dns.servers };
+}
+
+/** fe80::/10 (RFC 4291 §2.5.6). */
+function isLinkLocal(address: Uint8Array): boolean {
+  return address.length === 16 && address[0] === 0xfe && (address[1]! & 0xc0) === 0x80;
 }
 
 function livePeer(

@@ -236,9 +236,9 @@ export class UpTunnel {
     const step = { kind: 'commands', name, path } as const;
     if (postDown.length > 0) this.#undo.pushLast({ ...step, hook: 'PostDown', commands: postDown });
     this.#undo.push('SaveConfig', async () => {
-      const { path: file, config, resolved } = this.#state;
+      const { path: file, config } = this.#state;
       if (!config.interface.saveConfig || file === '-' || this.#stop.reason?.kind === 'closed') return;
-      await saveConfig(file, this.#tunnel!, config, resolved);
+      await saveConfig(this.#state, this.#tunnel!, this.#settings.dns);
     });
     if (preDown.length > 0) this.#undo.pushStep({ ...step, hook: 'PreDown', commands: preDown });
   }
