@@ -14,11 +14,13 @@ _sealaned() {
   esac
   case $command in
     '')
-      words='init run status peer --version --help' ;;
+      words='init run down status peer --version --help' ;;
     'init')
       words='--state --endpoint --pool --dns --mtu --help' ;;
     'run')
       words='--state --userspace --interface --lane --lanes --listen --allow --deny --limit --peer-to-peer --no-nat --no-forwarding --user --json --log-format --log-level --help' ;;
+    'down')
+      words='--state --help' ;;
     'status')
       words='--state --json --help' ;;
     'peer')

@@ -397,6 +397,42 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     TIMEOUT,
   );
 
+  it(
+    'is undone by sealaned down when it was killed, which status names, and not while it runs',
+    async () => {
+      await using lab = await Lab.open();
+      const network = await Network.open(lab);
+      const { server, state } = network;
+      const sealaned = (...words: readonly string[]): ReturnType<Host['run']> =>
+        server.run(process.execPath, [SEALANED, ...words, '--state', state]);
+      const before = await network.system();
+      const running = await network.run();
+      const table = `sealaned-${lab.interfaceName('s')}`;
+      const refused = await sealaned('down');
+      expect(refused.stderr).toBe(
+        `sealaned: another sealaned runs on ${state}: stop it first, or use another --state\n`,
+      );
+      expect(refused.code).toBe(1);
+      expect(await network.system()).toContain(table);
+      await running.stop('SIGKILL');
+      const { stdout } = await sealaned('status');
+      expect(stdout).toContain('was killed');
+      expect(stdout).toContain(`nftables table inet ${table}`);
+      expect(stdout).toContain(`'sealaned down --state ${state}' undoes it`);
+      const { left } = JSON.parse((await sealaned('status', '--json')).stdout) as { left: readonly string[] };
+      expect(left[0]).toBe(`nftables table inet ${table}`);
+      const down = await sealaned('down');
+      expect(down.stdout).toBe(`undone: ${left.join(', ')}\n`);
+      expect(down.code).toBe(0);
+      expect(await network.system()).toBe(before);
+      const files = await server.must('ls', [state]);
+      for (const file of ['hosting.json', 'control.sock']) expect(files).not.toContain(file);
+      expect(JSON.parse((await sealaned('status', '--json')).stdout)).toMatchObject({ running: false, left: [] });
+      expect(await sealaned('down')).toMatchObject({ code: 0, stdout: 'nothing to undo\n' });
+    },
+    TIMEOUT,
+  );
+
   it.each(['--no-forwarding', '--userspace'])(
     'undoes what a killed one left although it is run with %s',
     async (option) => {

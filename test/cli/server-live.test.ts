@@ -2,9 +2,20 @@
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
-import { chmodSync, chownSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, unlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Lab, missing, until } from '../support/lab.ts';
 import {
@@ -77,6 +88,26 @@ describe('sealaned run', () => {
     expect(live!.rxBytes).toBeGreaterThan(0);
     expect(await scratch.must('peer', 'list')).toMatch(/alice +127\.77\.0\.2 fd77::2 +127\.0\.0\.1:\d+/);
     expect(await scratch.must('status')).toMatch(/^running\n[^]*peers +1, 1 with a session/);
+  });
+
+  it('leaves no file half-written when a second signal comes while it stops', async () => {
+    const preload = fileURLToPath(new URL('../support/signal-while-writing.cjs', import.meta.url));
+    const words = ['--require', preload, SEALANED, 'run', '--state', scratch.state, '--userspace', '--listen', '0'];
+    const child = spawn(process.execPath, words, {
+      env: { ...process.env, SIGNAL_AT: '/endpoints.json.tmp' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const ended = once(child, 'exit');
+    let said = '';
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (said += text));
+    try {
+      await until('the server to be ready', () => said.includes('ready:') || child.exitCode !== null, 45_000);
+      child.kill('SIGTERM');
+      await ended;
+    } finally {
+      child.kill('SIGKILL');
+    }
+    expect(readdirSync(scratch.state).filter((name) => name.startsWith('endpoints'))).toEqual(['endpoints.json']);
   });
 
   it.each(['SIGTERM', 'SIGINT'] as const)('ends in good order with %s', async (signal) => {

@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { CIPHER_SUITES } from '@sealane/protocol';
 import { createLog, LOG_LEVELS } from '@sealane/tunnel';
 import { Command, CommanderError, Option } from 'commander';
+import { down } from './commands/down.ts';
 import { init, type InitOptions } from './commands/init.ts';
 import { peerAdd, type PeerAddOptions } from './commands/peer-add.ts';
 import { peerList } from './commands/peer-list.ts';
@@ -139,6 +140,10 @@ export function buildProgram(): Command {
       const { run } = await import('./commands/run.ts');
       await run(options);
     });
+
+  command(root, 'down', 'undo what a killed server left on this host; a running one is refused')
+    .addHelpText('after', examples('sealaned down', 'sealaned down --state /srv/sealane'))
+    .action((options: { state: string }) => down(options));
 
   command(root, 'status', 'say whether the server runs, and how it does')
     .option('--json', 'as JSON', false)

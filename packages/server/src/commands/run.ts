@@ -15,10 +15,10 @@ import {
   type UserIds,
 } from '@sealane/tunnel';
 import { errorLine, InputError, RefusedError } from '../errors.ts';
-import { undoRecord } from '../hosting/host.ts';
+import { undoKilled } from '../hosting/leftovers.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
 import { requireFolder, type StateFolder, stateFolder } from '../state/folder.ts';
-import { lockRun } from '../state/lock.ts';
+import { runs } from '../state/lock.ts';
 import type { GatewayLimits } from '../userspace/gateway.ts';
 import type { Rule } from '../userspace/policy.ts';
 
@@ -62,7 +62,7 @@ export async function run(options: RunOptions): Promise<void> {
     write: (line) => process.stdout.write(`${line}\n`),
   });
   const folder = stateFolder(options.state);
-  await undoKilled(folder, log);
+  await undoFirst(folder, log);
   giveUpPrivileges(options, user !== undefined);
   const stopped = signalled('SIGTERM', 'SIGINT');
   const server = await startServer({
@@ -103,16 +103,14 @@ export async function run(options: RunOptions): Promise<void> {
 }
 
 /** While there are the privileges for it, whichever kind of server this one will be. */
-async function undoKilled(folder: StateFolder, log: Log): Promise<void> {
+async function undoFirst(folder: StateFolder, log: Log): Promise<void> {
   if (!existsSync(folder.hosting)) return;
   requireFolder(folder);
-  const lock = await lockRun(folder);
   try {
-    await undoRecord(folder.hosting);
+    await undoKilled(folder);
   } catch (error) {
+    if (runs(folder)) throw error;
     log.entry('note', `what a killed server left on this host stays: ${errorLine(error)}`);
-  } finally {
-    lock.release();
   }
 }
 
@@ -155,11 +153,16 @@ function sayReady(log: Log, facts: ServerFacts): void {
   );
 }
 
-/** Resolves to the first of the signals; the ones after it find the default again and end the process. */
+/** Resolves to the first of the signals; the next one ends the process at once, but not in the middle of a file. */
 function signalled(...signals: readonly NodeJS.Signals[]): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
+    let isFirst = true;
     const handle = (signal: NodeJS.Signals): void => {
-      for (const name of signals) process.off(name, handle);
+      if (!isFirst) {
+        for (const name of signals) process.off(name, handle);
+        process.kill(process.pid, signal);
+      }
+      isFirst = false;
       resolve(signal);
     };
     for (const name of signals) process.on(name, handle);

@@ -1,4 +1,5 @@
 import { formatBytes, type StatusReport } from '@sealane/tunnel';
+import { leftBehind } from '../hosting/leftovers.ts';
 import { print, printJson, table } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder, type StateFolder } from '../state/folder.ts';
@@ -10,16 +11,22 @@ export async function status(options: { readonly state: string; readonly json: b
   const folder = stateFolder(options.state);
   const registry = readRegistry(folder);
   const live = await liveStatus(folder);
+  const left = live === undefined ? leftBehind(folder) : [];
   if (options.json) {
     const { endpoint, pool, dns, mtu } = registry.server;
     const base = { state: folder.path, endpoint, pool, dns, mtu, peers: registry.peers.length };
-    await printJson({ ...base, running: live !== undefined, ...(live === undefined ? {} : { live }) });
+    await printJson({ ...base, running: live !== undefined, ...(live === undefined ? { left } : { live }) });
   } else {
-    await print(statusText(folder, registry, live));
+    await print(statusText(folder, registry, live, left));
   }
 }
 
-function statusText(folder: StateFolder, registry: Registry, live: StatusReport | undefined): string {
+function statusText(
+  folder: StateFolder,
+  registry: Registry,
+  live: StatusReport | undefined,
+  left: readonly string[],
+): string {
   const style = styleFor(process.stdout);
   const base = [
     ['state', folder.path],
@@ -27,7 +34,12 @@ function statusText(folder: StateFolder, registry: Registry, live: StatusReport 
     ['pool', registry.server.pool.join(', ')],
     ['peers', peersText(registry, live)],
   ];
-  if (live === undefined) return `${style.yellow('not running')}\n${table(base.map((row) => [' ', ...row]))}`;
+  if (live === undefined) {
+    const remedy = `'sealaned down --state ${folder.path}' undoes it`;
+    const rows = left.length === 0 ? base : [...base, ['left behind', `${left.join(', ')}: ${remedy}`]];
+    const state = left.length === 0 ? 'not running' : 'was killed';
+    return `${style.yellow(state)}\n${table(rows.map((row) => [' ', ...row]))}`;
+  }
   const received = live.peers.reduce((sum, peer) => sum + peer.rxBytes, 0);
   const sent = live.peers.reduce((sum, peer) => sum + peer.txBytes, 0);
   const drops = nonZero(live.drops);

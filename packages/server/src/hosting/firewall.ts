@@ -24,7 +24,7 @@ export interface FirewallOptions {
   readonly onlyPeers: readonly Family[];
 }
 
-function tableOf(interfaceName: string): string {
+export function tableOf(interfaceName: string): string {
   return tableName('sealaned-', interfaceName);
 }
 

@@ -49,6 +49,13 @@ export function enableForwarding(family: Family): void {
   write(ALL[family], '1');
 }
 
+/** The switches among settings that are not as they were; the rest follows them. */
+export function switchedOn(settings: Settings): readonly string[] {
+  return settings
+    .filter(([path, value]) => Object.values(ALL).includes(path) && read(path) !== value)
+    .map(([path]) => `net.${path.replaceAll('/', '.')}`);
+}
+
 /** Writes settings back; those of interfaces that are gone are gone with them. */
 export function restore(settings: Settings): void {
   for (const [path, value] of settings) {

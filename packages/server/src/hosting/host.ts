@@ -5,13 +5,14 @@ import { networkNamespace } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 import { removeFile, replaceFile } from '../state/file.ts';
 import type { Rule } from '../userspace/policy.ts';
-import { droppingChains, firewallScript, listTable, nft, removalScript } from './firewall.ts';
+import { droppingChains, firewallScript, listTable, nft, removalScript, tableOf } from './firewall.ts';
 import {
   enableForwarding,
   forwardingSettings,
   isForwarding,
   isSettings,
   restore,
+  switchedOn,
   type Family,
   type Settings,
 } from './forwarding.ts';
@@ -84,6 +85,13 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
     if (error instanceof RefusedError) throw error;
     throw new RefusedError(`forwarding cannot be set up: ${errorLine(error)}`, { cause: error });
   }
+}
+
+/** What the record of a server says in words; nothing when there is none or when it is of another place. */
+export function recordedChanges(path: string): readonly string[] {
+  const record = readRecord(path);
+  if (record?.place !== place()) return [];
+  return [`nftables table inet ${tableOf(record.interfaceName)}`, ...switchedOn(record.settings)];
 }
 
 /** Undoes what the record of a server says and removes it; does nothing when there is none or when it is of another place. */
