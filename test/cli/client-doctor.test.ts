@@ -1,8 +1,8 @@
 /** `sealane doctor` on a host with faults that the test makes. */
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, SERVER, twoHosts, up } from './client-lab.ts';
-import { SEALANE } from './client-support.ts';
+import { client, clientFile, SERVER, twoHosts, up } from './client-lab.ts';
+import { newKeyPair, SEALANE } from './client-support.ts';
 import { type Host, type Lab as LabType, Lab, missing } from '../support/lab.ts';
 
 const reason = missing('ping', 'nft');
@@ -171,6 +171,25 @@ describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two 
     expect(about(list, 'tunnel')).toMatchObject([
       { state: 'hint', remedy: expect.stringContaining('va is up with 10.88.0.2') as string },
     ]);
+  });
+
+  it('knows the tunnel of a file that is up under another name', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    for (const allowed of ['10.88.0.0/24', '0.0.0.0/0']) {
+      // Keys of its own: others may be up with those of the other tests.
+      const own = newKeyPair();
+      const text = clientFile(allowed).replace(client.privateText, own.privateText);
+      const name = lab.interfaceName('x');
+      const running = await up(lab, a, lab.interfaceName('a'), text, '--name', name);
+      const list = await findings(lab, a, join(lab.folder, `${lab.interfaceName('a')}.conf`), 0);
+      expect(list.filter(({ state }) => state === 'bad')).toEqual([]);
+      expect(about(list, 'routes')).toMatchObject([{ state: 'good' }]);
+      expect(about(list, 'tunnel')).toMatchObject([
+        { state: 'hint', remedy: expect.stringContaining(`${name} is up with this key`) as string },
+      ]);
+      expect(await running.stop(), running.stderr).toBe(0);
+    }
   });
 
   it('finds nothing wrong with the file of a side that waits', async () => {

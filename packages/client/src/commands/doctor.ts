@@ -10,7 +10,7 @@ import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
 import { print, printJson, type Style, styleFor } from '../output/terminal.ts';
 import { chooseTarget } from '../ping/target.ts';
 import { Stop } from '../system/stop.ts';
-import { pingPlan, refuseRunning } from './ping.ts';
+import { pingPlan, refuseRunning, runningWith } from './ping.ts';
 
 export interface DoctorOptions {
   readonly json?: boolean;
@@ -47,7 +47,9 @@ async function examine(path: string, options: DoctorOptions, stop: Stop): Promis
       good('file', `${path} is valid${options.anyPermissions === true ? '' : ', and nobody else may read it'}`),
     );
     const { resolved } = await resolveConfig(config);
-    findings.push(...(await examineConfig(config, resolved, path === '-' ? '' : interfaceNameOf(path))));
+    // It may run under another name than its file's.
+    const name = (await runningWith(config)) ?? (path === '-' ? '' : interfaceNameOf(path));
+    findings.push(...(await examineConfig(config, resolved, name)));
     if (config.peers.every(({ endpoints }) => endpoints.length === 0)) {
       const what = 'not tried: no peer has an Endpoint, so this side waits for the others';
       return [...findings, hint('tunnel', what, 'try it from a peer')];

@@ -166,21 +166,26 @@ function checkSize(config: TunnelConfig, { address }: PingTarget, size: number):
   if (size > largest) throw badInput(`--size ${size} does not fit the tunnel: at most ${largest} bytes`);
 }
 
+/** The name of a tunnel that is up with the key of this configuration, as far as we may ask it. */
+export async function runningWith(config: TunnelConfig): Promise<string | undefined> {
+  const own = formatKey(selectCrypto().publicKey(config.interface.privateKey));
+  for (const { name, path } of await listControls()) {
+    try {
+      if ((await readStatus(path)).publicKey === own) return name;
+    } catch (error) {
+      if (!(error instanceof ControlError)) throw error;
+    }
+  }
+  return undefined;
+}
+
 /** The server would answer the newer session, and the running tunnel would be cut off until it notices. */
 export async function refuseRunning(config: TunnelConfig, way: string): Promise<void> {
-  const own = formatKey(selectCrypto().publicKey(config.interface.privateKey));
   const refuse = (what: string): never => {
     throw new CliError(EXIT.failure, `${what}, and a second tunnel would cut it off: ${way}`);
   };
-  for (const { name, path } of await listControls()) {
-    try {
-      if ((await readStatus(path)).publicKey !== own) continue;
-    } catch (error) {
-      if (error instanceof ControlError) continue;
-      throw error;
-    }
-    refuse(`${name} is up with this key`);
-  }
+  const name = await runningWith(config);
+  if (name !== undefined) refuse(`${name} is up with this key`);
   // Whose key nobody but its owner, or another program, can tell: an address that is here already belongs to this file's tunnel.
   const addresses = config.interface.addresses.map(({ address }) => formatAddress(address));
   for (const [link, entries = []] of Object.entries(networkInterfaces())) {
