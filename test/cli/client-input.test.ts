@@ -71,6 +71,24 @@ describe('a configuration with', () => {
     for (const command of ['up', 'ping']) expectRefused(await sealane([command, path]), 2, message);
   });
 
+  it('permissions are named by doctor with their remedy, and overlooked by the option that it has', async () => {
+    const path = await folder.write('slbad0.conf', GOOD);
+    await chmod(path, 0o644);
+    const doctor = async (...words: readonly string[]): Promise<string> =>
+      (await sealane(['doctor', path, '--timeout', '0.1', ...words])).stdout;
+    const [found = ''] = /^bad {2}file .*\n.*$/m.exec(await doctor()) ?? [];
+    expect(found).toMatch(/slbad0\.conf: may be read by other users\n +-> run 'chmod 600 \S+slbad0\.conf'$/);
+    expect(await doctor('--any-permissions')).toMatch(/^ok {3}file +\S+slbad0\.conf is valid$/m);
+    const help = await sealane(['doctor', '--help']);
+    expect(help.stdout).toContain('--any-permissions');
+    expect(help.stdout).not.toContain('--force');
+    expectRefused(await sealane(['doctor', path, '--force']), 2, /unknown option '--force'/);
+  });
+
+  it('a configuration on standard input needs a name', async () => {
+    expectRefused(await sealane(['up', '-'], GOOD), 2, /gives no interface name .*: add --name NAME$/m);
+  });
+
   it.runIf(process.geteuid?.() === 0)('another owner is refused for that, also when root may not read it', async () => {
     const path = await folder.write('slbad0.conf', GOOD);
     await chown(path, 4_242, 4_242);

@@ -84,18 +84,16 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
     expect(await systemOf(a)).toBe(before);
   });
 
-  it('is told of by status, with what stands and the way to undo it', async () => {
+  it('is told of by status, with what stands and the way to undo it', { timeout: 240_000 }, async () => {
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);
     const name = lab.interfaceName('a');
     const sealane = (...words: readonly string[]): Promise<Result> => a.run(process.execPath, [SEALANE, ...words]);
     for (const [allowed, options, what] of [
       ['0.0.0.0/0', ['--kill-switch'], 'was killed and its changes still stand, the kill switch too'],
-      ['0.0.0.0/0', [], 'was killed and its changes still stand'],
       ['10.88.0.0/24', [], 'was killed'],
     ] as const) {
       const running = await up(lab, a, name, clientFile(allowed), ...options);
-      expect((await sealane('status')).stderr).not.toContain(name);
       await running.stop('SIGKILL');
       const told = `${name} ${what}: 'sealane down ${name}' cleans up after it`;
       const all = await sealane('status', '--json');
@@ -104,18 +102,11 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
       expect((JSON.parse(all.stdout) as { name: string }[]).filter((entry) => entry.name === name)).toEqual([
         { name, ended: false, killSwitch: options.length > 0, what, remedy: `sealane down ${name}` },
       ]);
-      for (const words of [
-        ['status', name],
-        ['status', name, '--json'],
-        ['rekey', name],
-      ]) {
-        expect(await sealane(...words)).toEqual({ code: 1, stdout: '', stderr: `sealane: ${told}\n` });
-      }
+      expect(await sealane('status', name)).toEqual({ code: 1, stdout: '', stderr: `sealane: ${told}\n` });
       expect((await sealane('doctor')).stdout).toContain(`${name} ${what}`);
       expect((await sealane('down', name)).code).toBe(0);
       const after = await sealane('status', '--json');
       expect(after.stderr + after.stdout).not.toContain(name);
-      expect((await sealane('status', name)).stderr).toBe(`sealane: no tunnel ${name} is running here\n`);
     }
   });
 
