@@ -5,6 +5,7 @@ import {
   isServed,
   type LaneKind,
   type Log,
+  keepHeapSmall,
   openTun,
   openTunnel,
   type PacketDevice,
@@ -82,6 +83,7 @@ export async function hostTunnel(options: HostingOptions, stop: Stop, undo: Undo
   tunnel.on('note', ({ text }) => log.once('note', text));
   for (const text of (await tunnel.status()).notes) log.once('note', text);
   stop.check();
+  keepHeapSmall();
   return tunnel;
 }
 

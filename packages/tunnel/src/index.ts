@@ -32,6 +32,7 @@ export {
   parsePort,
   parsePrefix,
 } from './ip-text.ts';
+export { keepHeapSmall } from './heap.ts';
 export { defaultLanes } from './lane/default-lanes.ts';
 export { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
 export { watchFirewall } from './linux/firewall-news.ts';

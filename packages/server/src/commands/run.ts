@@ -7,6 +7,7 @@ import {
   defaultLanes,
   findUser,
   forbidCoreDumps,
+  keepHeapSmall,
   type LaneKind,
   type Log,
   type LogFormat,
@@ -83,6 +84,7 @@ export async function run(options: RunOptions): Promise<void> {
     server.reload().catch((error: unknown) => log.entry('reload-failed', `not reloaded: ${errorLine(error)}`));
   };
   process.on('SIGHUP', onHangup);
+  if (server.facts.device === 'tun') keepHeapSmall();
   try {
     sayReady(log, server.facts);
     notifyServiceManager(`READY=1\nMAINPID=${process.pid}`);

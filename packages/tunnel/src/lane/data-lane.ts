@@ -5,6 +5,7 @@
 import { receiveMessageOnPort, type MessagePort } from 'node:worker_threads';
 import { LaneReplica, wipe } from '@sealane/protocol';
 import { selectCrypto, type CryptoKind } from '../crypto/select.ts';
+import { IdleCollector } from '../heap.ts';
 import { Bell } from '../linux/bell.ts';
 import { addressOf } from '../linux/foreign.ts';
 import { Routes } from '../linux/routes.ts';
@@ -38,6 +39,7 @@ export class DataLane {
   readonly #replica: LaneReplica;
   readonly #path: DataPath;
   readonly #outlet: Outlet;
+  readonly #collector = new IdleCollector(performance.now());
   readonly #faults = new Faults();
   readonly #notes: string[] = [];
   readonly #routes: Routes | undefined = Routes.open();
@@ -126,7 +128,9 @@ export class DataLane {
       this.#report();
       this.#lane0.ring();
     }
-    if (moved === 0 && this.#faults.total !== before) poll.rest();
+    if (moved > 0) return;
+    if (this.#faults.total !== before) poll.rest();
+    this.#collector.idle(performance.now());
   }
 
   /** Lane 0's clock. */

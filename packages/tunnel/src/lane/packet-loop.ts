@@ -7,6 +7,7 @@
  */
 import { Device, keyId, wipe, type DeviceSecrets, type Endpoint } from '@sealane/protocol';
 import { selectCrypto } from '../crypto/select.ts';
+import { IdleCollector } from '../heap.ts';
 import { addressOf } from '../linux/foreign.ts';
 import { LinkNews, NEWS } from '../linux/link-news.ts';
 import { Routes } from '../linux/routes.ts';
@@ -62,6 +63,7 @@ export class PacketLoop {
   readonly #unsent = new Map<string, Uint8Array>();
 
   readonly #poll: LanePoll;
+  readonly #collector = new IdleCollector(performance.now());
   readonly #news: LinkNews | undefined;
   readonly #routes: Routes | undefined;
   #routesChanged = false;
@@ -221,7 +223,9 @@ export class PacketLoop {
     this.#tellLanes();
     this.#deadline = this.#core.nextDeadline().at;
     this.#turnedAt = after;
-    if (moved === 0 && this.#faults.total !== before) poll.rest();
+    if (moved > 0) return;
+    if (this.#faults.total !== before) poll.rest();
+    this.#collector.idle(after);
   }
 
   #answerBell(): void {
