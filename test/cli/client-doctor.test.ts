@@ -121,12 +121,14 @@ describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two 
     ]);
     expect(about(list, 'tunnel')[0]?.state).toBe('bad');
 
-    const wrong = await lab.file('wrong.conf', '[Interface]\nPrivatKey = x\n');
-    const [finding] = about(await findings(lab, a, wrong, 1), 'file');
-    expect(finding).toMatchObject({
-      state: 'bad',
-      remedy: expect.stringContaining('did you mean PrivateKey?') as string,
-    });
+    const wrong = await lab.file('wrong.conf', '[Interface]\nPrivatKey = x\nMTU = 9\n');
+    const all = about(await findings(lab, a, wrong, 1), 'file');
+    expect(all.map(({ state, what }) => [state, what.slice(wrong.length, wrong.length + 2)])).toEqual([
+      ['bad', ':2'],
+      ['bad', ':3'],
+      ['bad', ':1'],
+    ]);
+    expect(all[0]?.remedy).toContain('did you mean PrivateKey?');
   });
 
   it('lets the links keep their networks beside a default route in halves, and finds the loop that those make', async () => {

@@ -55,6 +55,23 @@ describe('a configuration with', () => {
     }
   });
 
+  it('a name that is no file is refused with every place that was looked at, be it that of a folder', async () => {
+    const name = 'slnosuch0';
+    const places = `/etc/sealane/${name}.conf or /etc/wireguard/${name}.conf`;
+    const look = (command: string): Promise<Outcome> =>
+      run(['env', '-C', folder.path, process.execPath, SEALANE, command, name]);
+    for (const command of ['up', 'ping']) {
+      expectRefused(await look(command), 2, `sealane: ${name}: is no file here, and none was found at ${places}`);
+    }
+    expect(await look('doctor')).toMatchObject({
+      code: 1,
+      stderr: '',
+      stdout: expect.stringContaining(places) as string,
+    });
+    await mkdir(join(folder.path, name));
+    expectRefused(await look('ping'), 2, `sealane: ${name}: is a directory here, and none was found at ${places}`);
+  });
+
   it('commands are refused when they come through a pipe', async () => {
     const text = GOOD.replace('[Peer]', 'PostUp = true\n[Peer]');
     const outcome = await sealane(['up', '-', '--name', 'slbad0'], text);

@@ -1,15 +1,31 @@
-import { existsSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { badInput } from './errors.ts';
+import { badInput, errorCode } from './errors.ts';
 
 /** Where a bare name is looked for, as wg-quick does. */
 const FOLDERS = ['/etc/sealane', '/etc/wireguard'];
 const SUFFIX = '.conf';
 
-/** `wg0` stands for /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf unless a file of that name is here. */
+/**
+ * `wg0` stands for /etc/sealane/wg0.conf or /etc/wireguard/wg0.conf unless a file of that name is here. CliError that names all of them
+ * when none is there.
+ */
 export function configPath(given: string): string {
-  if (given.includes('/') || given.endsWith(SUFFIX) || given === '-' || existsSync(given)) return given;
-  return FOLDERS.map((folder) => join(folder, given + SUFFIX)).find((path) => existsSync(path)) ?? given;
+  if (given.includes('/') || given.endsWith(SUFFIX) || given === '-') return given;
+  const places = FOLDERS.map((folder) => join(folder, given + SUFFIX));
+  const found = [given, ...places].find(mayBeFile);
+  if (found !== undefined) return found;
+  const here = statSync(given, { throwIfNoEntry: false }) === undefined ? 'is no file here' : 'is a directory here';
+  throw badInput(`${given}: ${here}, and none was found at ${places.join(' or ')}; give the path of the file`);
+}
+
+function mayBeFile(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+  } catch (error) {
+    // Whoever may not look is told so when it is read.
+    return errorCode(error) === 'EACCES';
+  }
 }
 
 /** The interface that a file is for: its name without `.conf`. */

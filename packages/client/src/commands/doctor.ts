@@ -1,5 +1,5 @@
 import type { CipherSuite } from '@sealane/protocol';
-import { forbidCoreDumps } from '@sealane/tunnel';
+import { ConfigError, forbidCoreDumps, oneLine } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
 import { configPath, interfaceNameOf } from '../config-path.ts';
 import { examineConfig } from '../doctor/config.ts';
@@ -29,7 +29,7 @@ export async function doctor(given: string | undefined, options: DoctorOptions):
   const findings: Finding[] = [];
   try {
     findings.push(...examineSystem());
-    if (given !== undefined) findings.push(...(await examine(configPath(given), options, stop)));
+    if (given !== undefined) findings.push(...(await examine(given, options, stop)));
   } finally {
     stop.dispose();
   }
@@ -38,10 +38,11 @@ export async function doctor(given: string | undefined, options: DoctorOptions):
   return findings.some(({ state }) => state === 'bad') ? EXIT.failure : EXIT.ok;
 }
 
-async function examine(path: string, options: DoctorOptions, stop: Stop): Promise<readonly Finding[]> {
+async function examine(given: string, options: DoctorOptions, stop: Stop): Promise<readonly Finding[]> {
   forbidCoreDumps();
   const findings: Finding[] = [];
   try {
+    const path = configPath(given);
     const config = await readConfig(path, options);
     findings.push(
       good('file', `${path} is valid${options.anyPermissions === true ? '' : ', and nobody else may read it'}`),
@@ -64,14 +65,16 @@ async function examine(path: string, options: DoctorOptions, stop: Stop): Promis
     findings.push(...(await examinePath(plan, config.interface.mtu ?? DEFAULT_MTU, stop)));
   } catch (error) {
     if (!(error instanceof CliError)) throw error;
-    findings.push(error.exitCode === EXIT.failure ? hint('tunnel', 'not tried', errorLine(error)) : asFinding(error));
+    if (error.exitCode === EXIT.failure) findings.push(hint('tunnel', 'not tried', errorLine(error)));
+    else if (error.cause instanceof ConfigError) findings.push(...error.cause.problems.map(asFinding));
+    else findings.push(asFinding(error));
   }
   return findings;
 }
 
 /** Our messages say what is wrong and, behind the last colon or semicolon, what to do. */
-function asFinding(error: CliError): Finding {
-  const text = errorLine(error);
+function asFinding({ message }: { readonly message: string }): Finding {
+  const text = oneLine(message);
   const cut = Math.max(text.lastIndexOf('; '), text.lastIndexOf(': '));
   return cut < 0 ? bad('file', text, 'correct it') : bad('file', text.slice(0, cut), text.slice(cut + 2));
 }

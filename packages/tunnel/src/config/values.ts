@@ -49,11 +49,15 @@ export function readMark(value: string): number {
 /** A number as ip(8) takes it, octal behind a zero, or a name of `tables`. */
 export function readTable(value: string, tables: () => RouteTables): 'auto' | 'off' | number {
   const text = value.toLowerCase();
-  if (text === '' || text === 'auto') return 'auto';
-  if (text === 'off') return 'off';
+  if (value === '' || value === 'auto') return 'auto';
+  if (value === 'off') return 'off';
   const isNumber = /^(0x[0-9a-f]{1,8}|0[0-7]{1,11}|[1-9]\d{0,9})$/.test(text);
   const number = isNumber ? Number(text.replace(/^0(?=[0-7])/, '0o')) : tables().get(value);
   if (number !== undefined && number >= 1 && number <= 0xffff_ffff) return number;
+  // As wg-quick reads it.
+  if (text === 'auto' || text === 'off') {
+    throw new BadValue(`${quote(value)} would be a routing table of that name; write '${text}' in small letters`);
+  }
   throw new BadValue(
     `${quote(value)} is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)`,
   );

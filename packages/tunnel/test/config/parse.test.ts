@@ -199,6 +199,14 @@ describe('what is wrong is said in one line', () => {
       "wg0.conf:3: Table: 'vpn' is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)",
     ],
     [
+      `${INTERFACE}Table = Off`,
+      "wg0.conf:3: Table: 'Off' would be a routing table of that name; write 'off' in small letters",
+    ],
+    [
+      `${INTERFACE}Table = AUTO`,
+      "wg0.conf:3: Table: 'AUTO' would be a routing table of that name; write 'auto' in small letters",
+    ],
+    [
       `${INTERFACE}Table = 08`,
       "wg0.conf:3: Table: '08' is not 'auto', 'off', or a routing table's number or name (/etc/iproute2/rt_tables)",
     ],
