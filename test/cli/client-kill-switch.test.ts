@@ -109,6 +109,27 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     expect(await clearPackets(b)).toBeGreaterThan(free);
   }, 240_000);
 
+  it('of a killed tunnel stays until one without it is up', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const here = await up(lab, a, name, clientFile('10.88.0.0/24'), '--kill-switch');
+    const tables = (): Promise<string> => a.must('nft', ['list', 'tables']);
+    const standing = await tables();
+    expect(standing).not.toBe('');
+    await here.stop('SIGKILL');
+    const failing = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24', 'PostUp = false'));
+    expect((await tryUp(lab, a, failing)).stderr).toContain('the kill switch stays');
+    expect(await tables()).toBe(standing);
+    const again = await up(lab, a, name, clientFile('10.88.0.0/24'));
+    const said = /has no kill switch: that of process \d+ is taken away/;
+    await until('the kill switch to be gone', () => said.test(again.stderr));
+    expect(await tables()).toBe('');
+    await again.stop();
+    expect(await systemOf(a)).toBe(before);
+  });
+
   it.each(['SIGKILL', 'SIGTERM'] as const)(
     'is taken away later when it could not be at first, after %s',
     async (signal) => {

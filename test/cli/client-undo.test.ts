@@ -1,5 +1,5 @@
 /** `sealane down` of a tunnel that runs, when a step of the way back fails: it says which, and the exit code tells. */
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -102,6 +102,44 @@ describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason
     expect(await systemOf(tunnel.host)).toBe(before);
     expect(tunnel.journals()).toEqual([]);
     expect((await tunnel.down()).stderr).toBe(`sealane: no tunnel ${tunnel.name} is running here\n`);
+  });
+
+  it('runs each command once, also when the tunnel is killed on its way down', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    const before = await systemOf(tunnel.host);
+    const [runs, slow] = [tunnel.path('runs'), tunnel.path('slow')];
+    await writeFile(slow, '');
+    const running = await tunnel.up(
+      `PreDown = echo pre >> ${runs}\nPostDown = echo post >> ${runs}; while [ -e ${slow} ]; do sleep 0.05; done`,
+    );
+    running.child.kill('SIGINT');
+    await until('PostDown to run', () => existsSync(runs) && readFileSync(runs, 'utf8').endsWith('post\n'));
+    await running.stop('SIGKILL');
+    await rm(slow);
+    const down = await tunnel.down();
+    expect(down.code, down.stderr).toBe(0);
+    expect(readFileSync(runs, 'utf8')).toBe('pre\npost\n');
+    expect(await systemOf(tunnel.host)).toBe(before);
+    expect(tunnel.journals()).toEqual([]);
+  });
+
+  it('removes the other rules of a tunnel when somebody has removed the first, and none of another tunnel', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    const other = [
+      ['not', 'fwmark', '77', 'table', '77'],
+      ['table', 'main', 'suppress_prefixlength', '0'],
+    ];
+    for (const words of other) await tunnel.host.must('ip', ['rule', 'add', ...words]);
+    await tunnel.host.must('sysctl', ['-q', '-w', 'net.ipv4.conf.all.src_valid_mark=1']);
+    const before = await systemOf(tunnel.host);
+    await tunnel.up('');
+    const [, mark] = /not from all fwmark (0x\w+) lookup (?!77)/.exec(await tunnel.host.must('ip', ['rule'])) ?? [];
+    await tunnel.host.must('ip', ['rule', 'delete', 'not', 'fwmark', String(mark)]);
+    const down = await tunnel.down();
+    expect(down.code, down.stderr).toBe(0);
+    expect(await systemOf(tunnel.host)).toBe(before);
   });
 
   it('is not needed to hear of it: the tunnel that ends on a signal fails too, and leaves the rest to be undone', async () => {

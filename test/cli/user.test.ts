@@ -56,6 +56,10 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     await until('the new port to work', async () => (await ping(a, '10.88.0.1', { count: 1 })).received === 1);
     expect(await here.stop(), here.stderr).toBe(0);
     expect(await systemOf(a)).toBe(before);
+    expect(here.stderr).not.toContain('cannot undo');
+    expect(here.stderr).toContain(`'sealane down ${name}' as root removes what is left`);
+    const status = await a.run(process.execPath, [SEALANE, 'status', name]);
+    expect(status.stderr).toContain(`${name} ended or was killed as user nobody: some of its changes may still stand`);
 
     // Its name in the folder of sockets and its journal are root's to remove.
     expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(true);

@@ -113,9 +113,12 @@ export async function inForeground(
   const end = failure === undefined ? (stop.reason ?? 'failure') : 'failure';
   const isAwaited = end !== 'failure' && end.kind === 'shutdown';
   const failures = await undo.run((step) => keep(step, end), isAwaited);
-  for (const { what, error } of failures) {
+  for (const { what, error, stays } of failures) {
+    if (leavesRest && !stays && isDenied(error)) continue;
     log.entry('undo-failed', `cannot undo ${what}: ${errorLine(error)}`, { what });
   }
+  if (leavesRest && process.geteuid?.() !== 0)
+    log.entry('note', `'sealane down ${name}' as root removes what is left of ${name}`);
   stop.dispose();
   if (failure !== undefined) throw failure;
   const code = explainEnd(name, stop.reason, log);

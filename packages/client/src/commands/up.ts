@@ -86,7 +86,8 @@ async function run(
   const folder = runtimeFolder();
   const left = readJournal(name);
   const killSwitch = options.killSwitch === true;
-  const standing = killSwitch && left !== undefined && left.steps.some((step) => isKillSwitch(name, step));
+  // Also when there is to be none: nothing leaves in the clear before the tunnel is up.
+  const standing = left !== undefined && left.steps.some((step) => isKillSwitch(name, step));
   const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let still: readonly UndoStep[] = [];
   if (left !== undefined) {
@@ -126,6 +127,10 @@ async function run(
     async () => {
       tunnel = await UpTunnel.plan(settings, config, resolved, journal, stop, undo);
       await tunnel.bringUp();
+      if (standing && !killSwitch) {
+        await undo.undoEarly((step) => isKillSwitch(name, step));
+        log.entry('kill-switch', `${name} has no kill switch: that of process ${left.pid} is taken away`);
+      }
       if (options.readyOnStdout === true) goOnAlone();
     },
     {

@@ -30,6 +30,8 @@ export interface JournalRecord {
   readonly ended: boolean;
   /** What failed then and is not tried again: in words, for `sealane down`, which waits for the end. */
   readonly failed: readonly string[];
+  /** Whose the process was at the end: it could undo all but what only root can, and could not note that. */
+  readonly user?: string;
   /** What endpoint names stood for: with a kill switch in place no name can be looked up. */
   readonly endpoints: Readonly<Record<string, readonly string[]>>;
 }
@@ -67,7 +69,7 @@ export class Journal {
     this.#write({ ...this.#record, steps, ended: true, failed });
   }
 
-  update(change: Partial<Pick<JournalRecord, 'config' | 'endpoints'>>): void {
+  update(change: Partial<Pick<JournalRecord, 'config' | 'endpoints' | 'user'>>): void {
     this.#write({ ...this.#record, ...change });
   }
 

@@ -85,11 +85,13 @@ export async function addDefaultRoutes(
 
 /** Each tunnel has its own rules, even if the later ones read the same. They come at once: the first speaks for all. */
 async function addRules(family: Family, rules: readonly (readonly string[])[], undo: UndoStack): Promise<void> {
-  undo.pushStep({ kind: 'rules', family, rules });
+  const step = { kind: 'rules', family, rules } as const;
+  undo.pushStep(step);
   await ipBatch(
     rules.map((words) => ['rule', 'add', ...words]),
     `-${family}`,
   );
+  undo.confirm(step, { ...step, set: true });
 }
 
 /** What another tunnel changed is what it was before that one. */

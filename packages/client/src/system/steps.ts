@@ -9,8 +9,13 @@ import { SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 
 /** How to undo one thing that outlives the process. */
 export type UndoStep =
-  /** Policy rules as ip(8) is told them. The first is this tunnel's alone: without it none of them was set. */
-  | { readonly kind: 'rules'; readonly family: 4 | 6; readonly rules: readonly (readonly string[])[] }
+  /** Policy rules as ip(8) is told them; `set` once they were. The first is this tunnel's alone. */
+  | {
+      readonly kind: 'rules';
+      readonly family: 4 | 6;
+      readonly rules: readonly (readonly string[])[];
+      readonly set?: true;
+    }
   /** The value that net.ipv4.conf.all.src_valid_mark had before the first tunnel that is up. */
   | { readonly kind: 'src-valid-mark'; readonly value: string }
   | { readonly kind: 'resolvconf'; readonly record: string }
@@ -28,8 +33,7 @@ export type UndoStep =
 export async function undoStep(step: UndoStep): Promise<void> {
   switch (step.kind) {
     case 'rules':
-      // Others may have equal ones: those stay when ours are not there.
-      for (const words of step.rules) if (!(await deleteRule(step.family, words))) break;
+      await deleteRules(step);
       break;
     case 'src-valid-mark':
       await restoreMarkedSources(step.value);
@@ -74,6 +78,13 @@ async function restoreMarkedSources(value: string): Promise<void> {
   writeSetting(SRC_VALID_MARK, value);
   // Another one may have come meanwhile and have found it set.
   if (await isNeeded()) writeSetting(SRC_VALID_MARK, '1');
+}
+
+/** Others may have rules that equal all but the first: those stay when ours were perhaps never set. */
+async function deleteRules({ family, rules, set }: Extract<UndoStep, { readonly kind: 'rules' }>): Promise<void> {
+  const [first, ...others] = rules;
+  const isThere = first !== undefined && (await deleteRule(family, first));
+  if (isThere || set === true) for (const words of others) await deleteRule(family, words);
 }
 
 /** Resolves to whether there was one. */

@@ -12,6 +12,8 @@ interface Entry {
 export interface UndoFailure {
   readonly what: string;
   readonly error: unknown;
+  /** What failed to be undone outlives the process. */
+  readonly stays: boolean;
 }
 
 /** What has to be undone, the latest first. What outlives the process is kept in its journal. */
@@ -40,9 +42,15 @@ export class UndoStack {
     this.#save();
   }
 
-  /** Undoes the steps of one kind now. */
-  async undoKind(kind: UndoStep['kind']): Promise<void> {
-    const chosen = this.#entries.filter(({ step }) => step?.kind === kind);
+  /** Notes that a step which was noted has been done. */
+  confirm(step: UndoStep, done: UndoStep): void {
+    this.#entries = this.#entries.map((entry) => (entry.step === step ? entryOf(done) : entry));
+    this.#save();
+  }
+
+  /** Undoes the steps that are chosen now. */
+  async undoEarly(isChosen: (step: UndoStep) => boolean): Promise<void> {
+    const chosen = this.#entries.filter(({ step }) => step !== undefined && isChosen(step));
     for (const entry of chosen.toReversed()) {
       await entry.undo();
       this.#entries = this.#entries.filter((other) => other !== entry);
@@ -61,27 +69,30 @@ export class UndoStack {
     const kept = this.#entries.filter(({ step }) => step !== undefined && keep(step));
     this.#entries = this.#entries.filter((entry) => !kept.includes(entry));
     for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
+      // A process that is killed meanwhile leaves no command to be run a second time.
+      if (entry.step !== undefined && !canRepeat(entry.step)) this.#save([...kept, ...this.#entries, ...failed]);
       try {
         await entry.undo();
       } catch (error) {
-        failures.push({ what: entry.what, error });
+        failures.push({ what: entry.what, error, stays: entry.step !== undefined });
         if (entry.step !== undefined && canRepeat(entry.step)) failed.unshift(entry);
         else final.push(`${entry.what}: ${errorLine(error)}`);
       }
     }
     this.#entries = [...kept, ...failed];
-    if (this.#entries.length > 0 || (isAwaited && final.length > 0)) this.#journal?.saveRest(this.#steps(), final);
+    if (this.#entries.length > 0 || (isAwaited && final.length > 0))
+      this.#journal?.saveRest(stepsOf(this.#entries), final);
     else this.#journal?.remove();
     return failures;
   }
 
-  #save(): void {
-    this.#journal?.save(this.#steps());
+  #save(entries: readonly Entry[] = this.#entries): void {
+    this.#journal?.save(stepsOf(entries));
   }
+}
 
-  #steps(): readonly UndoStep[] {
-    return this.#entries.flatMap(({ step }) => (step === undefined ? [] : [step]));
-  }
+function stepsOf(entries: readonly Entry[]): readonly UndoStep[] {
+  return entries.flatMap(({ step }) => (step === undefined ? [] : [step]));
 }
 
 function entryOf(step: UndoStep): Entry {

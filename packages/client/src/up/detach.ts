@@ -24,7 +24,8 @@ export async function detach(name: string, args: readonly string[]): Promise<Exi
   const end = await new Promise<'ready' | number>((resolve) => {
     child.stdout?.once('data', () => resolve('ready'));
     child.once('error', () => resolve(EXIT.failure));
-    child.once('exit', (code) => resolve(code ?? EXIT.failure));
+    // A signal that we pass on may come before it has handlers for it.
+    child.once('exit', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? EXIT.interrupted : EXIT.failure)));
   });
   for (const signal of SIGNALS) process.off(signal, interrupt);
   const said = readFileSync(log.path, 'utf8').trim();

@@ -22,10 +22,11 @@ export function killedTunnels(): readonly Killed[] {
 export function killedTunnel(name: string): Killed | undefined {
   const record = readJournal(name);
   if (record === undefined || isTaken(name)) return undefined;
-  const { ended, steps } = record;
+  const { ended, steps, user } = record;
   const killSwitch = steps.some((step) => isKillSwitch(name, step));
   const changes = `was killed and its changes still stand${killSwitch ? ', the kill switch too' : ''}`;
-  const killed = steps.length === 0 ? 'was killed' : changes;
+  const unknown = `ended or was killed as user ${user}: some of its changes may still stand${killSwitch ? ', if killed the kill switch too' : ''}`;
+  const killed = steps.length === 0 ? 'was killed' : user === undefined ? changes : unknown;
   const what = ended ? 'ended and left something behind' : killed;
   return { name, ended, killSwitch, what, remedy: `sealane down ${name}` };
 }

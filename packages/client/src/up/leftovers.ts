@@ -19,11 +19,13 @@ export async function undoLeftovers(
   const undone: string[] = [];
   const failed: string[] = [...record.failed];
   const left: UndoStep[] = [];
-  for (const step of record.steps.toReversed()) {
+  const ahead = [...record.steps];
+  for (let step = ahead.pop(); step !== undefined; step = ahead.pop()) {
     if (keep(step)) {
       left.unshift(step);
       continue;
     }
+    if (!canRepeat(step)) writeJournal({ ...record, steps: [...ahead, ...left] });
     try {
       await undoStep(step);
       undone.push(describeStep(step));

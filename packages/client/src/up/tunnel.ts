@@ -306,7 +306,7 @@ export class UpTunnel {
   async #followDns(before: State, after: State): Promise<void> {
     const [was, is] = [before.config.interface.dns, after.config.interface.dns];
     if (!this.#settings.dns || JSON.stringify(was) === JSON.stringify(is)) return;
-    await this.#undo.undoKind('resolvconf');
+    await this.#undo.undoEarly(({ kind }) => kind === 'resolvconf');
     if (is.servers.length + is.search.length === 0) await forgetLink(this.#settings.name);
     await this.#setDns(after.config);
   }
@@ -314,6 +314,8 @@ export class UpTunnel {
   async #becomeUser(tunnel: Tunnel): Promise<void> {
     const { user } = this.#settings;
     if (user === undefined) return;
+    // Nothing can be noted once the process is that user's.
+    this.#journal.update({ user: user.name });
     try {
       await tunnel.becomeUser(user, user.capabilities);
     } catch (cause) {
