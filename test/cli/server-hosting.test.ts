@@ -313,16 +313,15 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     const first = await network.run();
     await first.stop('SIGKILL');
     const record = join(network.state, 'hosting.json');
-    const noted = JSON.parse(readFileSync(record, 'utf8')) as { place: string };
+    const [noted] = JSON.parse(readFileSync(record, 'utf8')) as [{ place: { inode: string } }];
 
     await using later = await Lab.open();
     const host = await later.host('s');
     await host.must('sysctl', ['-qw', 'net.ipv4.ip_forward=1']);
     const inodeOf = async (at: Host): Promise<string> =>
       /\d+/.exec(await at.must('readlink', ['/proc/self/ns/net']))![0];
-    const place = noted.place.replace(await inodeOf(server), await inodeOf(host));
-    expect(place).not.toBe(noted.place);
-    await writeFile(record, JSON.stringify({ ...noted, place }));
+    expect(noted.place.inode).toBe(await inodeOf(server));
+    await writeFile(record, JSON.stringify([{ ...noted, place: { ...noted.place, inode: await inodeOf(host) } }]));
     const words = ['run', '--state', network.state, '--interface', later.interfaceName('s'), '--json'];
     const second = host.start(process.execPath, [SEALANED, ...words]);
     await until('the server to be ready', () => second.stdout.includes('"event":"ready"'), 45_000);
@@ -484,13 +483,17 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
 
       const running = await network.run();
       const record = join(network.state, 'hosting.json');
-      const noted = JSON.parse(readFileSync(record, 'utf8')) as { settings: unknown };
+      const [noted] = JSON.parse(readFileSync(record, 'utf8')) as [{ settings: unknown }];
       await running.stop();
       const other = await lab.file('other', 'mine');
-      await writeFile(record, JSON.stringify({ ...noted, settings: [[`ipv4/conf/../../../../..${other}`, '1']] }), {
+      await writeFile(record, JSON.stringify([{ ...noted, settings: [[`ipv4/conf/../../../../..${other}`, '1']] }]), {
         mode: 0o600,
       });
-      await (await network.run()).stop();
+      const strange = network.start([]);
+      expect(await strange.exit).toBe(1);
+      expect(strange.stdout + strange.stderr).toContain(
+        `${record} is not what sealaned writes: look at it and remove it`,
+      );
       expect(readFileSync(other, 'utf8')).toBe('mine');
     },
     TIMEOUT,

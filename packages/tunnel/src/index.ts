@@ -37,7 +37,7 @@ export { defaultLanes } from './lane/default-lanes.ts';
 export { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps, privileges } from './linux/confine.ts';
 export { watchFirewall } from './linux/firewall-news.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
-export { type NetworkNamespace, networkNamespace } from './linux/namespace.ts';
+export { isGone, type NetworkNamespace, networkNamespace } from './linux/namespace.ts';
 export { notifyServiceManager } from './linux/notify.ts';
 export { pathMtuTo } from './linux/path-mtu.ts';
 export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';

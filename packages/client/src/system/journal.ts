@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { type NetworkNamespace, networkNamespace } from '@sealane/tunnel';
+import { isGone, type NetworkNamespace, networkNamespace } from '@sealane/tunnel';
 import { CliError, EXIT, errorCode } from '../errors.ts';
 import type { UndoStep } from './steps.ts';
 
@@ -131,7 +131,8 @@ export function removeJournal(name: string): void {
   rmSync(path, { force: true });
   // Of a process that was killed while it wrote.
   rmSync(`${path}.tmp`, { force: true });
-  for (const file of journalFiles()) if (file.name === name && isOfTheDead(file)) rmSync(file.path, { force: true });
+  for (const file of journalFiles())
+    if (file.name === name && isGone(file, namespace())) rmSync(file.path, { force: true });
 }
 
 /** The tunnels that something is noted of, in this network namespace or in one that is gone. */
@@ -165,12 +166,6 @@ function journalFiles(): readonly JournalFile[] {
   });
 }
 
-/** True when the network namespace is known to be gone: the system started again since, or its number is now ours. */
-function isOfTheDead({ inode, cookie, boot }: NetworkNamespace): boolean {
-  const here = namespace();
-  return boot !== here.boot || (inode === here.inode && cookie !== here.cookie);
-}
-
 /**
  * What outlived a network namespace: name servers may be the whole system's. Rules, tables and settings ended with it,
  * and commands were meant for it. Journals that tell of nothing else are removed.
@@ -178,7 +173,7 @@ function isOfTheDead({ inode, cookie, boot }: NetworkNamespace): boolean {
 function bequests(name?: string): readonly JournalRecord[] {
   const files = journalFiles().filter((file) => name === undefined || file.name === name);
   return files.flatMap((file) => {
-    const record = isOfTheDead(file) ? readRecord(file.path, file.name) : undefined;
+    const record = isGone(file, namespace()) ? readRecord(file.path, file.name) : undefined;
     if (record === undefined) return [];
     const steps = record.steps.filter(({ kind }) => kind === 'resolvconf');
     if (steps.length > 0) return [{ ...record, failed: [], endpoints: {}, steps }];

@@ -17,6 +17,7 @@ import {
 } from '@sealane/tunnel';
 import { errorLine, InputError, RefusedError } from '../errors.ts';
 import { undoKilled } from '../hosting/leftovers.ts';
+import { readRecords } from '../hosting/record.ts';
 import { startServer, type ServerFacts } from '../running/server.ts';
 import { requireFolder, type StateFolder, stateFolder } from '../state/folder.ts';
 import { runs } from '../state/lock.ts';
@@ -108,8 +109,11 @@ export async function run(options: RunOptions): Promise<void> {
 async function undoFirst(folder: StateFolder, log: Log): Promise<void> {
   if (!existsSync(folder.hosting)) return;
   requireFolder(folder);
+  // Nothing is done with a record that cannot be understood.
+  readRecords(folder.hosting);
   try {
-    await undoKilled(folder);
+    const { notes } = await undoKilled(folder);
+    for (const text of notes) log.entry('note', text);
   } catch (error) {
     if (runs(folder)) throw error;
     log.entry('note', `what a killed server left on this host stays: ${errorLine(error)}`);

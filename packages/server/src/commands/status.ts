@@ -1,21 +1,27 @@
 import { formatBytes, type StatusReport } from '@sealane/tunnel';
-import { leftBehind } from '../hosting/leftovers.ts';
+import { type Leftovers, leftBehind } from '../hosting/leftovers.ts';
 import { print, printJson, table } from '../output/print.ts';
 import { styleFor } from '../output/style.ts';
 import { stateFolder, type StateFolder } from '../state/folder.ts';
 import { readRegistry, type Registry } from '../state/registry-file.ts';
 import { liveStatus } from '../running/live.ts';
 
+const NOTHING: Leftovers = { changes: [], notes: [] };
+
 /** Says whether a server runs on the folder, and how it does. */
 export async function status(options: { readonly state: string; readonly json: boolean }): Promise<void> {
   const folder = stateFolder(options.state);
   const registry = readRegistry(folder);
   const live = await liveStatus(folder);
-  const left = live === undefined ? leftBehind(folder) : [];
+  const left = live === undefined ? await leftBehind(folder) : NOTHING;
   if (options.json) {
     const { endpoint, pool, dns, mtu } = registry.server;
     const base = { state: folder.path, endpoint, pool, dns, mtu, peers: registry.peers.length };
-    await printJson({ ...base, running: live !== undefined, ...(live === undefined ? { left } : { live }) });
+    await printJson({
+      ...base,
+      running: live !== undefined,
+      ...(live === undefined ? { left: left.changes, notes: left.notes } : { live }),
+    });
   } else {
     await print(statusText(folder, registry, live, left));
   }
@@ -25,7 +31,7 @@ function statusText(
   folder: StateFolder,
   registry: Registry,
   live: StatusReport | undefined,
-  left: readonly string[],
+  { changes, notes }: Leftovers,
 ): string {
   const style = styleFor(process.stdout);
   const base = [
@@ -35,9 +41,11 @@ function statusText(
     ['peers', peersText(registry, live)],
   ];
   if (live === undefined) {
-    const remedy = `'sealaned down --state ${folder.path}' undoes it`;
-    const rows = left.length === 0 ? base : [...base, ['left behind', `${left.join(', ')}: ${remedy}`]];
-    const state = left.length === 0 ? 'not running' : 'was killed';
+    const who = process.geteuid?.() === 0 ? '' : ' as root';
+    const remedy = `'sealaned down --state ${folder.path}'${who} undoes it`;
+    const left = changes.length === 0 ? [] : [['left behind', `${changes.join(', ')}: ${remedy}`]];
+    const rows = [...base, ...left, ...notes.map((text) => ['note', text])];
+    const state = changes.length === 0 ? 'not running' : 'was killed';
     return `${style.yellow(state)}\n${table(rows.map((row) => [' ', ...row]))}`;
   }
   const received = live.peers.reduce((sum, peer) => sum + peer.rxBytes, 0);

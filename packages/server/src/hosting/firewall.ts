@@ -1,14 +1,12 @@
 /**
  * The nftables table of a server with a TUN interface: where peers may go, and that they go out under the server's
- * address. A table of our own can only refuse more: what another table drops stays dropped. All that stands in a script
- * is numbers, addresses and an interface name that was checked; nothing passes a shell.
- */
-import { spawn } from 'node:child_process';
+ * address. A table of our own can only refuse more: what another table drops stays dropped.  */
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, tableName } from '@sealane/tunnel';
-import { errorCode, errorLine, RefusedError } from '../errors.ts';
+import { errorLine } from '../errors.ts';
 import { Policy, type Rule } from '../userspace/policy.ts';
 import type { Family } from './forwarding.ts';
+import { runNft } from './nft.ts';
 
 export interface FirewallOptions {
   readonly interfaceName: string;
@@ -78,19 +76,28 @@ export function removalScript(interfaceName: string): string {
   return `table inet ${table} {}\ndelete table inet ${table}\n`;
 }
 
-/** Applies a script as one transaction. @throws RefusedError with what nft(8) said. */
-export async function nft(script: string): Promise<void> {
-  await run(['-f', '-'], script);
-}
-
 /** What the table holds, without its counts; empty when it is not there. */
 export async function listTable(interfaceName: string): Promise<string> {
-  return run(['--stateless', 'list', 'table', 'inet', tableOf(interfaceName)], '').catch(() => '');
+  return listOwn(interfaceName).catch(() => '');
+}
+
+/** True when the table is there; undefined when this process cannot tell. */
+export async function tableStands(interfaceName: string): Promise<boolean | undefined> {
+  try {
+    await listOwn(interfaceName);
+    return true;
+  } catch (error) {
+    return errorLine(error).endsWith('No such file or directory') ? false : undefined;
+  }
+}
+
+function listOwn(interfaceName: string): Promise<string> {
+  return runNft(['--stateless', 'list', 'table', 'inet', tableOf(interfaceName)]);
 }
 
 /** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */
 export async function droppingChains(): Promise<readonly string[]> {
-  const { nftables } = JSON.parse(await run(['-j', 'list', 'ruleset'], '')) as { nftables: readonly Listed[] };
+  const { nftables } = JSON.parse(await runNft(['-j', 'list', 'ruleset'])) as { nftables: readonly Listed[] };
   const lastRules = new Map<string, readonly object[]>();
   for (const { rule } of nftables) {
     if (rule !== undefined) lastRules.set(`${rule.family} ${rule.table} ${rule.chain}`, rule.expr);
@@ -136,24 +143,4 @@ function ruleLines({ prefix, ports, isAllowed }: Rule & { readonly isAllowed: bo
 
 function family({ address }: Prefix): 'ip' | 'ip6' {
   return address.length === 4 ? 'ip' : 'ip6';
-}
-
-function run(words: readonly string[], input: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('nft', words, { stdio: ['pipe', 'pipe', 'pipe'] });
-    let [stdout, stderr] = ['', ''];
-    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-    child.once('error', (cause) => {
-      const remedy = "install nftables, or set up forwarding yourself and add '--no-forwarding'";
-      const why = errorCode(cause) === 'ENOENT' ? `it is missing: ${remedy}` : errorLine(cause);
-      reject(new RefusedError(`cannot run the program nft: ${why}`, { cause }));
-    });
-    child.once('close', (status) => {
-      if (status === 0) resolve(stdout);
-      else reject(new RefusedError(`nftables refuses our rules: ${errorLine(stderr.split('\n')[0] ?? '')}`));
-    });
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(input);
-  });
 }

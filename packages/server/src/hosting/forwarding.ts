@@ -44,9 +44,9 @@ export function forwardingSettings(family: Family): Settings {
 export function enableForwarding(family: Family): void {
   if (isForwarding(family)) return;
   if (family === 'ipv6') {
-    for (const path of interfaces(family).map(acceptRa)) if (read(path) === '1') write(path, '2');
+    for (const path of interfaces(family).map(acceptRa)) if (read(path) === '1') write(path, '2', inContainer);
   }
-  write(ALL[family], '1');
+  write(ALL[family], '1', inContainer);
 }
 
 /** The switches among settings that are not as they were; the rest follows them. */
@@ -79,13 +79,16 @@ function read(path: string): string {
   }
 }
 
-function write(path: string, value: string): void {
+function inContainer(name: string, value: string): string {
+  return `: where /proc/sys is read-only, start the container with '--sysctl ${name}=${value}'`;
+}
+
+function write(path: string, value: string, remedy: (name: string, value: string) => string = () => ''): void {
   try {
     writeFileSync(join(ROOT, path), value);
   } catch (cause) {
     const name = `net.${path.replaceAll('/', '.')}`;
-    const remedy = `where /proc/sys is read-only, start the container with '--sysctl ${name}=${value}'`;
     const why = `${name} cannot be set to ${value} (${errorCode(cause) ?? String(cause)})`;
-    throw new RefusedError(`${why}: ${remedy}, or set up forwarding yourself and add '--no-forwarding'`, { cause });
+    throw new RefusedError(`${why}${remedy(name, value)}`, { cause });
   }
 }

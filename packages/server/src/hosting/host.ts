@@ -1,21 +1,20 @@
 /** A server with a TUN interface as a router for its peers: forwarding, firewall and NAT, undone exactly. */
 import { readFileSync } from 'node:fs';
 import type { Prefix } from '@sealane/protocol';
-import { networkNamespace } from '@sealane/tunnel';
-import { errorCode, errorLine, RefusedError } from '../errors.ts';
-import { removeFile, replaceFile } from '../state/file.ts';
+import { errorLine, RefusedError } from '../errors.ts';
 import type { Rule } from '../userspace/policy.ts';
-import { droppingChains, firewallScript, listTable, nft, removalScript, tableOf } from './firewall.ts';
+import { droppingChains, firewallScript, listTable, removalScript, tableOf, tableStands } from './firewall.ts';
 import {
   enableForwarding,
   forwardingSettings,
   isForwarding,
-  isSettings,
   restore,
   switchedOn,
   type Family,
   type Settings,
 } from './forwarding.ts';
+import { nft } from './nft.ts';
+import { type HostRecord, readRecords, writeRecord } from './record.ts';
 
 export interface HostOptions {
   readonly interfaceName: string;
@@ -36,34 +35,29 @@ export interface HostedNetwork {
   undo(): Promise<void>;
 }
 
-interface HostRecord {
-  /** Of the system's start and of the network namespace: elsewhere the record means nothing. */
-  readonly place: string;
-  readonly interfaceName: string;
-  readonly settings: Settings;
-}
-
 /**
  * Sets the host up for the peers, after undoing what a killed server left.
  * @throws RefusedError when the system refuses; nothing is left changed then.
  */
 export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> {
   const { interfaceName, networks, recordFile } = options;
-  await undoRecord(recordFile);
+  await undoRecord(recordFile, interfaceName);
   const families: readonly Family[] = [
     ...new Set(networks.map(({ address }) => (address.length === 4 ? 'ipv4' : 'ipv6'))),
   ];
   const onlyPeers = families.filter((family) => !isForwarding(family));
-  const undo = (): Promise<void> => undoRecord(recordFile);
+  const undo = (): Promise<void> => undoRecord(recordFile, interfaceName);
   let settings: Settings = [];
+  let hasTable = false;
   try {
-    writeRecord(recordFile, { place: place(), interfaceName, settings });
+    writeRecord(recordFile, { interfaceName, settings });
     // The firewall comes first: nothing is forwarded that it has not seen.
     const script = firewallScript({ ...options, onlyPeers });
     await nft(script);
+    hasTable = true;
     for (const family of families) {
       settings = [...settings, ...forwardingSettings(family)];
-      writeRecord(recordFile, { place: place(), interfaceName, settings });
+      writeRecord(recordFile, { interfaceName, settings });
       enableForwarding(family);
     }
     const foreign = await droppingChains();
@@ -81,56 +75,47 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
     return { notes, restore: putBack, undo };
   } catch (error) {
     restore(settings);
-    await undo();
-    if (error instanceof RefusedError) throw error;
-    throw new RefusedError(`forwarding cannot be set up: ${errorLine(error)}`, { cause: error });
+    // A transaction that failed changed nothing, and what made it fail makes its removal fail too.
+    if (hasTable) await undo();
+    else writeRecord(recordFile, undefined);
+    const why = error instanceof RefusedError ? '' : 'forwarding cannot be set up: ';
+    const remedy = "or set up forwarding yourself and add '--no-forwarding'";
+    throw new RefusedError(`${why}${errorLine(error)}, ${remedy}`, { cause: error });
   }
 }
 
-/** What the record of a server says in words; nothing when there is none or when it is of another place. */
-export function recordedChanges(path: string): readonly string[] {
-  const record = readRecord(path);
-  if (record?.place !== place()) return [];
-  return [`nftables table inet ${tableOf(record.interfaceName)}`, ...switchedOn(record.settings)];
+/** What still stands of a record, in words. */
+export async function describeRecord({ interfaceName, settings }: HostRecord): Promise<readonly string[]> {
+  const stands = await tableStands(interfaceName);
+  const table = `nftables table inet ${tableOf(interfaceName)}`;
+  const tables = stands === false ? [] : [stands === true ? table : `${table} if it is there`];
+  return [...tables, ...switchedOn(settings)];
 }
 
-/** Undoes what the record of a server says and removes it; does nothing when there is none or when it is of another place. */
-export async function undoRecord(path: string): Promise<void> {
-  const record = readRecord(path);
-  if (record?.place === place()) {
-    restore(record.settings);
-    await nft(removalScript(record.interfaceName));
+/**
+ * Undoes what was recorded in this network namespace, if anything was, and removes the record.
+ * @throws RefusedError when a program has the interface, but for `ownInterface`, or when the system refuses.
+ */
+export async function undoRecord(path: string, ownInterface?: string): Promise<void> {
+  const { here: record } = readRecords(path);
+  if (record !== undefined) {
+    const { interfaceName, settings } = record;
+    if (interfaceName !== ownInterface && interfaceExists(interfaceName)) {
+      throw new RefusedError(`the interface ${interfaceName} belongs to a program that runs: stop it first`);
+    }
+    try {
+      restore(settings);
+      await nft(removalScript(interfaceName));
+    } catch (error) {
+      if (process.geteuid?.() === 0) throw error;
+      throw new RefusedError(`${errorLine(error)}: run 'sealaned down' as root`, { cause: error });
+    }
   }
-  removeFile(path);
+  writeRecord(path, undefined);
 }
 
-function writeRecord(path: string, record: HostRecord): void {
-  replaceFile(path, JSON.stringify(record));
-}
-
-/** The file lies in the server's own folder, which nobody else may enter. */
-function readRecord(path: string): HostRecord | undefined {
-  try {
-    const record: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    return isRecord(record) ? record : undefined;
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT' || error instanceof SyntaxError) return undefined;
-    throw error;
-  }
-}
-
-function isRecord(value: unknown): value is HostRecord {
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'place' in value &&
-    'interfaceName' in value &&
-    typeof value.interfaceName === 'string' &&
-    'settings' in value &&
-    isSettings(value.settings)
-  );
-}
-
-function place(): string {
-  return Object.values(networkNamespace()).join(' ');
+/** In the network namespace of this process; what is mounted at /sys may be of another one. */
+function interfaceExists(name: string): boolean {
+  const lines = readFileSync('/proc/self/net/dev', 'utf8').split('\n');
+  return lines.some((line) => line.trimStart().startsWith(`${name}:`));
 }

@@ -25,6 +25,11 @@ export function networkNamespace(): NetworkNamespace {
   }
 }
 
+/** True when a network namespace is known to be gone: the system started again since, or its number is now that of `here`. */
+export function isGone({ inode, cookie, boot }: NetworkNamespace, here: NetworkNamespace): boolean {
+  return boot !== here.boot || (inode === here.inode && cookie !== here.cookie);
+}
+
 function readCookie(): string {
   try {
     const fd = foreign('int socket(int, int, int)')(AF_INET, SOCK_DGRAM_CLOEXEC, 0);

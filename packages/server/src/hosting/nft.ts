@@ -1,0 +1,28 @@
+/** The program nft(8). All that it is given is numbers, addresses and names that were checked; nothing passes a shell. */
+import { spawn } from 'node:child_process';
+import { errorCode, errorLine, RefusedError } from '../errors.ts';
+
+/** Applies a script as one transaction. @throws RefusedError with what nft(8) said. */
+export async function nft(script: string): Promise<void> {
+  await runNft(['-f', '-'], script);
+}
+
+/** Resolves to what it printed. @throws RefusedError with what nft(8) said. */
+export function runNft(words: readonly string[], input = ''): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('nft', words, { stdio: ['pipe', 'pipe', 'pipe'] });
+    let [stdout, stderr] = ['', ''];
+    child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+    child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+    child.once('error', (cause) => {
+      const why = errorCode(cause) === 'ENOENT' ? 'it is missing: install nftables' : errorLine(cause);
+      reject(new RefusedError(`cannot run the program nft: ${why}`, { cause }));
+    });
+    child.once('close', (status) => {
+      if (status === 0) resolve(stdout);
+      else reject(new RefusedError(`nftables refuses our rules: ${errorLine(stderr.split('\n')[0] ?? '')}`));
+    });
+    child.stdin.on('error', () => undefined);
+    child.stdin.end(input);
+  });
+}
