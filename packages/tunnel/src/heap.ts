@@ -21,13 +21,13 @@ export class IdleCollector {
     this.#next = now + COLLECTION_INTERVAL;
   }
 
-  /** Called when nothing waits; true when it collected. */
+  /** Called when nothing waits; true when it was time to collect. */
   idle(now: number): boolean {
     if (now < this.#next) return false;
     this.#next = now + COLLECTION_INTERVAL;
     if (getHeapStatistics().used_heap_size > LARGE_HEAP) return false;
     this.#collect ??= collectorOfThread();
-    this.#collect();
+    this.#collect?.();
     return true;
   }
 }
@@ -38,11 +38,14 @@ export function keepHeapSmall(): void {
   setInterval(() => collector.idle(performance.now()), COLLECTION_INTERVAL / 4).unref();
 }
 
-/** Contexts that are made while the flag is set have the function; nothing else of the process gets it. */
-function collectorOfThread(): () => void {
+/**
+ * Contexts that are made while the flag is set have the function; nothing else of the process gets it. Undefined when another thread, which
+ * does the same, has taken the flag back meanwhile: it is asked for again the next time.
+ */
+function collectorOfThread(): (() => void) | undefined {
   setFlagsFromString('--expose-gc');
   try {
-    return runInNewContext('gc') as () => void;
+    return runInNewContext("typeof gc === 'function' ? gc : undefined") as (() => void) | undefined;
   } finally {
     setFlagsFromString('--no-expose-gc');
   }

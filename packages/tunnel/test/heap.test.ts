@@ -42,3 +42,17 @@ it('a large heap is left to V8', () => {
     seen.push(new IdleCollector(0).idle(300_000), live.length);`;
   expect(run(script)).toEqual([[false, 1_000_000], 'undefined']);
 });
+
+it('threads that collect at the same time do not disturb each other', () => {
+  const script = `
+    import { isMainThread, Worker } from 'node:worker_threads';
+    const source = 'import { IdleCollector } from "${HEAP}";'
+      + 'for (let now = 1; now < 40; now++) new IdleCollector(0).idle(now * 300_000);';
+    const workers = Array.from({ length: 4 }, () => new Worker(new URL('data:text/javascript,' + encodeURIComponent(source))));
+    const ends = workers.map((worker) => new Promise((resolve) => {
+      worker.on('error', (error) => resolve(String(error)));
+      worker.on('exit', (code) => resolve(code));
+    }));
+    seen.push(...await Promise.all(ends));`;
+  expect(run(script)).toEqual([[0, 0, 0, 0], 'undefined']);
+});
