@@ -293,7 +293,11 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       const bin = join(lab.folder, 'bin');
       await mkdir(bin);
       const real = (await server.must('bash', ['-c', 'command -v nft'])).trim();
-      await writeFile(join(bin, 'nft'), `#!/bin/sh\n${real} "$@"\nkill -9 $PPID\n`, { mode: 0o755 });
+      await writeFile(
+        join(bin, 'nft'),
+        `#!/bin/sh\ntest "$1" = -f || exec ${real} "$@"\n${real} "$@"\nkill -9 $PPID\n`,
+        { mode: 0o755 },
+      );
       const env = last === 'nft' ? { PATH: `${bin}:${process.env['PATH']}` } : { KILL_AFTER: last };
       const killed = network.start([], ['--require', KILL_AFTER_WRITE], env);
       expect(await killed.exit, killed.stderr).toBe(128);

@@ -3,59 +3,12 @@ import { existsSync, readFileSync } from 'node:fs';
 import { chmod, mkdir, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { State, systemOf } from './server-lab.ts';
 import { SEALANED } from './server-support.ts';
-import { type Host, Lab, missing, type Result, type Running, until } from '../support/lab.ts';
+import { Lab, missing, type Result } from '../support/lab.ts';
 
 const reason = missing('nft', 'setpriv');
 const NOBODY = 65_534;
-
-/** One state folder in a lab, and commands on it from any host. */
-class State {
-  readonly path: string;
-  readonly record: string;
-
-  private constructor(path: string) {
-    this.path = path;
-    this.record = join(path, 'hosting.json');
-  }
-
-  static async make(lab: Lab, host: Host, folder: string, pool = '10.7.0.0/24'): Promise<State> {
-    const state = new State(join(lab.folder, folder));
-    const made = await state.call(host, 'init', '--endpoint', '127.0.0.1:51820', '--pool', pool);
-    if (made.code !== 0) throw new Error(made.stderr);
-    return state;
-  }
-
-  call(host: Host, ...words: readonly string[]): Promise<Result> {
-    return host.run(process.execPath, [SEALANED, ...words, '--state', this.path], { timeout: 120_000 });
-  }
-
-  start(host: Host, interfaceName: string, options: readonly string[] = [], env: Record<string, string> = {}): Running {
-    const words = [SEALANED, 'run', '--state', this.path, '--interface', interfaceName, '--listen', '0', '--json'];
-    return host.start(process.execPath, [...words, ...options], env);
-  }
-
-  async run(host: Host, interfaceName: string, ...options: readonly string[]): Promise<Running> {
-    const running = this.start(host, interfaceName, options);
-    await until(
-      'the server to be ready',
-      () => {
-        if (running.child.exitCode !== null) throw new Error(running.stdout + running.stderr);
-        return running.stdout.includes('"event":"ready"');
-      },
-      90_000,
-    );
-    return running;
-  }
-
-  async killed(host: Host, interfaceName: string, ...options: readonly string[]): Promise<void> {
-    await (await this.run(host, interfaceName, ...options)).stop('SIGKILL');
-  }
-}
-
-async function systemOf(host: Host): Promise<string> {
-  return (await host.must('nft', ['list', 'ruleset'])) + (await host.must('sysctl', ['net.ipv4.ip_forward']));
-}
 
 describe.skipIf(reason !== undefined)(`sealaned down (${reason ?? 'in namespaces'})`, { timeout: 300_000 }, () => {
   it('keeps what was noted in another network namespace, says so, and undoes it there', async () => {

@@ -20,15 +20,22 @@ export interface FirewallOptions {
   readonly nat: boolean;
   /** Families whose forwarding was off before: what has nothing to do with the peers stays unforwarded. */
   readonly onlyPeers: readonly Family[];
+  /** Interfaces of other servers: their tables say what passes there. */
+  readonly neighbours: readonly string[];
+  /** Lines of a chain that nothing passes, for other servers to read. */
+  readonly before: readonly string[];
 }
 
+/** Of the table of every server. */
+export const TABLE_PREFIX = 'sealaned-';
+
 export function tableOf(interfaceName: string): string {
-  return tableName('sealaned-', interfaceName);
+  return tableName(TABLE_PREFIX, interfaceName);
 }
 
 /** The script that makes the table, in place of one that a killed server left. */
 export function firewallScript(options: FirewallOptions): string {
-  const { interfaceName, networks, allow, deny, peerToPeer, nat, onlyPeers } = options;
+  const { interfaceName, networks, allow, deny, peerToPeer, nat, onlyPeers, neighbours } = options;
   const own = `"${interfaceName}"`;
   const policy = new Policy({ allow, deny, peerNetworks: peerToPeer ? [] : networks });
   const ours = new Policy({ allow, deny });
@@ -36,6 +43,7 @@ export function firewallScript(options: FirewallOptions): string {
     `iifname ${own} jump from-peers`,
     `oifname ${own} ct state established,related accept`,
     ...(nat ? [`oifname ${own} counter drop`] : [`oifname ${own} accept`]),
+    ...neighbours.flatMap((name) => [`iifname "${name}" accept`, `oifname "${name}" accept`]),
     ...onlyPeers.map((name) => `meta nfproto ${name} counter drop`),
   ];
   const fromPeers = [
@@ -57,6 +65,7 @@ export function firewallScript(options: FirewallOptions): string {
   return [
     removalScript(interfaceName),
     `table inet ${tableOf(interfaceName)} {\n`,
+    chain('before', '', options.before),
     chain('from-peers', '', fromPeers),
     chain('forward', 'type filter hook forward priority filter; policy accept;', forward),
     chain('input', 'type filter hook input priority filter; policy accept;', [

@@ -22,7 +22,7 @@ export function isSettings(value: unknown): value is Settings {
 }
 
 /** True when packets of this family are forwarded between any interfaces. */
-export function isForwarding(family: Family): boolean {
+function isForwarding(family: Family): boolean {
   return read(ALL[family]) === '1';
 }
 
@@ -38,6 +38,17 @@ export function forwardingSettings(family: Family): Settings {
     ...(family === 'ipv6' ? names.map(acceptRa) : []),
   ];
   return [[ALL[family], '0'], ...paths.map((path) => [path, read(path)] as const)];
+}
+
+/** The families whose forwarding was off as these settings say. */
+export function wereOff(settings: Settings): readonly Family[] {
+  return (['ipv4', 'ipv6'] as const).filter((family) => settings.some(([path]) => path === ALL[family]));
+}
+
+/** Those settings that are not among `others`. */
+export function without(settings: Settings, others: Settings): Settings {
+  const paths = new Set(others.map(([path]) => path));
+  return settings.filter(([path]) => !paths.has(path));
 }
 
 /** Turns forwarding on; a host that took its routes from advertisements goes on doing so (accept_ra = 2). */

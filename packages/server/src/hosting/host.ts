@@ -7,12 +7,13 @@ import { droppingChains, firewallScript, listTable, removalScript, tableOf, tabl
 import {
   enableForwarding,
   forwardingSettings,
-  isForwarding,
   restore,
   switchedOn,
+  wereOff,
+  without,
   type Family,
-  type Settings,
 } from './forwarding.ts';
+import { beforeLines, carriedSettings, neighbours } from './neighbours.ts';
 import { nft } from './nft.ts';
 import { type HostRecord, readRecords, writeRecord } from './record.ts';
 
@@ -45,36 +46,47 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
   const families: readonly Family[] = [
     ...new Set(networks.map(({ address }) => (address.length === 4 ? 'ipv4' : 'ipv6'))),
   ];
-  const onlyPeers = families.filter((family) => !isForwarding(family));
   const undo = (): Promise<void> => undoRecord(recordFile, interfaceName);
-  let settings: Settings = [];
   let hasTable = false;
   try {
+    // What another server changed is what it was before that one.
+    const carried = await carriedSettings(interfaceName);
+    const settings = families.flatMap((family) => {
+      const noted = carried.filter(([path]) => path.startsWith(family));
+      return noted.length > 0 ? noted : forwardingSettings(family);
+    });
+    const onlyPeers = wereOff(settings);
+    const before = beforeLines(settings);
     writeRecord(recordFile, { interfaceName, settings });
+    let others = await neighbours(interfaceName);
+    const script = (): string => firewallScript({ ...options, onlyPeers, neighbours: others, before });
     // The firewall comes first: nothing is forwarded that it has not seen.
-    const script = firewallScript({ ...options, onlyPeers });
-    await nft(script);
+    await nft(script());
     hasTable = true;
-    for (const family of families) {
-      settings = [...settings, ...forwardingSettings(family)];
-      writeRecord(recordFile, { interfaceName, settings });
-      enableForwarding(family);
-    }
-    const foreign = await droppingChains();
-    const notes = foreign.map(
-      (chain) =>
-        `the firewall chain '${chain}' drops forwarded packets: it is left as it is; let ${interfaceName} through there`,
-    );
+    for (const family of families) enableForwarding(family);
+    const dead = others.filter((name) => !interfaceExists(name));
+    const notes = [
+      ...(await droppingChains()).map(
+        (chain) =>
+          `the firewall chain '${chain}' drops forwarded packets: it is left as it is; let ${interfaceName} through there`,
+      ),
+      ...dead.map(
+        (name) =>
+          `a killed server left the nftables table inet ${tableOf(name)}, which may drop what ${interfaceName} forwards: undo it with 'sealaned down' and its --state`,
+      ),
+    ];
     let whole = await listTable(interfaceName);
     const putBack = async (): Promise<boolean> => {
-      if ((await listTable(interfaceName)) === whole) return false;
-      await nft(script);
+      const isChanged = (await listTable(interfaceName)) !== whole;
+      const known = script();
+      others = await neighbours(interfaceName);
+      if (!isChanged && script() === known) return false;
+      await nft(script());
       whole = await listTable(interfaceName);
-      return true;
+      return isChanged;
     };
     return { notes, restore: putBack, undo };
   } catch (error) {
-    restore(settings);
     // A transaction that failed changed nothing, and what made it fail makes its removal fail too.
     if (hasTable) await undo();
     else writeRecord(recordFile, undefined);
@@ -89,7 +101,8 @@ export async function describeRecord({ interfaceName, settings }: HostRecord): P
   const stands = await tableStands(interfaceName);
   const table = `nftables table inet ${tableOf(interfaceName)}`;
   const tables = stands === false ? [] : [stands === true ? table : `${table} if it is there`];
-  return [...tables, ...switchedOn(settings)];
+  const carried = await carriedSettings(interfaceName).catch(() => []);
+  return [...tables, ...switchedOn(without(settings, carried))];
 }
 
 /**
@@ -99,19 +112,30 @@ export async function describeRecord({ interfaceName, settings }: HostRecord): P
 export async function undoRecord(path: string, ownInterface?: string): Promise<void> {
   const { here: record } = readRecords(path);
   if (record !== undefined) {
-    const { interfaceName, settings } = record;
+    const { interfaceName } = record;
     if (interfaceName !== ownInterface && interfaceExists(interfaceName)) {
       throw new RefusedError(`the interface ${interfaceName} belongs to a program that runs: stop it first`);
     }
     try {
-      restore(settings);
-      await nft(removalScript(interfaceName));
+      await undoChanges(record);
     } catch (error) {
       if (process.geteuid?.() === 0) throw error;
       throw new RefusedError(`${errorLine(error)}: run 'sealaned down' as root`, { cause: error });
     }
   }
   writeRecord(path, undefined);
+}
+
+/** What other servers carry is theirs to put back when they end. */
+async function undoChanges({ interfaceName, settings }: HostRecord): Promise<void> {
+  const own = without(settings, await carriedSettings(interfaceName));
+  restore(own);
+  await nft(removalScript(interfaceName));
+  // Another one may have ended at the same moment and have left it to us, or may have begun and have found it on.
+  const carried = await carriedSettings(interfaceName);
+  restore(without(settings, carried));
+  const begun = new Set(wereOff(carried));
+  for (const family of wereOff(own)) if (begun.has(family)) enableForwarding(family);
 }
 
 /** In the network namespace of this process; what is mounted at /sys may be of another one. */
