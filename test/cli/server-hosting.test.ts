@@ -86,7 +86,7 @@ class Network {
         if (ended) throw new Error(running.stderr);
         return running.stdout.includes('"event":"ready"');
       },
-      45_000,
+      90_000,
     );
     return running;
   }
@@ -99,7 +99,7 @@ class Network {
     );
     const file = await this.lab.file(`${this.lab.interfaceName(name[0]!)}.conf`, text);
     const running = host.start(process.execPath, [SEALANE, 'up', file], { STATE_DIRECTORY: this.lab.folder });
-    await until('the client to be up', () => running.stderr.includes(' is up: '), 45_000);
+    await until('the client to be up', () => running.stderr.includes(' is up: '), 90_000);
     await until('a session', () => running.stderr.includes('first session'));
     return running;
   }
@@ -328,7 +328,7 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     await writeFile(record, JSON.stringify([{ ...noted, place: { ...noted.place, inode: await inodeOf(host) } }]));
     const words = ['run', '--state', network.state, '--interface', later.interfaceName('s'), '--json'];
     const second = host.start(process.execPath, [SEALANED, ...words]);
-    await until('the server to be ready', () => second.stdout.includes('"event":"ready"'), 45_000);
+    await until('the server to be ready', () => second.stdout.includes('"event":"ready"'), 90_000);
     expect(await second.stop(), second.stderr).toBe(0);
     expect(await host.must('sysctl', ['-n', 'net.ipv4.ip_forward'])).toBe('1\n');
   });
@@ -451,7 +451,7 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
       await until(
         'the server to be ready',
         () => second.stdout.includes('"event":"ready"') || second.child.exitCode !== null,
-        45_000,
+        90_000,
       );
       expect(await second.stop(), second.stderr).toBe(0);
       expect(await network.system()).toBe(before);
