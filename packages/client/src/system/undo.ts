@@ -70,7 +70,7 @@ export class UndoStack {
     this.#entries = this.#entries.filter((entry) => !kept.includes(entry));
     for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
       // A process that is killed meanwhile leaves no command to be run a second time.
-      if (entry.step !== undefined && !canRepeat(entry.step)) this.#save([...kept, ...this.#entries, ...failed]);
+      if (entry.step !== undefined && !canRepeat(entry.step)) this.#tryToSave([...kept, ...this.#entries, ...failed]);
       try {
         await entry.undo();
       } catch (error) {
@@ -88,6 +88,15 @@ export class UndoStack {
 
   #save(entries: readonly Entry[] = this.#entries): void {
     this.#journal?.save(stepsOf(entries));
+  }
+
+  /** On the way back: what cannot be noted must be undone all the same. */
+  #tryToSave(entries: readonly Entry[]): void {
+    try {
+      this.#save(entries);
+    } catch {
+      // The end says so, when it cannot be noted either.
+    }
   }
 }
 

@@ -25,7 +25,7 @@ export async function undoLeftovers(
       left.unshift(step);
       continue;
     }
-    if (!canRepeat(step)) writeJournal({ ...record, steps: [...ahead, ...left] });
+    if (!canRepeat(step)) tryToWrite({ ...record, steps: [...ahead, ...left] });
     try {
       await undoStep(step);
       undone.push(describeStep(step));
@@ -37,6 +37,15 @@ export async function undoLeftovers(
   if (left.length > 0) writeJournal({ ...record, steps: left, failed: [] });
   else removeJournal(record.name);
   return { undone, failed, left };
+}
+
+/** Before a command, which a process that is killed meanwhile must not leave to be run again; a full disk keeps it from nothing. */
+function tryToWrite(record: JournalRecord): void {
+  try {
+    writeJournal(record);
+  } catch {
+    // The end says so, when it cannot be written either.
+  }
 }
 
 /** True for the step that takes the kill switch of this tunnel away. */
