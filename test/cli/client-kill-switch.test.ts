@@ -208,7 +208,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     ];
     for (const change of changes) {
       await a.must('nft', change.split(' '));
-      await until(`the rules to be back after ${change}`, async () => (await rules()) === whole);
+      await until(`the rules to be back after ${change}`, async () => (await rules()) === whole, 45_000);
     }
     expect(here.stderr).toContain('somebody changed our nftables table');
     expect(await here.stop()).toBe(0);
