@@ -211,7 +211,10 @@ export class UpTunnel {
       const now = await listed(wanted);
       const changed = wanted.filter((table) => now.get(table) !== this.#tables.get(table));
       if (changed.length === 0) return;
+      const known = this.#tables;
       await this.#filter(this.#state);
+      // What somebody changes at this moment is not what they are to be.
+      this.#tables = known;
       log.entry(
         'firewall-restored',
         `somebody changed our nftables table ${changed.join(' and ')}: it is as it was again`,

@@ -82,7 +82,8 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
       others = await neighbours(interfaceName);
       if (!isChanged && script() === known) return false;
       await nft(script());
-      whole = await listTable(interfaceName);
+      // What somebody changes at this moment is not what it is to be.
+      if (script() !== known) whole = await listTable(interfaceName);
       return isChanged;
     };
     return { notes, restore: putBack, undo };
