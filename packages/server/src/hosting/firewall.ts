@@ -1,6 +1,7 @@
 /**
  * The nftables table of a server with a TUN interface: where peers may go, and that they go out under the server's
- * address. A table of our own can only refuse more: what another table drops stays dropped.  */
+ * address. A table of our own can only refuse more: what another table drops stays dropped.
+ */
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, tableName } from '@sealane/tunnel';
 import { errorLine } from '../errors.ts';
