@@ -1,18 +1,13 @@
 /** What a tunnel in the background says: each start shows its own lines, and the log that stays is bounded, and gone after down. */
 import { appendFileSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, tryUp, twoHosts } from './client-lab.ts';
-import { SEALANE } from './client-support.ts';
-import { type Host, Lab, missing, type Result, until } from '../support/lab.ts';
+import { clientFile, runSealane, systemOf, tryUp, twoHosts } from './client-lab.ts';
+import { Lab, missing, type Result, until } from '../support/lab.ts';
 
 const reason = missing('nft');
 
 function logsOf(name: string): readonly string[] {
   return readdirSync('/run/sealane-client').filter((file) => file.startsWith(`${name}.`) && file.includes('.log'));
-}
-
-function sealane(host: Host, ...words: readonly string[]): Promise<Result> {
-  return host.run(process.execPath, [SEALANE, ...words]);
 }
 
 /** Also when nobody waits for it. */
@@ -52,7 +47,7 @@ describe.skipIf(reason !== undefined)(`--detach (${reason ?? 'in a namespace'})`
     const late = await tryUp(lab, a, file, '--detach');
     expect(late.stderr).toMatch(new RegExp(`^sealane: ${name} is in use: [^\\n]*\\n$`));
     expect(readFileSync(log, 'utf8')).toMatch(/^sealane: \w+ is up: /);
-    expect((await sealane(a, 'down', name)).code).toBe(0);
+    expect((await runSealane(a, 'down', name)).code).toBe(0);
     expect(logsOf(name)).toEqual([]);
   });
 
@@ -67,7 +62,7 @@ describe.skipIf(reason !== undefined)(`--detach (${reason ?? 'in a namespace'})`
     await until('its end to be told', () => readFileSync(first.log, 'utf8').includes('was deleted'));
     await until('its end', () => isOver(first.pid));
     for (const command of ['status', 'down']) {
-      const { code, stderr } = await sealane(a, command, name);
+      const { code, stderr } = await runSealane(a, command, name);
       const where = `what the last one in the background said is in ${first.log}`;
       expect(stderr).toBe(`sealane: no tunnel ${name} is running here; ${where}\n`);
       expect(code).toBe(1);
@@ -77,7 +72,7 @@ describe.skipIf(reason !== undefined)(`--detach (${reason ?? 'in a namespace'})`
     expect(readFileSync(second.log, 'utf8')).not.toContain('was deleted');
     process.kill(second.pid, 'SIGKILL');
     await until('its end', () => isOver(second.pid));
-    const down = await sealane(a, 'down', name);
+    const down = await runSealane(a, 'down', name);
     expect(down.stderr).toMatch(/had been killed; undone: [^\n]*\nsealane: what it said is in (\S+)\n$/);
     expect(down.code).toBe(0);
     expect(readFileSync(second.log, 'utf8')).toContain(`${name} is up: `);
@@ -90,7 +85,7 @@ describe.skipIf(reason !== undefined)(`--detach (${reason ?? 'in a namespace'})`
     const name = lab.interfaceName('a');
     const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24'));
     const start =
-      command === 'up' ? await tryUp(lab, a, file, '--detach') : await sealane(a, command, name, '--detach');
+      command === 'up' ? await tryUp(lab, a, file, '--detach') : await runSealane(a, command, name, '--detach');
     const { log } = startedOf(start);
     const lines = Array.from({ length: 40_000 }, (_, i) => `line ${i} ${'x'.repeat(40)}\n`).join('');
     expect(lines.length).toBeGreaterThan(2 ** 21 - 2 ** 17);
@@ -101,7 +96,7 @@ describe.skipIf(reason !== undefined)(`--detach (${reason ?? 'in a namespace'})`
     expect(kept).toMatch(/^line \d+ x{40}\n/);
     expect(kept.length).toBeGreaterThan(2 ** 18);
     expect(kept).not.toContain('line 0 ');
-    expect((await sealane(a, 'down', name)).code).toBe(0);
+    expect((await runSealane(a, 'down', name)).code).toBe(0);
     expect(logsOf(name)).toEqual([]);
   });
 });

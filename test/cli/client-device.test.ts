@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { runSealane } from './client-lab.ts';
 import { newKeyPair, sealane, SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
 
@@ -92,7 +93,7 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
     const host = await lab.host('a');
     const name = lab.interfaceName('d');
     const device = await startDevice(lab, host, name);
-    const second = await host.run(process.execPath, [SEALANE, 'device', name]);
+    const second = await runSealane(host, 'device', name);
     expect(second.code).toBe(1);
     expect(second.stderr).toBe(
       `sealane: ${name} is in use: a tunnel of this name is running (${socketOf(name)} answers)\n`,
@@ -174,7 +175,7 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
     ]);
     expect(second.stderr).toContain(`${name} is in use`);
     expect(second.code).toBe(1);
-    const both = await host.run(process.execPath, [SEALANE, 'device', name, '--detach', '-f']);
+    const both = await runSealane(host, 'device', name, '--detach', '-f');
     expect(both.code).toBe(2);
     expect(await device.stop()).toBe(0);
   });
@@ -201,7 +202,7 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
     const host = await lab.host('a');
     const name = lab.interfaceName('d');
     await host.must('ip', ['link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}p`]);
-    const refused = await host.run(process.execPath, [SEALANE, 'device', name]);
+    const refused = await runSealane(host, 'device', name);
     expect(refused.code).toBe(1);
     expect(refused.stderr).toMatch(/^sealane: [^\n]+\n$/);
     expect(refused.stderr).toContain(name);

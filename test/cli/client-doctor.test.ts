@@ -148,7 +148,15 @@ describe.skipIf(reason !== undefined)(`sealane doctor (${reason ?? 'between two 
         remedy: 'write 0.0.0.0/0, which leaves them out, or add a route to 203.0.113.9 itself',
       },
     ]);
+    const warned = await up(lab, a, lab.interfaceName('a'), text);
+    expect(warned.stderr).toContain(
+      "203.0.113.9 lies in 128.0.0.0/1 of AllowedIPs: the tunnel's own datagrams would go into it: write 0.0.0.0/0",
+    );
+    expect(await warned.stop()).toBe(0);
     await a.must('ip', ['route', 'add', '203.0.113.9', 'via', '192.168.88.2']);
+    const unwarned = await up(lab, a, lab.interfaceName('a'), text);
+    expect(unwarned.stderr).not.toContain('lies in');
+    expect(await unwarned.stop()).toBe(0);
     const routed = await findings(lab, a, file, 1);
     for (const subject of ['endpoint', 'routes']) expect(about(routed, subject)[0]).toMatchObject({ state: 'good' });
     expect(about(routed, 'endpoint').length).toBe(1);

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
+import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { Lab, missing, until } from '../support/lab.ts';
 
@@ -76,7 +76,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     const running = a.start(process.execPath, [SEALANE, 'up', file], { STATE_DIRECTORY: lab.folder });
     await until('PreUp to run', () => existsSync(mark));
     // The file stands for the tunnel, as it does for wg-quick.
-    const down = await a.run(process.execPath, [SEALANE, 'down', file]);
+    const down = await runSealane(a, 'down', file);
     expect(down.stderr).toBe('');
     expect(down.code).toBe(0);
     expect(await running.exit).toBe(0);

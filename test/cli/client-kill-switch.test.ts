@@ -1,8 +1,8 @@
 /** `sealane up --kill-switch`: what leaves host a on the outer link is counted there, by nftables and by port. */
-import { rm } from 'node:fs/promises';
+import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, SERVER, systemOf, twoHosts, up, tryUp } from './client-lab.ts';
+import { clientFile, runSealane, SERVER, systemOf, tryUp, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
@@ -102,7 +102,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     await tryToLeave(a);
     expect(await clearPackets(b)).toBe(free);
 
-    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(a, 'down', name);
     expect(down.code).toBe(0);
     expect(await systemOf(a)).toBe(before);
     await tryToLeave(a);
@@ -150,11 +150,9 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
         expect(failed.stderr).toMatch(/cannot undo nftables table .*: cannot run the program nft: it is missing/);
         expect(failed.code).toBe(1);
       }
-      expect((await a.run(process.execPath, [SEALANE, 'down', name])).code).toBe(0);
+      expect((await runSealane(a, 'down', name)).code).toBe(0);
       expect(await systemOf(a)).toBe(before);
-      expect((await a.run(process.execPath, [SEALANE, 'down', name])).stderr).toContain(
-        `no tunnel ${name} is running here`,
-      );
+      expect((await runSealane(a, 'down', name)).stderr).toContain(`no tunnel ${name} is running here`);
     },
   );
 
@@ -172,7 +170,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     await here.stop('SIGKILL');
     await a.run('ping', ['-c', '3', '-i', '0.2', '-W', '1', '203.0.113.1']);
     expect(await clearPackets(b)).toBe(free);
-    expect((await a.run(process.execPath, [SEALANE, 'down', name])).code).toBe(0);
+    expect((await runSealane(a, 'down', name)).code).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });
 
@@ -208,10 +206,34 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     ];
     for (const change of changes) {
       await a.must('nft', change.split(' '));
-      await until(`the rules to be back after ${change}`, async () => (await rules()) === whole, 45_000);
+      await until(`the rules to be back after ${change}`, async () => (await rules()) === whole, 15_000);
     }
     expect(here.stderr).toContain('somebody changed our nftables table');
     expect(await here.stop()).toBe(0);
     expect(await systemOf(a)).toBe(before);
+  });
+
+  it('comes back a little later when that fails at first', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const name = lab.interfaceName('a');
+    const [programs, broken] = [join(lab.folder, 'bin'), join(lab.folder, 'broken')];
+    await mkdir(programs);
+    const real = (await a.must('bash', ['-c', 'command -v nft'])).trim();
+    const shim = `#!/bin/sh\n[ "$1" = -f ] && [ -e ${broken} ] && { echo out of order >&2; exit 1; }\nexec ${real} "$@"\n`;
+    await writeFile(join(programs, 'nft'), shim, { mode: 0o755 });
+    const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
+    const env = { STATE_DIRECTORY: lab.folder, PATH: `${programs}:${process.env['PATH']}` };
+    const here = a.start(process.execPath, [SEALANE, 'up', file, '--kill-switch'], env);
+    await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
+    const rules = (): Promise<string> => a.must('nft', ['--stateless', 'list', 'ruleset']);
+    const whole = await rules();
+
+    await writeFile(broken, '');
+    await a.must('nft', ['flush', 'ruleset']);
+    await until('the failure to be told', () => here.stderr.includes('cannot be put back: '), 15_000);
+    await rm(broken);
+    await until('the rules to be back', async () => (await rules()) === whole, 30_000);
+    expect(await here.stop()).toBe(0);
   });
 });

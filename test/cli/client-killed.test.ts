@@ -4,7 +4,7 @@ import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
+import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { Lab, missing, type Result, until } from '../support/lab.ts';
 
@@ -79,7 +79,7 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
     const killed = a.start(process.execPath, command, { STATE_DIRECTORY: lab.folder, KILL_AFTER: SRC_VALID_MARK });
     expect(await killed.exit, killed.stderr).toBe(128);
     expect(await a.must('cat', [SRC_VALID_MARK])).toBe('1\n');
-    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(a, 'down', name);
     expect(down.code, down.stderr).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });
@@ -88,7 +88,7 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);
     const name = lab.interfaceName('a');
-    const sealane = (...words: readonly string[]): Promise<Result> => a.run(process.execPath, [SEALANE, ...words]);
+    const sealane = (...words: readonly string[]): Promise<Result> => runSealane(a, ...words);
     for (const [allowed, options, what] of [
       ['0.0.0.0/0', ['--kill-switch'], 'was killed and its changes still stand, the kill switch too'],
       ['10.88.0.0/24', [], 'was killed'],
@@ -100,7 +100,7 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
       expect(all.stderr.split('\n')).toContain(`sealane: ${told}`);
       expect(all.code).toBe(0);
       expect((JSON.parse(all.stdout) as { name: string }[]).filter((entry) => entry.name === name)).toEqual([
-        { name, ended: false, killSwitch: options.length > 0, what, remedy: `sealane down ${name}` },
+        { name, ended: false, killSwitch: options.length > 0, what, remedy: `sealane down ${name}`, peers: [] },
       ]);
       expect(await sealane('status', name)).toEqual({ code: 1, stdout: '', stderr: `sealane: ${told}\n` });
       expect((await sealane('doctor')).stdout).toContain(`${name} ${what}`);

@@ -4,6 +4,7 @@
  *   host a [va 192.168.88.1, fd88::1] ==veth== [vb 192.168.88.2, fd88::2] host b
  *   tunnel a 10.88.0.2, fd08::2                tunnel b 10.88.0.1, fd08::1
  */
+import { rm } from 'node:fs/promises';
 import { newKeyPair, SEALANE, type KeyPair } from './client-support.ts';
 import { type Host, type Lab, type Result, type Running, until } from '../support/lab.ts';
 
@@ -81,6 +82,16 @@ export async function up(
 /** Runs `sealane up` to its end: for what does not come up, or goes on in the background. */
 export function tryUp(lab: Lab, host: Host, file: string, ...options: readonly string[]): Promise<Result> {
   return host.run('env', [`STATE_DIRECTORY=${lab.folder}`, process.execPath, SEALANE, 'up', file, ...options]);
+}
+
+/** Runs `sealane` there to its end. */
+export function runSealane(host: Host, ...words: readonly string[]): Promise<Result> {
+  return host.run(process.execPath, [SEALANE, ...words]);
+}
+
+/** The state of a tunnel that becomes user nobody's lies in a folder of that user's own: this removes it. */
+export function nobodysState(lab: Lab): AsyncDisposable {
+  return { [Symbol.asyncDispose]: () => rm(`${lab.folder}-65534`, { recursive: true, force: true }) };
 }
 
 /** Everything that a tunnel changes: interfaces, addresses, routes of all tables, rules, firewall, one sysctl. */

@@ -2,7 +2,7 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts } from './client-lab.ts';
+import { clientFile, runSealane, systemOf, twoHosts } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
 
@@ -30,7 +30,7 @@ describe.skipIf(reason !== undefined)(`two starts of one tunnel (${reason ?? 'in
 
     const quick = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
     for (const options of [['--kill-switch'], ['--kill-switch', '--detach']]) {
-      const second = await a.run(process.execPath, [SEALANE, 'up', quick, ...options]);
+      const second = await runSealane(a, 'up', quick, ...options);
       expect(second.stderr).toBe(`sealane: ${name} is in use: another process is at work on it\n`);
       expect(second.code).toBe(1);
     }
@@ -39,7 +39,7 @@ describe.skipIf(reason !== undefined)(`two starts of one tunnel (${reason ?? 'in
     await lab.file('go', '');
     await until('the first to be up', () => first.stderr.includes(' is up: '), 45_000);
     await first.stop('SIGKILL');
-    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(a, 'down', name);
     expect(down.stderr).toContain(`${name} had been killed; undone: `);
     expect(down.code).toBe(0);
     expect(await systemOf(a)).toBe(before);
@@ -59,7 +59,7 @@ describe.skipIf(reason !== undefined)(`two starts of one tunnel (${reason ?? 'in
     const pid = Number(parent.stdout);
     process.kill(pid, 'SIGKILL');
     await until('a zombie', async () => (await a.run('cat', [`/proc/${pid}/stat`])).stdout.includes(') Z '));
-    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(a, 'down', name);
     expect(down.stderr).toContain(`${name} had been killed; undone: `);
     expect(down.code).toBe(0);
     expect(await systemOf(a)).toBe(before);

@@ -3,7 +3,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
+import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Result } from '../support/lab.ts';
 
@@ -58,7 +58,7 @@ describe.skipIf(reason !== undefined)(`the journal of a namespace that is gone (
     await die(lab, name);
     const host = await reborn(lab, name);
     const before = await systemOf(host);
-    const down = await host.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(host, 'down', name);
     expect(down).toMatchObject({ code: 1, stderr: `sealane: no tunnel ${name} is running here\n` });
     expect(await systemOf(host)).toBe(before);
     expect(existsSync(join(lab.folder, 'post-down'))).toBe(false);

@@ -3,7 +3,7 @@ import { lstatSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { chmod, mkdir, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, server, tryUp, twoHosts } from './client-lab.ts';
+import { clientFile, runSealane, server, tryUp, twoHosts } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { missingResolver, Resolver } from '../support/resolvers.ts';
@@ -19,7 +19,7 @@ function fieldsOf(file: string, key: string): readonly string[] {
 }
 
 async function down(host: Host, name: string): Promise<void> {
-  const { code, stderr } = await host.run(process.execPath, [SEALANE, 'down', name]);
+  const { code, stderr } = await runSealane(host, 'down', name);
   expect(code, stderr).toBe(0);
 }
 

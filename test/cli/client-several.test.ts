@@ -1,6 +1,6 @@
 /** Several tunnels with a default route each on one host, and what they share: one setting, and the way out. */
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts, up } from './client-lab.ts';
+import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { newKeyPair, SEALANE } from './client-support.ts';
 import { type Host, Lab, missing } from '../support/lab.ts';
 
@@ -29,7 +29,7 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
       const leaves = which === 'the second' ? 1 : 0;
       const [going, staying] = leaves === 0 ? [first, second] : [second, first];
       if (which.includes('killed')) await going.stop('SIGKILL');
-      const down = await a.run(process.execPath, [SEALANE, 'down', names[leaves]!]);
+      const down = await runSealane(a, 'down', names[leaves]!);
       expect(down.code, down.stderr).toBe(0);
       await going.exit;
       expect(await settingOf(a)).toBe('1');
@@ -55,7 +55,7 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
     const first = await up(lab, a, one, clientFile('0.0.0.0/0'), '--kill-switch');
     const before = await systemOf(a);
     const file = await lab.file(`${two}.conf`, anotherFile());
-    const refused = await a.run(process.execPath, [SEALANE, 'up', file, '--kill-switch']);
+    const refused = await runSealane(a, 'up', file, '--kill-switch');
     expect(refused.stderr).toBe(
       `sealane: the kill switch of ${one} lets out nothing but that tunnel, and ours would refuse it in turn: 'sealane down ${one}' first\n`,
     );

@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, systemOf, twoHosts } from './client-lab.ts';
+import { clientFile, nobodysState, systemOf, twoHosts } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Result, type Running, until } from '../support/lab.ts';
 
@@ -163,9 +163,7 @@ describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason
   it('does itself what a tunnel of an ordinary user may not', async () => {
     await using lab = await Lab.open();
     const tunnel = await Tunnel.prepare(lab);
-    await using _state = {
-      [Symbol.asyncDispose]: () => rm(`${lab.folder}-65534`, { recursive: true, force: true }),
-    };
+    await using _state = nobodysState(lab);
     const before = await systemOf(tunnel.host);
     const running = await tunnel.up('DNS = 10.88.0.1', '--user', 'nobody');
     const down = await tunnel.down();

@@ -2,8 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { client, server } from './client-lab.ts';
-import { SEALANE } from './client-support.ts';
+import { client, runSealane, server } from './client-lab.ts';
 import { Lab, missing } from '../support/lab.ts';
 
 const reason = missing('bash');
@@ -41,7 +40,7 @@ describe.skipIf(reason !== undefined)(`metacharacters (${reason ?? 'in a namespa
     ];
     for (const [i, [own, peer]] of texts.entries()) {
       const file = await lab.file(`wg${i}.conf`, `[Interface]\n${section(own)}[Peer]\n${section(peer)}`);
-      const outcome = await host.run(process.execPath, [SEALANE, 'up', file]);
+      const outcome = await runSealane(host, 'up', file);
       expect(outcome.code, `${section(own)}${section(peer)}`).not.toBe(0);
     }
     const plain = await lab.file('plain.conf', `[Interface]\n${section(valid)}[Peer]\n${section(ofPeer)}`);
@@ -53,12 +52,12 @@ describe.skipIf(reason !== undefined)(`metacharacters (${reason ?? 'in a namespa
       ['sync', form, plain],
       ['device', form],
     ]) {
-      expect((await host.run(process.execPath, [SEALANE, ...words])).code, words.join(' ')).not.toBe(0);
+      expect((await runSealane(host, ...words)).code, words.join(' ')).not.toBe(0);
     }
     expect(existsSync(marker)).toBe(false);
     // The marker does appear where a shell is meant: the test can fail.
     const hooked = await lab.file('hook.conf', `[Interface]\n${section(valid)}PreUp = touch ${marker}; false\n`);
-    await host.run(process.execPath, [SEALANE, 'up', hooked, '--no-dns']);
+    await runSealane(host, 'up', hooked, '--no-dns');
     expect(existsSync(marker)).toBe(true);
   });
 });

@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, SERVER, systemOf, tryUp, twoHosts, up } from './client-lab.ts';
+import { clientFile, nobodysState, runSealane, SERVER, systemOf, tryUp, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { sealaned, SEALANED } from './server-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
@@ -44,10 +44,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     await up(lab, b, lab.interfaceName('b'), SERVER);
     const before = await systemOf(a);
     const name = lab.interfaceName('a');
-    // The state of a tunnel that becomes another user's lies in a folder of that user's own.
-    await using _state = {
-      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
-    };
+    await using _state = nobodysState(lab);
     const here = await up(lab, a, name, clientFile('0.0.0.0/0, ::/0'), '--user', 'nobody', '--kill-switch');
     expectFewPrivileges(await processOf(a, SEALANE), NET_ADMIN);
     expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
@@ -58,12 +55,12 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     expect(await systemOf(a)).toBe(before);
     expect(here.stderr).not.toContain('cannot undo');
     expect(here.stderr).toContain(`'sealane down ${name}' as root removes what is left`);
-    const status = await a.run(process.execPath, [SEALANE, 'status', name]);
+    const status = await runSealane(a, 'status', name);
     expect(status.stderr).toContain(`${name} ended or was killed as user nobody: some of its changes may still stand`);
 
     // Its name in the folder of sockets and its journal are root's to remove.
     expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(true);
-    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(a, 'down', name);
     expect(down.code, down.stderr).toBe(0);
     expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(false);
     expect(readdirSync('/run/sealane-client').filter((file) => file.startsWith(`${name}.`))).toEqual([]);
@@ -73,9 +70,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
   it('takes several lanes of a client and of a server down, each thread of them', async () => {
     await using lab = await Lab.open();
     const { a, b } = await twoHosts(lab);
-    await using _state = {
-      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
-    };
+    await using _state = nobodysState(lab);
     const before = [await systemOf(a), await systemOf(b)];
     const options = ['--user', 'nobody', '--lanes', '3'];
     const there = await up(lab, b, lab.interfaceName('b'), SERVER, ...options);
@@ -98,7 +93,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
       [a, 'a'],
       [b, 'b'],
     ] as const) {
-      expect((await host.run(process.execPath, [SEALANE, 'down', lab.interfaceName(side)])).code).toBe(0);
+      expect((await runSealane(host, 'down', lab.interfaceName(side))).code).toBe(0);
     }
   });
 
@@ -107,9 +102,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
     const name = lab.interfaceName('a');
-    await using _state = {
-      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
-    };
+    await using _state = nobodysState(lab);
     const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
     const outcome = await tryUp(lab, a, file, '--detach', '--user', 'nobody', '--lanes', lanes);
     expect(outcome.code, outcome.stderr).toBe(0);
@@ -117,7 +110,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
       new RegExp(`^sealane: ${name} is up: .*\nsealane: ${name} runs in the background: `),
     );
     expectFewPrivileges(Number(/process (\d+)/.exec(outcome.stderr)![1]), NET_ADMIN);
-    const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+    const down = await runSealane(a, 'down', name);
     expect(down.code, down.stderr).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });
@@ -130,9 +123,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
     const name = lab.interfaceName('a');
-    await using _state = {
-      [Symbol.asyncDispose]: () => rm(`${lab.folder}-${NOBODY}`, { recursive: true, force: true }),
-    };
+    await using _state = nobodysState(lab);
     const file = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0'));
     const words = [process.execPath, SEALANE, 'up', file, '--user', 'nobody', '--kill-switch', ...options];
     const weak = ['setpriv', '--bounding-set=-setuid', ...words];
@@ -154,7 +145,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
       ['nobody; id', '', '--user nobody; id: there is no ordinary user of this name'],
     ] as const) {
       const file = await lab.file('wg0.conf', clientFile('10.88.0.0/24', extra));
-      const outcome = await host.run(process.execPath, [SEALANE, 'up', file, '--user', user]);
+      const outcome = await runSealane(host, 'up', file, '--user', user);
       expect(outcome.stderr).toContain(said);
       expect(outcome.code).toBe(2);
     }

@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { clientFile, SERVER, tryUp, twoHosts, up } from '../cli/client-lab.ts';
+import { clientFile, runSealane, SERVER, tryUp, twoHosts, up } from '../cli/client-lab.ts';
 import { SEALANE } from '../cli/client-support.ts';
 import { launch, Scratch, startServer } from '../cli/server-support.ts';
 import { Lab, missing } from '../support/lab.ts';
@@ -185,7 +185,7 @@ describe.skipIf(reason !== undefined)(`files and folders of a client (${reason ?
           expect([path, modeOf(path)]).toEqual([path, '600']);
         }
       } finally {
-        const down = await a.run(process.execPath, [SEALANE, 'down', name]);
+        const down = await runSealane(a, 'down', name);
         for (const found of filesOf(name)) rmSync(join(folder, found));
         expect(down.code, down.stderr).toBe(0);
       }

@@ -89,7 +89,9 @@ async function look(name: string | undefined): Promise<Look> {
 }
 
 function printLook(name: string | undefined, { reports, killed }: Look): Promise<void> {
-  return printJson(name === undefined ? [...reports, ...killed] : reports[0]);
+  if (name !== undefined) return printJson(reports[0]);
+  // A script that goes through the peers of all finds none here.
+  return printJson([...reports, ...killed.map((tunnel) => ({ ...tunnel, peers: [] }))]);
 }
 
 function blocksOf(reports: readonly StatusReport[], history?: RateHistory): readonly string[] {

@@ -1,30 +1,21 @@
 /** What a configuration asks for, and what here stands in its way. Nothing is sent. */
 import { readFileSync } from 'node:fs';
-import type { Prefix } from '@sealane/protocol';
 import {
   formatAddress,
   formatPrefix,
-  parsePrefix,
   peerEndpoints,
   peerLabel,
   type ResolvedEndpoints,
   type TunnelConfig,
 } from '@sealane/tunnel';
 import { dnsProgram } from '../system/dns.ts';
-import { hasProgram, runProgram } from '../system/program.ts';
-import { covers, markInUse } from '../system/routes.ts';
+import { mainRoutes, type Route } from '../system/main-routes.ts';
+import { hasProgram } from '../system/program.ts';
+import { covers, hostPrefix, markInUse } from '../system/routes.ts';
 import { fittingMtu } from '../up/layout.ts';
+import { endpointsOf, findLoops } from '../up/loops.ts';
 import { bad, good, hint, type Finding } from './finding.ts';
 import { examineNat } from './nat.ts';
-
-interface Route {
-  readonly prefix: Prefix;
-  /** Where it leads, for people: a link, or what the system does instead. */
-  readonly to: string;
-}
-
-/** `ip route` begins those that lead nowhere with the way in which they refuse. */
-const NOWHERE = /^(blackhole|unreachable|prohibit|throw) /;
 
 /** `name` is the interface that the configuration is for: what it has is no conflict. */
 export async function examineConfig(
@@ -59,26 +50,8 @@ function examineEndpoints(config: TunnelConfig, resolved: ResolvedEndpoints): re
   });
 }
 
-/** Only `0.0.0.0/0` and `::/0` get rules that let the tunnel's own datagrams past: a narrower prefix takes them in. */
-function examineLoop(
-  { interface: { table }, peers }: TunnelConfig,
-  resolved: ResolvedEndpoints,
-  routes: readonly Route[],
-): readonly Finding[] {
-  if (table !== 'auto') return [];
-  const allowed = peers.flatMap(({ allowedIps }) => allowedIps).filter(({ length }) => length > 0);
-  return endpointsOf(peers, resolved).flatMap((endpoint) => {
-    const ours = longestFor(endpoint, allowed);
-    const theirs = longestFor(
-      endpoint,
-      routes.map(({ prefix }) => prefix),
-    );
-    if (ours === undefined || (theirs !== undefined && theirs.length > ours.length)) return [];
-    const address = formatAddress(endpoint.address);
-    const what = `${address} lies in ${formatPrefix(ours)} of AllowedIPs: the tunnel's own datagrams would go into it`;
-    const all = endpoint.length === 32 ? '0.0.0.0/0' : '::/0';
-    return [bad('endpoint', what, `write ${all}, which leaves them out, or add a route to ${address} itself`)];
-  });
+function examineLoop(config: TunnelConfig, resolved: ResolvedEndpoints, routes: readonly Route[]): readonly Finding[] {
+  return findLoops(config, resolved, routes).map(({ what, remedy }) => bad('endpoint', what, remedy));
 }
 
 function examineRoutes(
@@ -145,33 +118,4 @@ function switchOf(link: string): string | undefined {
     // A kernel without IPv6.
     return undefined;
   }
-}
-
-function endpointsOf(peers: TunnelConfig['peers'], resolved: ResolvedEndpoints): readonly Prefix[] {
-  return peers.flatMap((peer) => peerEndpoints(peer, resolved)).map(hostPrefix);
-}
-
-function longestFor(host: Prefix, prefixes: readonly Prefix[]): Prefix | undefined {
-  return prefixes.filter((prefix) => covers(prefix, host)).toSorted((a, b) => b.length - a.length)[0];
-}
-
-async function mainRoutes(ownLink: string): Promise<readonly Route[]> {
-  const texts = await Promise.all(
-    ['-4', '-6'].map((family) => runProgram('ip', [family, 'route', 'show', 'table', 'main'])),
-  );
-  return texts.flatMap(({ stdout }, i) =>
-    stdout.split('\n').flatMap((line) => {
-      const nowhere = NOWHERE.exec(line)?.[1];
-      const [destination = ''] = line.slice(nowhere === undefined ? 0 : nowhere.length + 1).split(' ');
-      const to = nowhere ?? /\bdev (\S+)/.exec(line)?.[1];
-      const prefix = parsePrefix(destination === 'default' ? ['0.0.0.0/0', '::/0'][i]! : destination);
-      // Every link has a route for its own addresses.
-      const isOther = to !== undefined && to !== ownLink && prefix !== undefined && destination !== 'fe80::/64';
-      return isOther ? [{ prefix, to }] : [];
-    }),
-  );
-}
-
-function hostPrefix({ address }: { readonly address: Uint8Array }): Prefix {
-  return { address, length: address.length * 8 };
 }

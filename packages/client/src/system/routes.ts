@@ -50,6 +50,10 @@ export function covers(outer: Prefix, inner: Prefix): boolean {
   return maskPrefix({ address: inner.address, length: outer.length }).address.every((byte, i) => byte === network[i]);
 }
 
+export function hostPrefix({ address }: { readonly address: Uint8Array }): Prefix {
+  return { address, length: address.length * 8 };
+}
+
 /** A number that no routing table of either family uses. */
 export async function freeTable(): Promise<number> {
   for (let table = FIRST_TABLE; ; table++) {

@@ -43,6 +43,7 @@ import { checkChange, checkLayout, ipChanges, losesIpv4Address, type State, with
 import { remember } from './endpoint-memory.ts';
 import { EndpointKeeper } from './endpoints.ts';
 import { allowedIpsOf, isFullTunnel, planLayout } from './layout.ts';
+import { loopsNow } from './loops.ts';
 import { saveConfig } from './save.ts';
 
 export interface UpSettings {
@@ -112,6 +113,7 @@ export class UpTunnel {
     };
 
     await step(refuseExisting(name));
+    await step(this.#warnOfLoops());
     // From here on `sealane down` knows whom to end.
     this.#journal.begin();
     if (killSwitch) {
@@ -183,6 +185,13 @@ export class UpTunnel {
     }
   }
 
+  async #warnOfLoops(): Promise<void> {
+    const { config, resolved } = this.#state;
+    for (const { what, remedy } of await loopsNow(this.#settings.name, config, resolved)) {
+      this.#settings.log.entry('note', `${what}: ${remedy}`);
+    }
+  }
+
   async #setDns({ interface: { dns } }: TunnelConfig): Promise<void> {
     if (!this.#settings.dns || dns.servers.length + dns.search.length === 0) return;
     await setDns(this.#settings.name, dns, (record) => {
@@ -221,10 +230,14 @@ export class UpTunnel {
       );
     };
     const stop = watchFirewall(() => {
-      const turn = this.#turn.then(restore).catch((error: unknown) => {
-        log.limited('firewall-failed', `the nftables tables of ${name} cannot be put back: ${errorLine(error)}`);
-      });
-      this.#turn = turn;
+      const turn = this.#turn.then(restore).then(
+        () => true,
+        (error: unknown) => {
+          log.limited('firewall-failed', `the nftables tables of ${name} cannot be put back: ${errorLine(error)}`);
+          return false;
+        },
+      );
+      this.#turn = turn.then(() => undefined);
       return turn;
     });
     this.#undo.push('watching nftables', () => {
@@ -261,6 +274,7 @@ export class UpTunnel {
     const after = { path, config, resolved, layout };
     await this.#change(tunnel, before, after, update);
     this.#state = after;
+    await this.#warnOfLoops();
     this.#keeper?.replace(config, resolved);
     this.#journal.update({ config: path, endpoints: remember(resolved) });
     log.entry('reloaded', `${name} follows ${path}`, { name, config: path });

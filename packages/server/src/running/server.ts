@@ -168,19 +168,21 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 /** Who loads a firewall often flushes everybody's first: ours is put back. */
 function keepRestored(hosted: HostedNetwork, log: Log): () => Promise<void> {
-  let last = Promise.resolve();
-  const restore = async (): Promise<void> => {
+  let last = Promise.resolve(true);
+  const restore = async (): Promise<boolean> => {
     try {
       if (await hosted.restore())
         log.entry('firewall-restored', 'somebody changed our nftables table: it is as it was again');
+      return true;
     } catch (error) {
       log.limited('firewall-failed', `our nftables table cannot be put back: ${errorLine(error)}`);
+      return false;
     }
   };
   const stop = watchFirewall(() => (last = restore()));
-  return () => {
+  return async () => {
     stop();
-    return last;
+    await last;
   };
 }
 

@@ -4,21 +4,25 @@ import { LinkNews } from './link-news.ts';
 const NETLINK_NETFILTER = 12;
 const NFNLGRP_NFTABLES = 7;
 const INTERVAL = 250;
-/** Also when nothing is told: news can be lost, and what was tried then can have failed. */
-const LONGEST_REST = 10_000;
+/** After a failure, and where the system tells nothing. */
+const LONG_INTERVAL = 5_000;
 
-/** Calls `onChange` soon after each change and every ten seconds, one at a time, until the function that it returns is called. It must not reject. */
-export function watchFirewall(onChange: () => Promise<void>): () => void {
+/**
+ * Calls `onChange` soon after each change, one at a time, until the function that it returns is called.
+ * What it resolves to says whether it succeeded: if not, it is called again in five seconds. It must not reject.
+ */
+export function watchFirewall(onChange: () => Promise<boolean>): () => void {
   const news = LinkNews.open(1 << (NFNLGRP_NFTABLES - 1), NETLINK_NETFILTER);
   let isBusy = false;
-  let lastLook = performance.now();
+  let hasToTry = news === undefined;
+  let ended = performance.now();
   const look = async (): Promise<void> => {
     if (isBusy) return;
     const isTold = news?.drain() === true;
-    if (!isTold && performance.now() - lastLook < LONGEST_REST) return;
+    if (!isTold && !(hasToTry && performance.now() - ended >= LONG_INTERVAL)) return;
     isBusy = true;
-    await onChange();
-    lastLook = performance.now();
+    hasToTry = !(await onChange()) || news === undefined;
+    ended = performance.now();
     isBusy = false;
   };
   const timer = setInterval(() => void look(), INTERVAL);
