@@ -84,4 +84,22 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     expect(existsSync(mark)).toBe(true);
     expect(await systemOf(a)).toBe(before);
   });
+
+  it('of a killed tunnel are ended by a signal, and the tunnel does not come up', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const mark = join(lab.folder, 'mark');
+    const text = clientFile('10.88.0.0/24', `PostDown = touch ${mark}; sleep 600`);
+    await (await up(lab, a, name, text)).stop('SIGKILL');
+    const again = a.start(process.execPath, [SEALANE, 'up', join(lab.folder, `${name}.conf`)], {
+      STATE_DIRECTORY: lab.folder,
+    });
+    await until('PostDown to hang', () => existsSync(mark));
+    expect(await again.stop('SIGTERM')).toBe(0);
+    expect(again.stderr).toContain('cannot undo PostDown: ');
+    expect(again.stderr).not.toContain(' is up: ');
+    expect(await systemOf(a)).toBe(before);
+  });
 });

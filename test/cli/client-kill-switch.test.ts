@@ -1,4 +1,5 @@
 /** `sealane up --kill-switch`: what leaves host a on the outer link is counted there, by nftables and by port. */
+import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -122,6 +123,16 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     const failing = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24', 'PostUp = false'));
     expect((await tryUp(lab, a, failing)).stderr).toContain('the kill switch stays');
     expect(await tables()).toBe(standing);
+    const mark = join(lab.folder, 'mark');
+    const slow = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24', `PostUp = touch ${mark}; sleep 600`));
+    for (const options of [[], ['--kill-switch']]) {
+      const interrupted = a.start(process.execPath, [SEALANE, 'up', slow, ...options], { STATE_DIRECTORY: lab.folder });
+      await until('PostUp to run', () => existsSync(mark));
+      expect(await interrupted.stop('SIGTERM')).toBe(0);
+      expect(interrupted.stderr.match(/the kill switch stays/g), interrupted.stderr).toHaveLength(1);
+      expect(await tables()).toBe(standing);
+      await rm(mark);
+    }
     const again = await up(lab, a, name, clientFile('10.88.0.0/24'));
     const said = /has no kill switch: that of process \d+ is taken away/;
     await until('the kill switch to be gone', () => said.test(again.stderr));

@@ -1,5 +1,5 @@
 /** What `sealane up` leaves when it is killed in the middle of a step, and that `sealane down` knows of it. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -108,6 +108,26 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
       const after = await sealane('status', '--json');
       expect(after.stderr + after.stdout).not.toContain(name);
     }
+  });
+
+  it('is told of beside one whose record cannot be read', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const [broken, other] = [lab.interfaceName('a'), lab.interfaceName('b')];
+    for (const name of [broken, other]) await (await up(lab, a, name, clientFile('10.88.0.0/24'))).stop('SIGKILL');
+    const record = readdirSync('/run/sealane-client').find(
+      (file) => file.startsWith(`${broken}.`) && file.endsWith('.json'),
+    )!;
+    await writeFile(join('/run/sealane-client', record), '{');
+    const status = await runSealane(a, 'status');
+    expect(status.code, status.stderr).toBe(0);
+    expect(status.stderr).toContain(`${other} was killed: 'sealane down ${other}' cleans up after it`);
+    expect(status.stderr).toContain(`${record} is not what 'sealane up' writes: look at it and remove it`);
+    expect(status.stderr).not.toContain('no tunnel is running here');
+    const doctor = await runSealane(a, 'doctor');
+    for (const text of [`${other} was killed`, record]) expect(doctor.stdout).toContain(text);
+    await rm(join('/run/sealane-client', record));
+    expect((await runSealane(a, 'down', other)).code).toBe(0);
   });
 
   it('leaves the rules of others alone when it had none of its own yet', async () => {

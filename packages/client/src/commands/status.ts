@@ -1,5 +1,5 @@
 import { ControlError, listControls, readStatus, type StatusReport } from '@sealane/tunnel';
-import { CliError, errorLine, EXIT, type ExitCode } from '../errors.ts';
+import { EXIT, type ExitCode } from '../errors.ts';
 import { interfacePath } from '../hosting.ts';
 import { RateHistory } from '../output/rates.ts';
 import { isScreen, Screen } from '../output/screen.ts';
@@ -75,16 +75,9 @@ async function look(name: string | undefined): Promise<Look> {
       remarks.push(`${socket.name} belongs to another program: 'wg show ${socket.name}' shows it`);
     }
   }
-  let killed: readonly Killed[] = [];
-  try {
-    killed = killedTunnels();
-    for (const tunnel of killed) remarks.push(killedText(tunnel));
-  } catch (error) {
-    // What is noted of one tunnel hides no other.
-    if (!(error instanceof CliError)) throw error;
-    remarks.push(errorLine(error));
-  }
-  if (reports.length + killed.length === 0) remarks.push('no tunnel is running here');
+  const { killed, unknown } = killedTunnels();
+  remarks.push(...killed.map(killedText), ...unknown);
+  if (reports.length + killed.length + unknown.length === 0) remarks.push('no tunnel is running here');
   return { reports, killed, remarks };
 }
 

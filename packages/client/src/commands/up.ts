@@ -88,6 +88,15 @@ async function run(
   const killSwitch = options.killSwitch === true;
   // Also when there is to be none: nothing leaves in the clear before the tunnel is up.
   const standing = left !== undefined && left.steps.some((step) => isKillSwitch(name, step));
+  let tunnel: UpTunnel | undefined;
+  let isUp = false;
+  const onHangup = (): void => {
+    if (tunnel === undefined) log.entry('reload-failed', `not reloaded: ${name} is not up yet`);
+    // It is the log that says why not.
+    else tunnel.reload().catch(() => undefined);
+  };
+  // First of all: commands of a killed tunnel may take their time.
+  const stop = new Stop({ onHangup });
   const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let still: readonly UndoStep[] = [];
   if (left !== undefined) {
@@ -97,13 +106,6 @@ async function run(
     for (const what of failed) log.entry('undo-failed', `cannot undo ${what}`);
   }
 
-  let tunnel: UpTunnel | undefined;
-  const onHangup = (): void => {
-    if (tunnel === undefined) log.entry('reload-failed', `not reloaded: ${name} is not up yet`);
-    // It is the log that says why not.
-    else tunnel.reload().catch(() => undefined);
-  };
-  const stop = new Stop({ onHangup });
   const journal = new Journal(name, path, remember(resolved));
   const undo = new UndoStack(journal);
   for (const step of still.toReversed()) undo.pushLast(step);
@@ -125,8 +127,10 @@ async function run(
     stop,
     undo,
     async () => {
+      stop.check();
       tunnel = await UpTunnel.plan(settings, config, resolved, journal, stop, undo);
       await tunnel.bringUp();
+      isUp = true;
       if (standing && !killSwitch) {
         await undo.undoEarly((step) => isKillSwitch(name, step));
         log.entry('kill-switch', `${name} has no kill switch: that of process ${left.pid} is taken away`);
@@ -136,9 +140,11 @@ async function run(
     {
       log,
       leavesRest: user !== undefined,
-      // Nobody asked for the end: what was kept in the tunnel stays in.
       keep: (step, end) => {
-        const kept = isKillSwitch(name, step) && (end === 'failure' ? standing : end.kind === 'closed');
+        const isAsked = end !== 'failure' && end.kind === 'shutdown';
+        // Nobody asked for its end: what was kept in the tunnel stays in.
+        const isLost = end !== 'failure' && end.kind === 'closed';
+        const kept = isKillSwitch(name, step) && (isLost || (standing && !isAsked && (!isUp || end === 'failure')));
         if (kept) log.entry('kill-switch', `the kill switch stays: 'sealane down ${name}' takes it away (${folder})`);
         return kept;
       },

@@ -109,7 +109,11 @@ function examineClock(now: number): Finding {
 }
 
 function examineLeftovers(): readonly Finding[] {
-  return killedTunnels().map(({ name, what, remedy }) => bad('leftovers', `${name} ${what}`, remedy));
+  const { killed, unknown } = killedTunnels();
+  return [
+    ...killed.map(({ name, what, remedy }) => bad('leftovers', `${name} ${what}`, remedy)),
+    ...unknown.map((what) => bad('leftovers', what, 'then undo by hand what it noted')),
+  ];
 }
 
 function read(path: string): string {

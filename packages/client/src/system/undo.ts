@@ -36,8 +36,10 @@ export class UndoStack {
     this.#save();
   }
 
-  /** The same, to be undone after everything else. */
+  /** The same, to be undone after everything else; nothing new when it is noted already. */
   pushLast(step: UndoStep): void {
+    const what = describeStep(step);
+    if (this.#entries.some((entry) => entry.step !== undefined && entry.what === what)) return;
     this.#entries.unshift(entryOf(step));
     this.#save();
   }

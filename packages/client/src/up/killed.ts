@@ -1,4 +1,5 @@
 /** Tunnels whose process is gone and whose changes to the system may not be. */
+import { CliError, errorLine } from '../errors.ts';
 import { journalNames, readJournal } from '../system/journal.ts';
 import { isTaken } from '../system/name-lock.ts';
 import { isKillSwitch } from './leftovers.ts';
@@ -14,9 +15,34 @@ export interface Killed {
   readonly remedy: string;
 }
 
-/** All in this network namespace, and those of others that left name servers. CliError for a file that cannot be trusted. */
-export function killedTunnels(): readonly Killed[] {
-  return journalNames().flatMap((name) => killedTunnel(name) ?? []);
+export interface KilledTunnels {
+  readonly killed: readonly Killed[];
+  /** What cannot be told, a line each: a record that cannot be trusted hides no other. */
+  readonly unknown: readonly string[];
+}
+
+/** All in this network namespace, and those of others that left name servers. */
+export function killedTunnels(): KilledTunnels {
+  const killed: Killed[] = [];
+  const unknown: string[] = [];
+  try {
+    for (const name of journalNames()) {
+      try {
+        const found = killedTunnel(name);
+        if (found !== undefined) killed.push(found);
+      } catch (error) {
+        unknown.push(lineOf(error));
+      }
+    }
+  } catch (error) {
+    unknown.push(lineOf(error));
+  }
+  return { killed, unknown };
+}
+
+function lineOf(error: unknown): string {
+  if (!(error instanceof CliError)) throw error;
+  return errorLine(error);
 }
 
 export function killedTunnel(name: string): Killed | undefined {
