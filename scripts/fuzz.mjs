@@ -27,6 +27,7 @@ const files = [
   'test/fuzz',
   'packages/tunnel/test/uapi/fuzz.test.ts',
   'packages/tunnel/test/lane/offload.test.ts',
+  'packages/tunnel/test/lane/split-fuzz.test.ts',
   'packages/client/test/proxy/garbage.test.ts',
 ];
 const child = spawn('npx', ['vitest', 'run', ...files], { env, stdio: ['ignore', 'inherit', 'inherit'] });

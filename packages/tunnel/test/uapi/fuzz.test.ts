@@ -1,3 +1,4 @@
+/** Whatever is asked of a control socket, there is one answer with a known errno, and a refused request changed nothing. */
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LineSplitter, LineTooLongError } from '../../src/uapi/bytes.ts';
@@ -76,7 +77,6 @@ const request = fc
   .map(([operation, lines]) => [operation, ...lines.filter((text) => text !== '')]);
 
 describe('hostile requests', () => {
-  // Invariant: whatever is asked, there is one answer with a known errno, and a refused request changed nothing.
   it(`answers ${LINES} lines`, { timeout: 60_000 + LINES * 3 }, async () => {
     await using served = await serveTunnel();
     const witness = await Conversation.open(served.path);
