@@ -5,8 +5,12 @@ import { describe, expect, it } from 'vitest';
 import { titlesIn } from '../support/titles.ts';
 
 const text = readFileSync(fileURLToPath(new URL('../../SECURITY.md', import.meta.url)), 'utf8');
-const NAMED = /`((?:test|packages)\/[^`]+\.test\.ts)`: "([^"]+)"/g;
-const claims = Array.from(text.matchAll(NAMED), ([, file, title]) => ({ file: file!, title: title! }));
+/** A file in backquotes, and behind a colon the titles of tests in it, on as many lines as they need. */
+const NAMED = /`((?:test|packages)\/[^`]+\.test\.ts)`:\s+((?:"[^"]+"(?:,\s+)?)+)/g;
+const named = Array.from(text.matchAll(NAMED), ([, file, titles]) => ({ file: file!, titles: titles! }));
+const claims = named.flatMap(({ file, titles }) =>
+  Array.from(titles.matchAll(/"([^"]+)"/g), ([, title]) => ({ file, title: title!.replaceAll(/\s+/g, ' ') })),
+);
 
 /** The rows of the threat model, and the points of what we do about keys and the system. */
 const statements = [
@@ -36,6 +40,11 @@ describe('claims', () => {
 
   it('name each test file together with a test of it', () => {
     const files = Array.from(text.matchAll(/[\w./-]+\.test\.ts/g), ([file]) => file);
-    expect(files).toEqual(claims.map(({ file }) => file));
+    expect(files).toEqual(named.map(({ file }) => file));
+  });
+
+  it('are all that stands in quotes', () => {
+    const quoted = Array.from(text.matchAll(/"([^"]+)"/g), ([, title]) => title!.replaceAll(/\s+/g, ' '));
+    expect(quoted).toEqual(claims.map(({ title }) => title));
   });
 });
