@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, runSealane, SERVER, systemOf, tryUp, twoHosts, up } from './client-lab.ts';
+import { clientFile, rulesOf, runSealane, SERVER, systemOf, tryUp, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { ping } from '../support/wireguard.ts';
@@ -206,7 +206,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     const before = await systemOf(a);
     const name = lab.interfaceName('a');
     const here = await up(lab, a, name, clientFile('0.0.0.0/0'), '--kill-switch');
-    const rules = (): Promise<string> => a.must('nft', ['--stateless', 'list', 'ruleset']);
+    const rules = (): Promise<string> => rulesOf(a);
     const whole = await rules();
     expect(whole).toContain('table inet sealane-kill-');
     const changes = [
@@ -237,7 +237,7 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     const env = { STATE_DIRECTORY: lab.folder, PATH: `${programs}:${process.env['PATH']}` };
     const here = a.start(process.execPath, [SEALANE, 'up', file, '--kill-switch'], env);
     await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
-    const rules = (): Promise<string> => a.must('nft', ['--stateless', 'list', 'ruleset']);
+    const rules = (): Promise<string> => rulesOf(a);
     const whole = await rules();
 
     await writeFile(broken, '');

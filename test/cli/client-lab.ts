@@ -107,3 +107,12 @@ export async function systemOf(host: Host): Promise<string> {
   const firewall = (await host.run('nft', ['list', 'ruleset'])).stdout;
   return [...texts, firewall, await host.must('cat', ['/proc/sys/net/ipv4/conf/all/src_valid_mark'])].join('\n');
 }
+
+/** All of nftables without counts, in an order that does not depend on which table was made first. */
+export async function rulesOf(host: Host): Promise<string> {
+  const text = await host.must('nft', ['--stateless', 'list', 'ruleset']);
+  return text
+    .split(/^(?=table )/m)
+    .toSorted()
+    .join('');
+}

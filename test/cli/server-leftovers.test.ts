@@ -21,7 +21,7 @@ describe.skipIf(reason !== undefined)(`sealaned down (${reason ?? 'in namespaces
     const left = await systemOf(here);
     expect(left).not.toBe(before);
 
-    const line = `what a server with ${name} changed was made in another network namespace: run it there, or remove ${state.record} when that is gone`;
+    const line = `what a server with ${name} changed was made in another network namespace: 'sealaned down' there undoes it; when that is gone, stop the server here first, then remove ${state.record}`;
     expect(await state.call(there, 'down')).toMatchObject({ code: 1, stdout: '', stderr: `sealaned: ${line}\n` });
     expect((await state.call(there, 'status')).stdout).toContain(line);
     const second = await state.run(there, name);

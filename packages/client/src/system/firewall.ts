@@ -106,7 +106,8 @@ export async function otherKillSwitch(name: string): Promise<string | undefined>
     const other = interfaceOfTable(KILL_SWITCH, table);
     if (other === undefined || other === name) continue;
     const text = await listTable(table);
-    if (text.includes('hook forward') && !text.includes('set tunnelled')) return other;
+    // It may be gone meanwhile.
+    if (text?.includes('hook forward') === true && !text.includes('set tunnelled')) return other;
   }
   return undefined;
 }

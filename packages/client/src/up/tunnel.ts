@@ -12,7 +12,6 @@ import {
   type TunnelConfig,
   type TunnelUpdate,
   type UserIds,
-  watchFirewall,
 } from '@sealane/tunnel';
 import { readConfig, resolveConfig } from '../config-file.ts';
 import { refusePipe } from '../config-path.ts';
@@ -22,18 +21,10 @@ import { identityOf } from '../identity.ts';
 import { logTunnelEvent } from '../output/events.ts';
 import { addressCommands } from '../system/address.ts';
 import { forgetLink, setDns } from '../system/dns.ts';
-import {
-  guardScript,
-  guardTable,
-  killSwitchScript,
-  killSwitchTable,
-  otherKillSwitch,
-  takesEverything,
-} from '../system/firewall.ts';
+import { guardTable, killSwitchTable, otherKillSwitch, takesEverything } from '../system/firewall.ts';
 import { hooksOf, runHooks } from '../system/hooks.ts';
 import { ipAllOrNone, ipBatch } from '../system/ip.ts';
 import type { Journal } from '../system/journal.ts';
-import { listTable, nft } from '../system/nft.ts';
 import { hasProgram, runProgram } from '../system/program.ts';
 import { addDefaultRoutes } from '../system/routes.ts';
 import type { Stop } from '../system/stop.ts';
@@ -44,6 +35,7 @@ import { remember } from './endpoint-memory.ts';
 import { EndpointKeeper } from './endpoints.ts';
 import { allowedIpsOf, isFullTunnel, planLayout } from './layout.ts';
 import { loopsNow } from './loops.ts';
+import { OwnTables } from './own-tables.ts';
 import { saveConfig } from './save.ts';
 
 export interface UpSettings {
@@ -78,8 +70,7 @@ export class UpTunnel {
   #tunnel: Tunnel | undefined;
   #keeper: EndpointKeeper | undefined;
   #turn: Promise<unknown> = Promise.resolve();
-  /** What our nftables tables hold while nobody else changes them, by name. */
-  #tables: ReadonlyMap<string, string> = new Map();
+  readonly #tables: OwnTables;
 
   private constructor(settings: UpSettings, state: State, journal: Journal, stop: Stop, undo: UndoStack) {
     this.#settings = settings;
@@ -87,6 +78,7 @@ export class UpTunnel {
     this.#journal = journal;
     this.#stop = stop;
     this.#undo = undo;
+    this.#tables = new OwnTables(settings.name, settings.log);
   }
 
   static async plan(
@@ -119,7 +111,7 @@ export class UpTunnel {
     if (killSwitch) {
       if (takesEverything(allowedIpsOf(config))) await step(refuseSecondKillSwitch(name));
       this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
-      await step(nft(killSwitchScript(name, allowedIpsOf(config), layout.mark)));
+      await step(this.#tables.setKillSwitch(this.#state));
     }
     await step(runHooks('PreUp', hooks.PreUp, { name, path }, this.#stop.signal));
     const update = { ...toUpdate(config, resolved), fwmark: layout.mark };
@@ -132,13 +124,15 @@ export class UpTunnel {
       await step(addDefaultRoutes(name, layout.routes.defaults, layout.mark, layout.mark, this.#undo));
       await step(this.#guard());
     }
+    this.#watchTables();
     await untilLinkIsSeen(tunnel, this.#stop);
     await step(runHooks('PostUp', hooks.PostUp, { name, path }, this.#stop.signal));
+    // Whoever reads that the tunnel is up relies on them.
+    await step(this.#inTurn(() => this.#tables.restore()));
 
     this.#keeper = new EndpointKeeper(tunnel, log, (found) => this.#noteEndpoints(found));
     this.#keeper.start(config, resolved, resolveMs);
     this.#undo.push('watching endpoints', () => Promise.resolve(this.#keeper?.stop()));
-    await this.#watchTables();
     this.#promiseHooks(hooks.PreDown, hooks.PostDown);
     await tunnel.rekey();
     await this.#becomeUser(tunnel);
@@ -148,11 +142,10 @@ export class UpTunnel {
 
   /** Reads the file again, or another one, and applies what is different; nothing, and the log says why, when it cannot. */
   reload(file?: string): Promise<void> {
-    const turn = this.#turn.then(() => this.#apply(file ?? this.#state.path));
-    this.#turn = turn.catch((error: unknown) => {
+    return this.#inTurn(() => this.#apply(file ?? this.#state.path)).catch((error: unknown) => {
       this.#settings.log.entry('reload-failed', `not reloaded: ${errorLine(error)}`);
+      throw error;
     });
-    return turn;
   }
 
   async #open(config: TunnelUpdate, lane: LaneKind | 'auto'): Promise<Tunnel> {
@@ -206,44 +199,21 @@ export class UpTunnel {
       return;
     }
     this.#undo.pushStep({ kind: 'table', table: guardTable(name) });
-    await nft(guardScript(name, this.#state.config.interface.addresses, this.#state.layout.mark));
+    await this.#tables.setGuard(this.#state);
   }
 
-  /** Who loads a firewall often flushes everybody's first: our tables are put back, whole. */
-  async #watchTables(): Promise<void> {
-    const { name, killSwitch, log } = this.#settings;
-    const guards = isFullTunnel(this.#state.layout);
-    const wanted = [...(killSwitch ? [killSwitchTable(name)] : []), ...(guards ? [guardTable(name)] : [])];
-    if (wanted.length === 0 || !hasProgram('nft')) return;
-    this.#tables = await listed(wanted);
-    const restore = async (): Promise<void> => {
-      const now = await listed(wanted);
-      const changed = wanted.filter((table) => now.get(table) !== this.#tables.get(table));
-      if (changed.length === 0) return;
-      const known = this.#tables;
-      await this.#filter(this.#state);
-      // What somebody changes at this moment is not what they are to be.
-      this.#tables = known;
-      log.entry(
-        'firewall-restored',
-        `somebody changed our nftables table ${changed.join(' and ')}: it is as it was again`,
-      );
-    };
-    const stop = watchFirewall(() => {
-      const turn = this.#turn.then(restore).then(
-        () => true,
-        (error: unknown) => {
-          log.limited('firewall-failed', `the nftables tables of ${name} cannot be put back: ${errorLine(error)}`);
-          return false;
-        },
-      );
-      this.#turn = turn.then(() => undefined);
-      return turn;
-    });
+  #watchTables(): void {
+    const stop = this.#tables.watch((work) => this.#inTurn(work));
     this.#undo.push('watching nftables', () => {
       stop();
       return this.#turn;
     });
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const turn = this.#turn.then(work);
+    this.#turn = turn.catch(() => undefined);
+    return turn;
   }
 
   /** What runs on the way down is promised only when the way up is done. */
@@ -299,8 +269,8 @@ export class UpTunnel {
       back.push(() => ipAllOrNone(ipChanges(name, after, before)));
       await configure(after, before, update);
       back.push(() => configure(before, after, toUpdate(before.config, before.resolved)));
-      back.push(() => this.#filter(before));
-      await this.#filter(after);
+      back.push(() => this.#tables.follow(before));
+      await this.#tables.follow(after);
       back.push(() => this.#followDns(after, before));
       await this.#followDns(before, after);
     } catch (error) {
@@ -309,15 +279,6 @@ export class UpTunnel {
       }
       throw error;
     }
-  }
-
-  async #filter({ config, layout }: State): Promise<void> {
-    const { name, killSwitch } = this.#settings;
-    if (killSwitch) await nft(killSwitchScript(name, allowedIpsOf(config), layout.mark));
-    if (isFullTunnel(layout) && hasProgram('nft')) {
-      await nft(guardScript(name, config.interface.addresses, layout.mark));
-    }
-    this.#tables = await listed([...this.#tables.keys()]);
   }
 
   async #followDns(before: State, after: State): Promise<void> {
@@ -358,10 +319,6 @@ export class UpTunnel {
     const message = `${name} is up: ${parts.join(', ')}; Ctrl-C or 'sealane down ${name}' takes it down`;
     log.entry('up', message, { name, mtu: layout.mtu, lane: tunnel.lane, crypto, killSwitch, pid: process.pid });
   }
-}
-
-async function listed(tables: readonly string[]): Promise<ReadonlyMap<string, string>> {
-  return new Map(await Promise.all(tables.map(async (table) => [table, await listTable(table)] as const)));
 }
 
 /** As wg-quick does: what somebody else made would be changed, and left behind so. */

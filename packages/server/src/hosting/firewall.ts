@@ -4,10 +4,9 @@
  */
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, tableName } from '@sealane/tunnel';
-import { errorLine } from '../errors.ts';
 import { Policy, type Rule } from '../userspace/policy.ts';
 import type { Family } from './forwarding.ts';
-import { runNft } from './nft.ts';
+import { nftProgram, runNft } from './nft.ts';
 
 export interface FirewallOptions {
   readonly interfaceName: string;
@@ -86,23 +85,12 @@ export function removalScript(interfaceName: string): string {
   return `table inet ${table} {}\ndelete table inet ${table}\n`;
 }
 
-/** What the table holds, without its counts; empty when it is not there. */
-export async function listTable(interfaceName: string): Promise<string> {
-  return listOwn(interfaceName).catch(() => '');
-}
-
 /** True when the table is there; undefined when this process cannot tell. */
-export async function tableStands(interfaceName: string): Promise<boolean | undefined> {
-  try {
-    await listOwn(interfaceName);
-    return true;
-  } catch (error) {
-    return errorLine(error).endsWith('No such file or directory') ? false : undefined;
-  }
-}
-
-function listOwn(interfaceName: string): Promise<string> {
-  return runNft(['--stateless', 'list', 'table', 'inet', tableOf(interfaceName)]);
+export function tableStands(interfaceName: string): Promise<boolean | undefined> {
+  return nftProgram.list(tableOf(interfaceName)).then(
+    (text) => text !== undefined,
+    () => undefined,
+  );
 }
 
 /** Chains of others that drop forwarded packets unless told otherwise, as `family table chain`. */

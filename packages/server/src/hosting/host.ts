@@ -1,20 +1,13 @@
 /** A server with a TUN interface as a router for its peers: forwarding, firewall and NAT, undone exactly. */
 import { readFileSync } from 'node:fs';
 import type { Prefix } from '@sealane/protocol';
+import { type FirewallState, OwnTable } from '@sealane/tunnel';
 import { errorLine, RefusedError } from '../errors.ts';
 import type { Rule } from '../userspace/policy.ts';
-import { droppingChains, firewallScript, listTable, removalScript, tableOf, tableStands } from './firewall.ts';
-import {
-  enableForwarding,
-  forwardingSettings,
-  restore,
-  switchedOn,
-  wereOff,
-  without,
-  type Family,
-} from './forwarding.ts';
-import { beforeLines, carriedSettings, neighbours } from './neighbours.ts';
-import { nft } from './nft.ts';
+import { droppingChains, firewallScript, removalScript, tableOf, tableStands } from './firewall.ts';
+import { enableForwarding, restore, switchedOn, wereOff, without, type Family } from './forwarding.ts';
+import { beforeLines, carriedSettings, neighbours, settingsBefore } from './neighbours.ts';
+import { nft, nftProgram } from './nft.ts';
 import { type HostRecord, readRecords, writeRecord } from './record.ts';
 
 export interface HostOptions {
@@ -31,8 +24,9 @@ export interface HostOptions {
 export interface HostedNetwork {
   /** What an operator has to know. */
   readonly notes: readonly string[];
-  /** Puts the firewall back when somebody removed or changed it; resolves to whether that was so. */
-  restore(): Promise<boolean>;
+  /** Puts the firewall back when somebody removed or changed it, and follows servers that come and go. */
+  restore(): Promise<Exclude<FirewallState, 'failed'>>;
+  /** Undoes what was done here, whatever became of the file that it is noted in. */
   undo(): Promise<void>;
 }
 
@@ -46,23 +40,22 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
   const families: readonly Family[] = [
     ...new Set(networks.map(({ address }) => (address.length === 4 ? 'ipv4' : 'ipv6'))),
   ];
-  const undo = (): Promise<void> => undoRecord(recordFile, interfaceName);
-  let hasTable = false;
+  const table = new OwnTable(tableOf(interfaceName), nftProgram);
+  let record: HostRecord = { interfaceName, settings: [] };
+  const undo = async (): Promise<void> => {
+    if (table.mayStand) await undoChanges(record);
+    writeRecord(recordFile, undefined);
+  };
   try {
-    // What another server changed is what it was before that one.
-    const carried = await carriedSettings(interfaceName);
-    const settings = families.flatMap((family) => {
-      const noted = carried.filter(([path]) => path.startsWith(family));
-      return noted.length > 0 ? noted : forwardingSettings(family);
-    });
-    const onlyPeers = wereOff(settings);
-    const before = beforeLines(settings);
-    writeRecord(recordFile, { interfaceName, settings });
-    let others = await neighbours(interfaceName);
-    const script = (): string => firewallScript({ ...options, onlyPeers, neighbours: others, before });
+    const replaces = await tableStands(interfaceName);
+    const settings = await settingsBefore(interfaceName, families);
+    record = { interfaceName, settings };
+    const fixed = { ...options, onlyPeers: wereOff(settings), before: beforeLines(settings) };
+    const scriptFor = (others: readonly string[]): string => firewallScript({ ...fixed, neighbours: others });
+    writeRecord(recordFile, record);
+    const others = await neighbours(interfaceName);
     // The firewall comes first: nothing is forwarded that it has not seen.
-    await nft(script());
-    hasTable = true;
+    await table.set(scriptFor(others));
     for (const family of families) enableForwarding(family);
     const dead = others.filter((name) => !interfaceExists(name));
     const notes = [
@@ -74,23 +67,23 @@ export async function hostNetwork(options: HostOptions): Promise<HostedNetwork> 
         (name) =>
           `a killed server left the nftables table inet ${tableOf(name)}, which may drop what ${interfaceName} forwards: undo it with 'sealaned down' and its --state`,
       ),
+      ...(replaces === true
+        ? [
+            `a killed server of another --state left the nftables table inet ${table.name}: it is replaced, and what that server changed is undone when this one ends`,
+          ]
+        : []),
     ];
-    let whole = await listTable(interfaceName);
-    const putBack = async (): Promise<boolean> => {
-      const isChanged = (await listTable(interfaceName)) !== whole;
-      const known = script();
-      others = await neighbours(interfaceName);
-      if (!isChanged && script() === known) return false;
-      await nft(script());
-      // What somebody changes at this moment is not what it is to be.
-      if (script() !== known) whole = await listTable(interfaceName);
-      return isChanged;
+    const putBack = async (): Promise<'whole' | 'restored'> => {
+      const script = scriptFor(await neighbours(interfaceName));
+      if (script === table.script) return (await table.restore()) ? 'restored' : 'whole';
+      const wasWhole = await table.isWhole();
+      await table.set(script);
+      return wasWhole ? 'whole' : 'restored';
     };
     return { notes, restore: putBack, undo };
   } catch (error) {
     // A transaction that failed changed nothing, and what made it fail makes its removal fail too.
-    if (hasTable) await undo();
-    else writeRecord(recordFile, undefined);
+    await undo();
     const why = error instanceof RefusedError ? '' : 'forwarding cannot be set up: ';
     const remedy = "or set up forwarding yourself and add '--no-forwarding'";
     throw new RefusedError(`${why}${errorLine(error)}, ${remedy}`, { cause: error });

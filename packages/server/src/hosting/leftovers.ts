@@ -37,6 +37,6 @@ export async function undoKilled(folder: StateFolder): Promise<Leftovers> {
 async function leftovers({ hosting }: StateFolder): Promise<Leftovers> {
   const { here, elsewhere } = readRecords(hosting);
   const names = elsewhere.map(({ interfaceName }) => interfaceName).join(', ');
-  const note = `what a server with ${names} changed was made in another network namespace: run it there, or remove ${hosting} when that is gone`;
+  const note = `what a server with ${names} changed was made in another network namespace: 'sealaned down' there undoes it; when that is gone, stop the server here first, then remove ${hosting}`;
   return { changes: here === undefined ? [] : await describeRecord(here), notes: names === '' ? [] : [note] };
 }

@@ -1,8 +1,8 @@
 /** Other servers with a TUN interface in this network namespace: known by their nftables tables, which also carry what was before them. */
 import { interfaceOfTable } from '@sealane/tunnel';
 import { tableOf, TABLE_PREFIX } from './firewall.ts';
-import { isSettings, type Settings } from './forwarding.ts';
-import { runNft } from './nft.ts';
+import { type Family, forwardingSettings, isSettings, type Settings, wereOff } from './forwarding.ts';
+import { runNft, unlessGone } from './nft.ts';
 
 /** The chain of a table that nothing passes: its comments are settings as they were before the first server. */
 const BEFORE = 'before';
@@ -28,14 +28,35 @@ export async function neighbours(own: string): Promise<readonly string[]> {
 export async function carriedSettings(own: string): Promise<Settings> {
   const carried = new Map<string, string>();
   for (const name of await neighbours(own)) {
-    // It may have ended meanwhile.
-    const listed = await list('table', 'inet', tableOf(name)).catch(() => []);
-    for (const { rule } of listed) {
-      const setting = rule?.chain === BEFORE ? (rule.comment ?? '').split(' ') : [];
-      if (isSettings([setting])) carried.set(setting[0]!, setting[1]!);
-    }
+    for (const [path, value] of await settingsIn(name)) carried.set(path, value);
   }
   return [...carried];
+}
+
+/**
+ * What forwarding was before the first server; of a killed one whose table has our name and is about to be replaced, for every family.
+ * Whoever turns forwarding on has a table before, and keeps it until it is off again: one that ends meanwhile is in the first listing, one
+ * that begins in the second.
+ */
+export async function settingsBefore(own: string, families: readonly Family[]): Promise<Settings> {
+  const killed = await settingsIn(own);
+  const carried = new Map([...killed, ...(await carriedSettings(own))]);
+  const all = new Set([...families, ...wereOff(killed)]);
+  const now = [...all].map((family) => [family, forwardingSettings(family)] as const);
+  for (const [path, value] of await carriedSettings(own)) carried.set(path, value);
+  return now.flatMap(([family, settings]) => {
+    const noted = [...carried].filter(([path]) => path.startsWith(family));
+    return noted.length > 0 ? noted : settings;
+  });
+}
+
+/** What the table of that interface says; nothing when there is none, or none any more. */
+async function settingsIn(interfaceName: string): Promise<Settings> {
+  const listed = await unlessGone(list('table', 'inet', tableOf(interfaceName)));
+  return (listed ?? []).flatMap(({ rule }) => {
+    const setting = rule?.chain === BEFORE ? [(rule.comment ?? '').split(' ')] : [];
+    return isSettings(setting) ? setting : [];
+  });
 }
 
 interface Listed {

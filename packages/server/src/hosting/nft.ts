@@ -1,5 +1,6 @@
 /** The program nft(8). All that it is given is numbers, addresses and names that were checked; nothing passes a shell. */
 import { spawn } from 'node:child_process';
+import type { NftProgram } from '@sealane/tunnel';
 import { errorCode, errorLine, RefusedError } from '../errors.ts';
 
 /** Applies a script as one transaction. @throws RefusedError with what nft(8) said. */
@@ -26,3 +27,19 @@ export function runNft(words: readonly string[], input = ''): Promise<string> {
     child.stdin.end(input);
   });
 }
+
+/** Undefined in place of what is not there. */
+export async function unlessGone<T>(listing: Promise<T>): Promise<T | undefined> {
+  try {
+    return await listing;
+  } catch (error) {
+    // It may go on: 'did you mean ...'.
+    if (errorLine(error).includes('Error: No such file or directory')) return undefined;
+    throw error;
+  }
+}
+
+export const nftProgram: NftProgram = {
+  apply: nft,
+  list: (table) => unlessGone(runNft(['--stateless', 'list', 'table', 'inet', table])),
+};

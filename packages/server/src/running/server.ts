@@ -1,6 +1,7 @@
 import { formatKey, wipe } from '@sealane/protocol';
 import {
   type ControlledTunnel,
+  type FirewallState,
   formatAddress,
   type LaneKind,
   type Log,
@@ -82,7 +83,15 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { folder, log } = options;
   const closers: (() => unknown)[] = [];
   const close = async (): Promise<void> => {
-    for (const closer of closers.splice(0).toReversed()) await closer();
+    const failures: unknown[] = [];
+    for (const closer of closers.splice(0).toReversed()) {
+      try {
+        await closer();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
   };
   try {
     requireFolder(folder);
@@ -168,15 +177,16 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
 /** Who loads a firewall often flushes everybody's first: ours is put back. */
 function keepRestored(hosted: HostedNetwork, log: Log): () => Promise<void> {
-  let last = Promise.resolve(true);
-  const restore = async (): Promise<boolean> => {
+  let last: Promise<FirewallState> | undefined;
+  const restore = async (): Promise<FirewallState> => {
     try {
-      if (await hosted.restore())
-        log.entry('firewall-restored', 'somebody changed our nftables table: it is as it was again');
-      return true;
+      const state = await hosted.restore();
+      const what = 'somebody changed our nftables table: it is as it was again';
+      if (state === 'restored') log.limited('firewall-restored', what);
+      return state;
     } catch (error) {
       log.limited('firewall-failed', `our nftables table cannot be put back: ${errorLine(error)}`);
-      return false;
+      return 'failed';
     }
   };
   const stop = watchFirewall(() => (last = restore()));
