@@ -36,8 +36,9 @@ function heapUsed(): number {
 const FULL = process.env['SEALANE_FULL'] !== undefined;
 const CHANGES = FULL ? 100_000 : 20_000;
 const CLOSED = FULL ? 1_000 : 40;
+const timeout = FULL ? 3_600_000 : 60_000;
 
-describe('packets', () => {
+describe('packets', { timeout }, () => {
   it('tailscale-rs #287: keepalives were handed to the packet device', async () => {
     const [clientKeys, serverKeys] = [identity(), identity()];
     /** The lengths of all that is written to the packet device of a tunnel, and a way to give it a packet. */

@@ -7,8 +7,9 @@ import { INNER, keyPair, missingFor, ping, wireguardPair } from '../support/wire
 const FULL = process.env['SEALANE_FULL'] !== undefined;
 const CYCLES = FULL ? 1_000 : 40;
 const CHURN = FULL ? 1_000 : 60;
+const timeout = FULL ? 3_600_000 : 60_000;
 
-describe('processes', () => {
+describe('processes', { timeout }, () => {
   const reason = missingFor(['sealane'], 'ping');
 
   it(`wireguard-go #79, eae5e0f: ${CYCLES} times down and up under traffic, and what stays open`, async ({ skip }) => {

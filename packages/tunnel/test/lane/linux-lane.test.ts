@@ -28,6 +28,11 @@ const namespaceOf = (side: Side): string => `sealane-ll-${side}-${suffix}`;
 const nameOf = (side: Side): string => `sll${side}${suffix}`;
 const other = (side: Side): Side => (side === 'a' ? 'b' : 'a');
 
+/** Of UDP over IPv4. */
+const LONGEST_DATAGRAM = 65_507;
+/** Bytes that are sent before somebody looks whether they were read. */
+const MOST_AHEAD = 2 ** 20;
+
 const random = (length: number): Uint8Array => crypto.getRandomValues(new Uint8Array(length));
 const privateKeys = { a: generatePrivateKey(random), b: generatePrivateKey(random) };
 const publicKeys = { a: nobleCrypto.publicKey(privateKeys.a), b: nobleCrypto.publicKey(privateKeys.b) };
@@ -244,25 +249,35 @@ describe.runIf(root)('the Linux lane', () => {
     await expect(tunnels.a!.status()).rejects.toThrow(/closed/);
   });
 
-  it('stands garbage of every length and goes on', async () => {
+  it('stands garbage of every length and goes on', { timeout: 300_000 }, async () => {
     await pair();
     await ping('a', '10.91.0.2');
-    const { listenPort } = await tunnels.b!.status();
+    const b = tunnels.b!;
+    const { listenPort } = await b.status();
+    // What the host of the namespace sends by itself has no route.
+    const dropped = async (): Promise<number> => {
+      const { 'no-route': _, ...drops } = (await b.status()).device.drops;
+      return Object.values(drops).reduce((total, count) => total + count, 0);
+    };
     const socket = createSocket('udp4');
     const send = promisify(
       socket.send.bind(socket) as (m: Uint8Array, p: number, a: string, done: (e: Error | null) => void) => void,
     );
-    const lengths = [...Array.from({ length: 200 }, (_, i) => i), 1_452, 9_000, 65_507];
-    for (const length of lengths) {
-      const bytes = random(length);
-      if (length > 4) bytes.set([(length % 5) + 1, 0, 0, 0]);
+    const before = await dropped();
+    const noise = random(LONGEST_DATAGRAM);
+    let ahead = 0;
+    for (let length = 0; length <= LONGEST_DATAGRAM; length++) {
+      const bytes = noise.subarray(0, length);
+      if (length >= 4) bytes.set([(length % 5) + 1, 0, 0, 0]);
       await send(bytes, listenPort, '127.0.0.1');
+      ahead += length;
+      // No more at once than a socket holds: every one of them is to be read. The empty one counts for nothing.
+      if (ahead < MOST_AHEAD && length < LONGEST_DATAGRAM) continue;
+      ahead = 0;
+      while ((await dropped()) - before < length) await new Promise((resolve) => setImmediate(resolve));
     }
     socket.close();
-    await until(async () => {
-      const drops = Object.values((await tunnels.b!.status()).device.drops).reduce((total, count) => total + count, 0);
-      return drops >= lengths.length;
-    }, 'all counted');
+    expect((await dropped()) - before).toBe(LONGEST_DATAGRAM);
     expect(await ping('a', '10.91.0.2')).toContain(' 0% packet loss');
   });
 
