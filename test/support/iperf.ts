@@ -21,9 +21,20 @@ export async function iperfServer(host: Host): Promise<void> {
 
 /** One run of iperf3's client; an error when it fails. */
 export async function iperf(host: Host, target: string, args: readonly string[]): Promise<IperfReport> {
-  const report = JSON.parse(await host.must('iperf3', ['-J', '-c', target, ...args])) as IperfReport & {
-    readonly error?: string;
-  };
+  const words = ['-J', '-c', target, ...args];
+  let outcome = await host.run('iperf3', words);
+  // The server goes on with a run for a moment after its client has ended.
+  await until(
+    "iperf3's server to be free",
+    async () => {
+      if (!outcome.stdout.includes('the server is busy')) return true;
+      outcome = await host.run('iperf3', words);
+      return false;
+    },
+    30_000,
+  );
+  if (outcome.code !== 0) throw new Error(`iperf3 ${words.join(' ')}: ${outcome.stderr}${outcome.stdout}`);
+  const report = JSON.parse(outcome.stdout) as IperfReport & { readonly error?: string };
   if (report.error !== undefined) throw new Error(`iperf3 ${args.join(' ')}: ${report.error}`);
   return report;
 }
