@@ -11,13 +11,13 @@ import { ping } from '../support/wireguard.ts';
 const reason = missing('ping', 'wg', 'nft');
 const FLAPS = 100;
 
-/** Counts, on the far end of the link, everything that is neither a datagram of the tunnel nor neighbour discovery. */
+/** Counts, on the far end of the link, everything that is neither a datagram of the tunnel, between its two ends, nor neighbour discovery. */
 async function countClear(host: Host): Promise<void> {
   await host.must('nft', ['-f', '-'], {
     input: `table netdev count {
   chain in {
     type filter hook ingress device "vb" priority 0; policy accept;
-    udp dport 51888 accept
+    ip saddr 192.168.88.1 ip daddr 192.168.88.2 udp dport 51888 accept
     ether type arp accept
     icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report } accept
     counter
@@ -42,6 +42,15 @@ async function tryToLeave(host: Host): Promise<void> {
       '-c',
       'for i in 1 2 3; do echo x > /dev/udp/203.0.113.1/53; echo x > /dev/udp/192.168.88.2/51889; done',
     ]),
+  ]);
+}
+
+/** One way to what lies behind host b, in each address family. */
+function tryToReachOver(host: Host, family: 4 | 6): Promise<unknown> {
+  const target = family === 4 ? '203.0.113.1' : '2001:db8:5::1';
+  return Promise.all([
+    host.run('ping', [`-${family}`, '-c', '2', '-i', '0.2', '-W', '1', target]),
+    host.run('bash', ['-c', `for i in 1 2; do echo x > /dev/udp/${target}/53; done`]),
   ]);
 }
 
@@ -109,6 +118,62 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     await tryToLeave(a);
     expect(await clearPackets(b)).toBeGreaterThan(free);
   }, 240_000);
+
+  it('lets nothing out that it forwards for others, nor IPv6, also on foreign routes and when the client is killed', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    // Host c is behind host a, which is its router.
+    const c = await lab.host('c');
+    await lab.join(c, 'vc', ['192.168.90.2/24', 'fd90::2/64'], a, 'vac', ['192.168.90.1/24', 'fd90::1/64']);
+    await a.must('sysctl', ['-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1']);
+    for (const [host, next4, next6] of [
+      [c, '192.168.90.1', 'fd90::1'],
+      [a, '192.168.88.2', 'fd88::2'],
+    ] as const) {
+      await host.must('ip', ['route', 'add', 'default', 'via', next4]);
+      await host.must('ip', ['-6', 'route', 'add', 'default', 'via', next6]);
+    }
+    await b.must('ip', ['address', 'add', '203.0.113.1/32', 'dev', 'lo']);
+    await b.must('ip', ['address', 'add', '2001:db8:5::1/128', 'dev', 'lo', 'nodad']);
+    await countClear(b);
+    const ways = [a, c].flatMap((host) => ([4, 6] as const).map((family) => () => tryToReachOver(host, family)));
+    for (const way of ways) {
+      const before = await clearPackets(b);
+      await way();
+      expect(await clearPackets(b)).toBeGreaterThan(before);
+    }
+    await until('link-local addresses to settle', async () => !(await a.must('ip', ['address'])).includes('tentative'));
+    const before = await systemOf(a);
+    const free = await clearPackets(b);
+
+    const behind = SERVER.replace('fd08::2/128', 'fd08::2/128, 192.168.90.0/24, fd90::/64');
+    await up(lab, b, lab.interfaceName('b'), behind);
+    const name = lab.interfaceName('a');
+    const here = await up(lab, a, name, clientFile('0.0.0.0/0, ::/0'), '--kill-switch');
+    for (const target of ['203.0.113.1', '2001:db8:5::1']) {
+      expect((await ping(c, target, { count: 2 })).received, target).toBe(2);
+    }
+    expect(await clearPackets(b)).toBe(free);
+
+    await a.must('ip', ['route', 'add', '203.0.113.0/24', 'via', '192.168.88.2']);
+    await a.must('ip', ['-6', 'route', 'add', '2001:db8:5::/48', 'via', 'fd88::2']);
+    for (const way of ways) await way();
+    expect(await clearPackets(b)).toBe(free);
+
+    await here.stop('SIGKILL');
+    for (const way of ways) await way();
+    expect(await clearPackets(b)).toBe(free);
+
+    await a.must('ip', ['route', 'delete', '203.0.113.0/24']);
+    await a.must('ip', ['-6', 'route', 'delete', '2001:db8:5::/48']);
+    expect((await runSealane(a, 'down', name)).code).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+    for (const way of ways) {
+      const stopped = await clearPackets(b);
+      await way();
+      expect(await clearPackets(b)).toBeGreaterThan(stopped);
+    }
+  }, 120_000);
 
   it('of a killed tunnel stays until one without it is up', async () => {
     await using lab = await Lab.open();
