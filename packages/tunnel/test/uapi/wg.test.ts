@@ -77,7 +77,7 @@ peer: ${bob.public}
 
     it.each(files)('reads as we do: %s', async (_name, original) => {
       // Ports belong to whoever runs beside this test, marks to root's lane.
-      const text = original.replaceAll(/^(ListenPort|FwMark) .*\n/gm, '');
+      const text = original.replaceAll(/^(ListenPort|FwMark)\b.*\n/gm, '');
       await using theirs = await serveTunnel();
       await using ours = await serveTunnel();
       const folder = await mkdtemp(join(tmpdir(), 'sealane-wg-'));
