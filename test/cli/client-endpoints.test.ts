@@ -1,4 +1,4 @@
-/** An endpoint name that stands for another address after a while, through the hosts file of the namespace. */
+/** Endpoints that change: names that stand for another address after a while, through the hosts file of the namespace, and several of one peer. */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
@@ -18,6 +18,10 @@ async function hostsFile(host: Host): Promise<AsyncDisposable & { readonly write
   };
 }
 
+async function reaches(host: Host, target: string): Promise<boolean> {
+  return (await host.run('ping', ['-c', '1', '-W', '1', target])).code === 0;
+}
+
 describe.skipIf(reason !== undefined)(`endpoints of sealane up (${reason ?? 'between two namespaces'})`, () => {
   it('looks names up again and moves to the new address', async () => {
     await using lab = await Lab.open();
@@ -33,7 +37,7 @@ describe.skipIf(reason !== undefined)(`endpoints of sealane up (${reason ?? 'bet
     await until('the new address', async () =>
       (await a.must('wg', ['show', name, 'endpoints'])).includes('192.168.88.2:51888'),
     );
-    await until('an answer', async () => (await a.run('ping', ['-c', '1', '-W', '1', '10.88.0.1'])).code === 0, 30_000);
+    await until('an answer', () => reaches(a, '10.88.0.1'), 30_000);
     const entries = here.stderr
       .trim()
       .split('\n')
@@ -65,4 +69,50 @@ describe.skipIf(reason !== undefined)(`endpoints of sealane up (${reason ?? 'bet
     expect(await endpoints()).toContain('192.168.88.78:51889');
     expect(await again.stop()).toBe(0);
   });
+
+  it.concurrent('looks names up again when handshakes are not answered, without an interval', async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    await using hosts = await hostsFile(a);
+    await hosts.write('192.168.88.77 vpn.test\n');
+    await up(lab, b, lab.interfaceName('b'), SERVER);
+    const name = lab.interfaceName('a');
+    const text = clientFile('10.88.0.0/24').replace('192.168.88.2:51888', 'vpn.test:51888');
+    const here = await up(lab, a, name, text, '--resolve-every', '0');
+    const endpoint = (): Promise<string> => a.must('wg', ['show', name, 'endpoints']);
+    expect(await endpoint()).toContain('192.168.88.77:51888');
+    await hosts.write('192.168.88.2 vpn.test\n');
+    a.start('ping', ['-i', '0.5', '10.88.0.1']);
+    await until('the new address', async () => (await endpoint()).includes('192.168.88.2:51888'), 120_000);
+    await until('an answer', () => reaches(a, '10.88.0.1'), 60_000);
+    expect(await here.stop()).toBe(0);
+  }, 300_000);
+
+  // More than a minute, of which nearly all is waiting: the first is asked again only then.
+  it.concurrent("goes over to the second of 'Endpoint = a, b' when the first is silent, and back when it answers", async () => {
+    await using lab = await Lab.open();
+    const { a, b } = await twoHosts(lab);
+    const c = await lab.host('c');
+    await lab.join(a, 'va2', ['192.168.89.1/24'], c, 'vc', ['192.168.89.2/24']);
+    const first = await up(lab, b, lab.interfaceName('b'), SERVER);
+    await up(lab, c, lab.interfaceName('c'), SERVER);
+    const name = lab.interfaceName('a');
+    const both = '192.168.88.2:51888, 192.168.89.2:51888';
+    const here = await up(lab, a, name, clientFile('10.88.0.0/24').replace('192.168.88.2:51888', both));
+    const endpoint = (): Promise<string> => a.must('wg', ['show', name, 'endpoints']);
+    a.start('ping', ['-i', '0.2', '10.88.0.1']);
+    await until('an answer of the first', () => reaches(a, '10.88.0.1'), 60_000);
+    expect(await endpoint()).toContain('192.168.88.2:51888');
+
+    await first.stop('SIGKILL');
+    await until('the second', async () => (await endpoint()).includes('192.168.89.2:51888'), 120_000);
+    await until('an answer of the second', () => reaches(a, '10.88.0.1'), 60_000);
+    expect(here.stderr).toContain('is silent, trying 192.168.89.2:51888');
+
+    await up(lab, b, lab.interfaceName('b'), SERVER);
+    await until('the first again', () => here.stderr.includes('is back at 192.168.88.2:51888'), 240_000);
+    expect(await endpoint()).toContain('192.168.88.2:51888');
+    await until('an answer of the first again', () => reaches(a, '10.88.0.1'), 60_000);
+    expect(await here.stop()).toBe(0);
+  }, 480_000);
 });
