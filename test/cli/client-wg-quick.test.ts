@@ -183,6 +183,9 @@ describe.skipIf(reason !== undefined)(`sealane up as wg-quick (${reason ?? 'betw
       expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     }
     expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0/m);
+    const outside = ['cmdline', 'environ'].map((what) => readFileSync(`/proc/${pid}/${what}`, 'utf8')).join('');
+    expect(outside).toContain(file);
+    expect(outside).not.toContain(client.privateText);
     expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
 
     const sessions = async (): Promise<number | undefined> =>

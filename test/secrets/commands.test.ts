@@ -1,5 +1,5 @@
-/** No command prints, logs or complains with a secret key in it, at any level and in any format. */
-import { writeFileSync } from 'node:fs';
+/** No command prints, logs or complains with a secret key in it, at any level and in any format, nor has one in its arguments or environment. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import {
@@ -14,7 +14,7 @@ import {
   startServer,
 } from '../cli/client-support.ts';
 import { connect, finish, launch, Scratch } from '../cli/server-support.ts';
-import { Lab, missing, until } from '../support/lab.ts';
+import { execute, type Host, Lab, missing, until } from '../support/lab.ts';
 import { control } from '../support/wireguard.ts';
 import { brokenFiles, formsOf } from './forms.ts';
 
@@ -36,6 +36,32 @@ afterEach(() => folder.remove());
 
 function listen(by: string, { stdout, stderr }: Pick<Outcome, 'stdout' | 'stderr'>): void {
   said.push({ by, text: `${stdout}\n${stderr}` });
+}
+
+/** What is to be seen of a process from outside, by everybody or by its own user; false when it is gone. */
+function look(by: string, pid: number | undefined): boolean {
+  const read = (file: string): string => {
+    try {
+      return readFileSync(`/proc/${pid}/${file}`, 'utf8').replaceAll('\0', '\n');
+    } catch {
+      // It ended, or is not for this user.
+      return '';
+    }
+  };
+  const args = read('cmdline');
+  listen(`arguments and environment of ${by}`, { stdout: args, stderr: read('environ') });
+  return args !== '';
+}
+
+/** The same of all that runs in a host, helpers and commands of a file too; what was seen. */
+async function lookAtAll(by: string, host: Host): Promise<string> {
+  const begin = said.length;
+  for (const pid of (await execute('ip', ['netns', 'pids', host.name])).stdout.trim().split('\n'))
+    look(by, Number(pid));
+  return said
+    .slice(begin)
+    .map(({ text }) => text)
+    .join('');
 }
 
 function expectNone(secrets: Iterable<string>): void {
@@ -102,6 +128,7 @@ describe('without privileges', () => {
     }
     const proxy = start([process.execPath, SEALANE, 'proxy', file, '--socks5', '0', '--name', 'secrets'], env);
     await proxy.says('SOCKS5');
+    if (process.platform === 'linux') expect(look('proxy', proxy.child.pid)).toBe(true);
     for (const args of [
       ['status', 'secrets'],
       ['status', 'secrets', '--json'],
@@ -156,6 +183,7 @@ describe('without privileges', () => {
         // The least talkative does not say that it is ready.
         let port: number | undefined;
         await until('the server to run', async () => (port = await livePort(scratch)) !== undefined, 60_000);
+        if (process.platform === 'linux') expect(look('sealaned run', server.pid)).toBe(true);
         const client = await connect(added, port!);
         expect(await client.reaches()).toBe(true);
         await client.tunnel.rekey();
@@ -188,6 +216,20 @@ describe.skipIf(reason !== undefined)(`with an interface (${reason ?? 'in a name
         listen(args[0]!, running);
       };
       const name = lab.interfaceName('s');
+      // A command that waits, so that it can be looked at.
+      const [entered, go] = [join(lab.folder, 'entered'), join(lab.folder, 'go')];
+      const command = `PostUp = : > ${entered}; while [ ! -e ${go} ]; do sleep 0.05; done`;
+      const hooked = await lab.file('hooked.conf', text.replace('[Peer]', `${command}\n[Peer]`));
+      const waiting = host.start(process.execPath, [SEALANE, 'up', hooked, '--name', name], env);
+      await until('its command to run', () => existsSync(entered), 45_000);
+      const seen = await lookAtAll('up and its command', host);
+      expect(seen).toContain(`INTERFACE=${name}`);
+      expect(seen).toContain(hooked);
+      await lab.file('go', '');
+      await until('the tunnel to be up', () => waiting.stderr.includes(' is up: '), 45_000);
+      await own('down', name);
+      await waiting.exit;
+      listen('up with a command', waiting);
       for (const format of FORMATS) {
         for (const level of LEVELS) {
           const file = await lab.file(`${name}.conf`, text);
@@ -195,6 +237,7 @@ describe.skipIf(reason !== undefined)(`with an interface (${reason ?? 'in a name
           const up = host.start(process.execPath, [SEALANE, 'up', file, ...options], env);
           await until('the tunnel to be up', async () => (await host.run('wg', ['show', name])).code === 0, 45_000);
           await until('the route', async () => (await host.must('ip', ['route'])).includes(name), 45_000);
+          expect(await lookAtAll('up', host)).toContain(file);
           if (level === 'info') {
             await own('status', name);
             await own('status', name, '--json');
@@ -244,6 +287,7 @@ describe.skipIf(reason !== undefined)(`with an interface (${reason ?? 'in a name
     ]) {
       listen(`the answer to ${lines.slice(0, 20)}`, { stdout: await control(path, [`${lines}\n\n`]), stderr: '' });
     }
+    expect(await lookAtAll('device', host)).toContain(name);
     expect(await device.stop()).toBe(0);
     listen('device', device);
     expectNone([own.privateText, preshared.privateText]);
