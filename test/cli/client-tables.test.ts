@@ -1,6 +1,7 @@
 /** The nftables tables of `sealane up` while others, or its own commands, change nftables as it comes up. */
-import { join } from 'node:path';
+import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clientFile, rulesOf, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
@@ -74,20 +75,26 @@ describe.skipIf(reason !== undefined)(
       expect(await systemOf(a)).toBe(before);
     });
 
-    it('come back while a command of its file still runs', async () => {
+    it.each(['PreUp', 'PostUp'])('come back while a command of its file still runs, %s', async (hook) => {
       await using lab = await Lab.open();
       const { a } = await twoHosts(lab);
       const name = lab.interfaceName('a');
+      const before = await systemOf(a);
       const whole = await wholeRules(lab, a, name);
-      const go = join(lab.folder, 'go');
-      const here = await start(lab, a, name, `PostUp = until [ -e ${go} ]; do sleep 0.1; done`);
-      await until('all tables to be there', async () => (await rulesOf(a)) === whole, 45_000);
+      const [ran, go] = [join(lab.folder, 'ran'), join(lab.folder, 'go')];
+      const command = `${hook} = touch ${ran}; until [ -e ${go} ]; do sleep 0.1; done`;
+      const here = await start(lab, a, name, command);
+      await until('the command to run', () => existsSync(ran), 45_000);
+      const standing = await rulesOf(a);
+      expect(standing).toContain(`table inet sealane-kill-${name}`);
       await a.must('nft', ['flush', 'ruleset']);
-      await until('the rules to be back', async () => (await rulesOf(a)) === whole, 30_000);
+      await until('the rules to be back', async () => (await rulesOf(a)) === standing, 30_000);
       expect(here.stderr).not.toContain(' is up: ');
       await writeFile(go, '');
       await untilUp(here);
+      expect(await rulesOf(a)).toBe(whole);
       expect(await here.stop(), here.stderr).toBe(0);
+      expect(await systemOf(a)).toBe(before);
     });
 
     it('are set again when somebody flushes nftables right after that', async () => {

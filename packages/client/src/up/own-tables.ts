@@ -15,6 +15,7 @@ export class OwnTables {
   readonly #name: string;
   readonly #log: Log;
   readonly #tables = new Map<OwnTable, Script>();
+  #stop: (() => void) | undefined;
 
   constructor(name: string, log: Log) {
     this.#name = name;
@@ -48,10 +49,10 @@ export class OwnTables {
     return true;
   }
 
-  /** Looks after them until the function that it returns is called. */
-  watch(inTurn: InTurn): () => void {
-    if (this.#tables.size === 0) return () => undefined;
-    const look = async (): Promise<FirewallState> => {
+  /** Looks after them, and after those that are set later, until `unwatch`. */
+  watch(inTurn: InTurn): void {
+    if (this.#stop !== undefined || this.#tables.size === 0) return;
+    this.#stop = watchFirewall(async (): Promise<FirewallState> => {
       try {
         return (await inTurn(() => this.restore())) ? 'restored' : 'whole';
       } catch (error) {
@@ -59,8 +60,12 @@ export class OwnTables {
         this.#log.limited('firewall-failed', what);
         return 'failed';
       }
-    };
-    return watchFirewall(look);
+    });
+  }
+
+  unwatch(): void {
+    this.#stop?.();
+    this.#stop = undefined;
   }
 
   async #add(name: string, script: Script, state: State): Promise<void> {

@@ -112,6 +112,7 @@ export class UpTunnel {
       if (takesEverything(allowedIpsOf(config))) await step(refuseSecondKillSwitch(name));
       this.#undo.pushLast({ kind: 'table', table: killSwitchTable(name) });
       await step(this.#tables.setKillSwitch(this.#state));
+      this.#watchTables();
     }
     await step(runHooks('PreUp', hooks.PreUp, { name, path }, this.#stop.signal));
     const update = { ...toUpdate(config, resolved), fwmark: layout.mark };
@@ -123,8 +124,8 @@ export class UpTunnel {
     if (isFullTunnel(layout)) {
       await step(addDefaultRoutes(name, layout.routes.defaults, layout.mark, layout.mark, this.#undo));
       await step(this.#guard());
+      this.#watchTables();
     }
-    this.#watchTables();
     await untilLinkIsSeen(tunnel, this.#stop);
     await step(runHooks('PostUp', hooks.PostUp, { name, path }, this.#stop.signal));
     // Whoever reads that the tunnel is up relies on them.
@@ -202,10 +203,11 @@ export class UpTunnel {
     await this.#tables.setGuard(this.#state);
   }
 
+  /** Call it after each that is set: it is over before that one is taken away. */
   #watchTables(): void {
-    const stop = this.#tables.watch((work) => this.#inTurn(work));
+    this.#tables.watch((work) => this.#inTurn(work));
     this.#undo.push('watching nftables', () => {
-      stop();
+      this.#tables.unwatch();
       return this.#turn;
     });
   }

@@ -21,7 +21,12 @@ export function runNft(words: readonly string[], input = ''): Promise<string> {
     });
     child.once('close', (status) => {
       if (status === 0) resolve(stdout);
-      else reject(new RefusedError(`nftables refuses our rules: ${errorLine(stderr.split('\n')[0] ?? '')}`));
+      else
+        reject(
+          new RefusedError(
+            `${words[0] === '-f' ? 'nftables refuses our rules' : 'nftables cannot be listed'}: ${errorLine(stderr.split('\n')[0] ?? '')}`,
+          ),
+        );
     });
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
