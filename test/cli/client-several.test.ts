@@ -8,7 +8,16 @@ const reason = missing('nft', 'bash', 'unshare');
 const SETTING = 'net.ipv4.conf.all.src_valid_mark';
 
 function anotherFile(): string {
-  return clientFile('0.0.0.0/0').replace(/PrivateKey = .*/, `PrivateKey = ${newKeyPair().privateText}`);
+  return clientFile('0.0.0.0/0, ::/0').replace(/PrivateKey = .*/, `PrivateKey = ${newKeyPair().privateText}`);
+}
+
+async function rulesOf(host: Host): Promise<readonly string[]> {
+  const texts = await Promise.all(['-4', '-6'].map((family) => host.must('ip', [family, 'rule'])));
+  return texts.flatMap((text, i) => text.split('\n').map((line) => `IPv${[4, 6][i]} ${line}`));
+}
+
+async function linkTo(host: Host, address: string): Promise<string | undefined> {
+  return / dev (\S+)/.exec(await host.must('ip', ['route', 'get', address]))?.[1];
 }
 
 async function settingOf(host: Host): Promise<string> {
@@ -17,15 +26,20 @@ async function settingOf(host: Host): Promise<string> {
 
 describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ?? 'in a namespace'})`, () => {
   it.each(['the first', 'the second', 'the first, which was killed,'])(
-    `leave ${SETTING} to the other when %s goes, and put it back in the end`,
+    `leave ${SETTING}, the rules and the way to the own network to the other when %s goes, and put all back in the end`,
     async (which) => {
       await using lab = await Lab.open();
       const { a } = await twoHosts(lab);
       await a.must('sysctl', ['-qw', `${SETTING}=0`]);
       const before = await systemOf(a);
+      const rules = [await rulesOf(a)];
       const names = [lab.interfaceName('a'), lab.interfaceName('b')];
-      const first = await up(lab, a, names[0]!, clientFile('0.0.0.0/0'));
+      const first = await up(lab, a, names[0]!, clientFile('0.0.0.0/0, ::/0'));
+      rules.push(await rulesOf(a));
       const second = await up(lab, a, names[1]!, anotherFile());
+      rules.push(await rulesOf(a));
+      const own = [1, 2].map((i) => rules[i]!.filter((line) => !rules[i - 1]!.includes(line)));
+      expect(own.map((lines) => lines.length)).toEqual([4, 4]);
       const leaves = which === 'the second' ? 1 : 0;
       const [going, staying] = leaves === 0 ? [first, second] : [second, first];
       if (which.includes('killed')) await going.stop('SIGKILL');
@@ -33,6 +47,15 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
       expect(down.code, down.stderr).toBe(0);
       await going.exit;
       expect(await settingOf(a)).toBe('1');
+      expect((await rulesOf(a)).filter((line) => !rules[0]!.includes(line))).toEqual(own[1 - leaves]);
+      for (const [address, link] of [
+        ['192.168.88.77', 'va'],
+        ['fd88::77', 'va'],
+        ['203.0.113.1', names[1 - leaves]],
+        ['2001:db8::1', names[1 - leaves]],
+      ] as const) {
+        expect([address, await linkTo(a, address)]).toEqual([address, link]);
+      }
       expect(await staying.stop()).toBe(0);
       expect(await systemOf(a)).toBe(before);
     },

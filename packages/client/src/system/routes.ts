@@ -5,9 +5,11 @@
  */
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
-import { ip, ipBatch, type IpCommand } from './ip.ts';
+import { ip, type IpCommand } from './ip.ts';
 import { journalNames, readJournal } from './journal.ts';
 import { runProgram } from './program.ts';
+import { findPriorities, setRules } from './rules.ts';
+import type { UndoStep } from './steps.ts';
 import { readSetting, SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 import type { UndoStack } from './undo.ts';
 
@@ -54,9 +56,17 @@ export function hostPrefix({ address }: { readonly address: Uint8Array }): Prefi
   return { address, length: address.length * 8 };
 }
 
-/** A number that no routing table of either family uses. */
+/**
+ * A number that no routing table of either family has, nor a rule as its table or mark: a tunnel that was killed leaves its rules,
+ * while its routes go with the interface.
+ */
 export async function freeTable(): Promise<number> {
+  const rules = await Promise.all((['-4', '-6'] as const).map((family) => runProgram('ip', [family, 'rule', 'show'])));
+  const named = rules.flatMap(({ stdout }) =>
+    [...stdout.matchAll(/ (?:fwmark|lookup) (\w+)/g)].map(([, n]) => Number(n)),
+  );
   for (let table = FIRST_TABLE; ; table++) {
+    if (named.includes(table)) continue;
     const routes = await Promise.all([routesOf('-4', table), routesOf('-6', table)]);
     if (routes.every((text) => text === '')) return table;
   }
@@ -73,29 +83,18 @@ export async function addDefaultRoutes(
   // Before the rules, so that it is put back after them: they tell who needs it.
   if (families.includes(4)) noteMarkedSources(name, undo);
   for (const family of families) {
-    await addRules(
-      family,
-      [
-        ['not', 'fwmark', String(mark), 'table', String(table)],
-        ['table', 'main', 'suppress_prefixlength', '0'],
-      ],
-      undo,
-    );
+    await addRules({ kind: 'rules', family, mark, table }, undo);
     const all = family === 4 ? '0.0.0.0/0' : '::/0';
     await ip([`-${family}`, 'route', 'add', all, 'dev', name, 'table', String(table)]);
   }
   if (families.includes(4)) writeSetting(SRC_VALID_MARK, '1');
 }
 
-/** Each tunnel has its own rules, even if the later ones read the same. They come at once: the first speaks for all. */
-async function addRules(family: Family, rules: readonly (readonly string[])[], undo: UndoStack): Promise<void> {
-  const step = { kind: 'rules', family, rules } as const;
+async function addRules(step: Extract<UndoStep, { readonly kind: 'rules' }>, undo: UndoStack): Promise<void> {
   undo.pushStep(step);
-  await ipBatch(
-    rules.map((words) => ['rule', 'add', ...words]),
-    `-${family}`,
-  );
-  undo.confirm(step, { ...step, set: true });
+  await setRules(step);
+  const priorities = await findPriorities(step);
+  if (priorities !== undefined) undo.confirm(step, { ...step, priorities });
 }
 
 /** What another tunnel changed is what it was before that one. */

@@ -1,21 +1,15 @@
 /** Undoing as data: what one process did, another can undo after it was killed. */
 import type { HookCommand } from '@sealane/tunnel';
-import { CliError } from '../errors.ts';
 import { unsetResolvconf } from './dns.ts';
 import { runHooks } from './hooks.ts';
 import { ip } from './ip.ts';
 import { deleteTable } from './nft.ts';
+import { type DefaultRules, deleteRules, wordsOf } from './rules.ts';
 import { SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 
 /** How to undo one thing that outlives the process. */
 export type UndoStep =
-  /** Policy rules as ip(8) is told them; `set` once they were. The first is this tunnel's alone. */
-  | {
-      readonly kind: 'rules';
-      readonly family: 4 | 6;
-      readonly rules: readonly (readonly string[])[];
-      readonly set?: true;
-    }
+  | ({ readonly kind: 'rules' } & DefaultRules)
   /** The value that net.ipv4.conf.all.src_valid_mark had before the first tunnel that is up. */
   | { readonly kind: 'src-valid-mark'; readonly value: string }
   | { readonly kind: 'resolvconf'; readonly record: string }
@@ -58,7 +52,9 @@ export function canRepeat(step: UndoStep): boolean {
 export function describeStep(step: UndoStep): string {
   switch (step.kind) {
     case 'rules':
-      return step.rules.map((words) => `IPv${step.family} rule ${words.join(' ')}`).join(', ');
+      return wordsOf(step)
+        .map((words) => `IPv${step.family} rule ${words.join(' ')}`)
+        .join(', ');
     case 'src-valid-mark':
       return SRC_VALID_MARK;
     case 'resolvconf':
@@ -78,22 +74,4 @@ async function restoreMarkedSources(value: string): Promise<void> {
   writeSetting(SRC_VALID_MARK, value);
   // Another one may have come meanwhile and have found it set.
   if (await isNeeded()) writeSetting(SRC_VALID_MARK, '1');
-}
-
-/** Others may have rules that equal all but the first: those stay when ours were perhaps never set. */
-async function deleteRules({ family, rules, set }: Extract<UndoStep, { readonly kind: 'rules' }>): Promise<void> {
-  const [first, ...others] = rules;
-  const isThere = first !== undefined && (await deleteRule(family, first));
-  if (isThere || set === true) for (const words of others) await deleteRule(family, words);
-}
-
-/** Resolves to whether there was one. */
-async function deleteRule(family: 4 | 6, words: readonly string[]): Promise<boolean> {
-  try {
-    await ip([`-${family}`, 'rule', 'delete', ...words]);
-    return true;
-  } catch (error) {
-    if (error instanceof CliError && error.message.includes('No such file or directory')) return false;
-    throw error;
-  }
 }
