@@ -206,6 +206,21 @@ describe.skipIf(reason !== undefined)(`sealane up --kill-switch (${reason ?? 'be
     expect(await systemOf(a)).toBe(before);
   });
 
+  it('of a killed tunnel does not stay when somebody has taken it away meanwhile', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const here = await up(lab, a, name, clientFile('0.0.0.0/0'), '--kill-switch');
+    await here.stop('SIGKILL');
+    await a.must('nft', ['flush', 'ruleset']);
+    const failing = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0', 'PostUp = false'));
+    const failed = await tryUp(lab, a, failing, '--kill-switch');
+    expect(failed.stderr).toContain('PostUp: the command failed with status 1');
+    expect(failed.stderr).not.toContain('the kill switch');
+    expect(await systemOf(a)).toBe(before);
+  });
+
   it.each(['SIGKILL', 'SIGTERM'] as const)(
     'is taken away later when it could not be at first, after %s',
     async (signal) => {

@@ -3,19 +3,31 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
-import { clientFile, nobodysState, systemOf, twoHosts } from './client-lab.ts';
+import { clientFile, nobodysState, systemOf, tryUp, twoHosts } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Result, type Running, until } from '../support/lab.ts';
 
 const reason = missing('nft', 'bash');
+
+/** Says that it is there, and then hangs while there is a file `slow`. */
+const HANG = ': > asked; while [ -e slow ]; do sleep 0.05; done';
 
 /** A resolvconf(8) of one record that takes nothing back while there is a file `stuck`. */
 const RESOLVCONF = `#!/bin/sh
 cd "$FOLDER" || exit 1
 case "$1" in
 -a) cat > record ;;
--d) [ ! -e stuck ] || { echo the file system is read-only >&2; exit 1; }; rm -f record ;;
+-d) [ ! -e stuck ] || { echo the file system is read-only >&2; exit 1; }; rm -f record; ${HANG} ;;
 esac
+`;
+
+/** Hangs once it has deleted the last policy rule of a tunnel. */
+const ip = (real: string): string => `#!/bin/sh
+cd "$FOLDER" || exit 1
+${real} "$@"
+status=$?
+case "$*" in *rule*delete*suppress*) ${HANG} ;; esac
+exit $status
 `;
 
 class Tunnel {
@@ -43,8 +55,12 @@ class Tunnel {
     return join(this.lab.folder, name);
   }
 
-  async up(extra: string, ...options: readonly string[]): Promise<Running> {
-    const file = await this.lab.file(`${this.name}.conf`, clientFile('0.0.0.0/0', extra));
+  up(extra: string, ...options: readonly string[]): Promise<Running> {
+    return this.start(this.name, clientFile('0.0.0.0/0', extra), ...options);
+  }
+
+  async start(name: string, text: string, ...options: readonly string[]): Promise<Running> {
+    const file = await this.lab.file(`${name}.conf`, text);
     const running = this.host.start('env', [...this.#words, 'up', file, ...options]);
     const ready = (): boolean => running.stderr.includes(' is up: ') || running.child.exitCode !== null;
     await until('the tunnel to be up or gone', ready, 45_000);
@@ -123,6 +139,64 @@ describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason
     expect(await systemOf(tunnel.host)).toBe(before);
     expect(tunnel.journals()).toEqual([]);
   });
+
+  it('runs the commands of a killed tunnel with the rights that they were written for, or not yet', async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    await using _state = nobodysState(lab);
+    const before = await systemOf(tunnel.host);
+    const ran = tunnel.path('ran');
+    const running = await tunnel.up(`PostDown = grep CapEff /proc/self/status > ${ran}`);
+    await running.stop('SIGKILL');
+    const file = await lab.file(`${tunnel.name}.conf`, clientFile('10.88.0.0/24'));
+    const killed = await systemOf(tunnel.host);
+    for (const options of [[], ['--detach'], ['--user', 'nobody']]) {
+      const refused = await tryUp(lab, tunnel.host, file, ...options);
+      expect(refused.stderr).toContain(
+        `sealane: the PostDown of a killed ${tunnel.name} is still to be run, and needs rights that a file without commands does not get: 'sealane down ${tunnel.name}' first\n`,
+      );
+      expect([options, refused.code]).toEqual([options, 1]);
+      expect(existsSync(ran)).toBe(false);
+      expect(await systemOf(tunnel.host)).toBe(killed);
+    }
+    const down = await tunnel.down();
+    expect(down.code, down.stderr).toBe(0);
+    expect(readFileSync(ran, 'utf8')).toBe(await tunnel.host.must('grep', ['CapEff', '/proc/self/status']));
+    expect(await systemOf(tunnel.host)).toBe(before);
+  });
+
+  it.for(['resolvconf', 'ip'] as const)(
+    'undoes nothing a second time, which another tunnel has by now, when the tunnel is killed on its way down: in %s',
+    async (program) => {
+      await using lab = await Lab.open();
+      const tunnel = await Tunnel.prepare(lab);
+      const { host } = tunnel;
+      const before = await systemOf(host);
+      const dns = program === 'resolvconf' ? 'DNS = 10.88.0.1' : '';
+      if (program === 'ip') {
+        const real = (await host.must('bash', ['-c', 'command -v ip'])).trim();
+        await writeFile(tunnel.path('bin/ip'), ip(real), { mode: 0o755 });
+      }
+      const running = await tunnel.up(dns);
+      const rules = await host.must('ip', ['rule']);
+      await writeFile(tunnel.path('slow'), '');
+      running.child.kill('SIGTERM');
+      await until(`${program} to hang`, () => existsSync(tunnel.path('asked')));
+      await running.stop('SIGKILL');
+      await rm(tunnel.path('slow'));
+
+      const next = await tunnel.start(lab.interfaceName('b'), clientFile('0.0.0.0/0'));
+      expect(await host.must('ip', ['rule'])).toBe(rules);
+      const both = await systemOf(host);
+      const down = await tunnel.down();
+      expect(down.code, down.stderr).toBe(0);
+      expect(await host.must('ip', ['rule'])).toBe(rules);
+      expect(await systemOf(host)).toBe(both);
+      expect(tunnel.journals()).toEqual([]);
+      expect(await next.stop(), next.stderr).toBe(0);
+      expect(await systemOf(host)).toBe(before);
+    },
+  );
 
   it('removes the other rules of a tunnel when somebody has removed the first, and none of another tunnel', async () => {
     await using lab = await Lab.open();

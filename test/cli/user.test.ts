@@ -56,7 +56,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     expect(here.stderr).not.toContain('cannot undo');
     expect(here.stderr).toContain(`'sealane down ${name}' as root removes what is left`);
     const status = await runSealane(a, 'status', name);
-    expect(status.stderr).toContain(`${name} ended or was killed as user nobody: some of its changes may still stand`);
+    expect(status.stderr).toContain(`${name} ended as user nobody and left behind: only its record: '`);
 
     // Its name in the folder of sockets and its journal are root's to remove.
     expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(true);
@@ -65,6 +65,80 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     expect(existsSync(`/var/run/wireguard/${name}.sock`)).toBe(false);
     expect(readdirSync('/run/sealane-client').filter((file) => file.startsWith(`${name}.`))).toEqual([]);
     expect(await systemOf(a)).toBe(before);
+  });
+
+  it.each([
+    ['is first, and the other stays up', 'before'],
+    ['has ended before the other begins', 'never'],
+    ['is second, and the other stays up', 'after'],
+  ])("leaves another tunnel alone, and so does 'sealane down' later, when it %s", async (_what, order) => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    await using _state = nobodysState(lab);
+    const [name, otherName] = [lab.interfaceName('a'), lab.interfaceName('b')];
+    const begin = () => up(lab, a, name, clientFile('0.0.0.0/0, ::/0'), '--user', 'nobody');
+    const beginOther = () => up(lab, a, otherName, clientFile('0.0.0.0/0, ::/0'));
+    const early = order === 'after' ? await beginOther() : undefined;
+    const alone = await systemOf(a);
+    const here = await begin();
+    const late = order === 'before' ? await beginOther() : undefined;
+    expect(await here.stop(), here.stderr).toBe(0);
+    if (order === 'after') expect(await systemOf(a)).toBe(alone);
+    const other = early ?? late ?? (await beginOther());
+
+    const both = await systemOf(a);
+    expect(both).toContain('suppress_prefixlength');
+    const down = await runSealane(a, 'down', name);
+    expect(await systemOf(a)).toBe(both);
+    expect(down.stderr).toBe(`sealane: ${name} had ended; its record is removed\n`);
+    expect(down.code).toBe(0);
+    expect(await other.stop(), other.stderr).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('is told as killed when it was, and as ended when it ended, also after it took a kill switch away', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    await using _state = nobodysState(lab);
+    const name = lab.interfaceName('a');
+    const killed = await up(lab, a, name, clientFile('0.0.0.0/0'), '--user', 'nobody', '--kill-switch');
+    await killed.stop('SIGKILL');
+    const told = async (): Promise<string> => (await runSealane(a, 'status', name)).stderr;
+    expect(await told()).toContain(`${name} was killed and its changes still stand, the kill switch too: '`);
+
+    const here = await up(lab, a, name, clientFile('10.88.0.0/24'), '--user', 'nobody');
+    await until('the kill switch to be gone', () => here.stderr.includes('is taken away'));
+    expect(await a.must('nft', ['list', 'tables'])).toBe('');
+    expect(await here.stop(), here.stderr).toBe(0);
+    expect(await told()).toContain(`${name} ended as user nobody and left behind: only its record: '`);
+    expect((await runSealane(a, 'doctor')).stdout).toContain(`${name} ended as user nobody`);
+    expect((await runSealane(a, 'down', name)).stderr).toBe(`sealane: ${name} had ended; its record is removed\n`);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('leaves no kill switch that the next start would keep', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    await using _state = nobodysState(lab);
+    const name = lab.interfaceName('a');
+    const tables = (): Promise<string> => a.must('nft', ['list', 'tables']);
+    const here = await up(lab, a, name, clientFile('0.0.0.0/0'), '--user', 'nobody', '--kill-switch');
+    expect(await here.stop(), here.stderr).toBe(0);
+    expect(await tables()).toBe('');
+    const failing = await lab.file(`${name}.conf`, clientFile('0.0.0.0/0', 'PostUp = false'));
+    const failed = await tryUp(lab, a, failing, '--kill-switch');
+    expect(failed.stderr).toContain('PostUp: the command failed with status 1');
+    expect(failed.stderr).not.toContain('kill switch');
+    expect(await tables()).toBe('');
+
+    const again = await up(lab, a, name, clientFile('0.0.0.0/0'), '--user', 'nobody', '--kill-switch');
+    expect(await again.stop(), again.stderr).toBe(0);
+    const without = await tryUp(lab, a, await lab.file(`${name}.conf`, clientFile('0.0.0.0/0')), '--detach');
+    expect(without.code, without.stderr).toBe(0);
+    expect((await runSealane(a, 'down', name)).code).toBe(0);
+    expect(without.stderr).not.toContain('kill switch');
   });
 
   it('takes several lanes of a client and of a server down, each thread of them', async () => {

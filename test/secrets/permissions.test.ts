@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { clientFile, runSealane, SERVER, tryUp, twoHosts, up } from '../cli/client-lab.ts';
+import { clientFile, nobodysState, runSealane, SERVER, tryUp, twoHosts, up } from '../cli/client-lab.ts';
 import { SEALANE } from '../cli/client-support.ts';
 import { launch, Scratch, startServer } from '../cli/server-support.ts';
 import { Lab, missing } from '../support/lab.ts';
@@ -177,7 +177,7 @@ describe.skipIf(reason !== undefined)(`files and folders of a client (${reason ?
       expect(detached.code, detached.stderr).toBe(0);
       try {
         const journal = filesOf(name).find((found) => found.endsWith('.json'))!;
-        expect(readFileSync(join(folder, journal), 'utf8')).toContain('suppress_prefixlength');
+        expect(readFileSync(join(folder, journal), 'utf8')).toContain('"kind":"rules"');
         expect(modeOf(folder)).toBe('700');
         const timestamp = readdirSync(lab.folder).find((found) => found.startsWith('timestamp-'));
         const files = [...filesOf(name).map((found) => join(folder, found)), join(lab.folder, timestamp!)];
@@ -190,6 +190,41 @@ describe.skipIf(reason !== undefined)(`files and folders of a client (${reason ?
         expect(down.code, down.stderr).toBe(0);
       }
       expect(modeOf(file)).toBe('600');
+    } finally {
+      process.umask(before);
+    }
+  });
+
+  it("stay root's when the process becomes an ordinary user's, what that one undid too, and say nothing that root would run", async () => {
+    const before = process.umask(0);
+    try {
+      await using lab = await Lab.open();
+      const { a } = await twoHosts(lab);
+      await using _state = nobodysState(lab);
+      const name = lab.interfaceName('a');
+      const here = await up(lab, a, name, clientFile('0.0.0.0/0'), '--user', 'nobody');
+      const kinds = new Set(filesOf(name).map((found) => found.replace(/.*\./, '')));
+      expect([...kinds]).toEqual(expect.arrayContaining(['json', 'lock', 'undone']));
+      const path = join(
+        folder,
+        filesOf(name).find((found) => found.endsWith('.undone'))!,
+      );
+      for (const found of filesOf(name).map((file) => join(folder, file))) {
+        expect([found, statSync(found).uid, modeOf(found)]).toEqual([found, 0, '600']);
+      }
+      const journal = readFileSync(path.replace(/undone$/, 'json'), 'utf8');
+      await here.stop();
+      expect(readFileSync(path, 'latin1')).toMatch(/^(\d+\n)+ended\n$/);
+      expect(readFileSync(path.replace(/undone$/, 'json'), 'utf8')).toBe(journal);
+      // As somebody could who has taken the process over.
+      const ran = join(lab.folder, 'ran');
+      const commands = [{ command: `touch ${ran}`, line: 1 }];
+      const step = { kind: 'commands', hook: 'PostDown', name, path: '/wg0.conf', commands };
+      writeFileSync(path, `${JSON.stringify(step)}\n${JSON.stringify([step])}\n${journal}\n99\n-1\n`, { flag: 'a' });
+      const down = await runSealane(a, 'down', name);
+      expect([down.code, down.stderr]).toEqual([0, `sealane: ${name} had ended; its record is removed\n`]);
+      expect(readdirSync(lab.folder)).not.toContain('ran');
+      expect(filesOf(name)).toEqual([]);
     } finally {
       process.umask(before);
     }

@@ -122,8 +122,10 @@ async function untilEnded(name: string, path: string, pid: number | undefined): 
 
 async function clean(left: JournalRecord): Promise<void> {
   const { undone, failed } = await undoLeftovers(left);
+  const isNothing = left.ended && undone.length + failed.length === 0;
   const how = left.ended ? 'left something behind' : 'had been killed';
-  note(`sealane: ${left.name} ${how}; undone: ${undone.join(', ') || 'nothing'}`);
+  const what = isNothing ? 'had ended; its record is removed' : `${how}; undone: ${undone.join(', ') || 'nothing'}`;
+  note(`sealane: ${left.name} ${what}`);
   if (failed.length > 0) throw new CliError(EXIT.failure, `cannot undo ${failed.join('; ')}`);
 }
 

@@ -18,7 +18,7 @@ import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
 import { checkHooks, hasHooks } from '../system/hooks.ts';
-import { Journal, readJournal, runtimeFolder } from '../system/journal.ts';
+import { Journal, type JournalRecord, readJournal, runtimeFolder } from '../system/journal.ts';
 import { withName } from '../system/name-lock.ts';
 import type { UndoStep } from '../system/steps.ts';
 import { Stop } from '../system/stop.ts';
@@ -26,7 +26,7 @@ import { UndoStack } from '../system/undo.ts';
 import { capabilitiesFor } from '../up/confine.ts';
 import { detach, goOnAlone } from '../up/detach.ts';
 import { remember, resolveOrRemember } from '../up/endpoint-memory.ts';
-import { isKillSwitch, undoLeftovers } from '../up/leftovers.ts';
+import { isKillSwitch, killSwitchStands, undoLeftovers } from '../up/leftovers.ts';
 import { type UpSettings, UpTunnel } from '../up/tunnel.ts';
 
 export interface UpOptions {
@@ -85,9 +85,8 @@ async function run(
 ): Promise<ExitCode> {
   const folder = runtimeFolder();
   const left = readJournal(name);
+  if (left !== undefined) refuseCommandsOf(left, config);
   const killSwitch = options.killSwitch === true;
-  // Also when there is to be none: nothing leaves in the clear before the tunnel is up.
-  const standing = left !== undefined && left.steps.some((step) => isKillSwitch(name, step));
   let tunnel: UpTunnel | undefined;
   let isUp = false;
   const onHangup = (): void => {
@@ -97,6 +96,8 @@ async function run(
   };
   // First of all: commands of a killed tunnel may take their time.
   const stop = new Stop({ onHangup });
+  // Also when there is to be none: nothing leaves in the clear before the tunnel is up.
+  const standing = left !== undefined && (await killSwitchStands(left));
   const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let still: readonly UndoStep[] = [];
   if (left !== undefined) {
@@ -150,6 +151,14 @@ async function run(
       },
     },
   );
+}
+
+/** CliError when a killed tunnel left commands to run: this process has root's rights only if its own file has commands too. */
+function refuseCommandsOf({ name, steps }: JournalRecord, config: TunnelConfig): void {
+  const hooks = steps.flatMap((step) => (step.kind === 'commands' ? [step.hook] : []));
+  if (hooks.length === 0 || hasHooks(config.interface)) return;
+  const why = `the ${hooks.join(' and ')} of a killed ${name} is still to be run, and needs rights that a file without commands does not get`;
+  throw new CliError(EXIT.failure, `${why}: 'sealane down ${name}' first`);
 }
 
 /** CliError when there is no such user, or when the end of the tunnel would take more than that user may do. */

@@ -15,6 +15,7 @@ import { join } from 'node:path';
 import { isGone, type NetworkNamespace, networkNamespace } from '@sealane/tunnel';
 import { CliError, EXIT, errorCode } from '../errors.ts';
 import type { UndoStep } from './steps.ts';
+import { readUndone, UndoneNotes } from './undone.ts';
 
 const VERSION = 1;
 
@@ -30,7 +31,7 @@ export interface JournalRecord {
   readonly ended: boolean;
   /** What failed then and is not tried again: in words, for `sealane down`, which waits for the end. */
   readonly failed: readonly string[];
-  /** Whose the process was at the end: it could undo all but what only root can, and could not note that. */
+  /** Whose the process became: the file holds what it had done by then, and what it undid is noted beside it. */
   readonly user?: string;
   /** What endpoint names stood for: with a kill switch in place no name can be looked up. */
   readonly endpoints: Readonly<Record<string, readonly string[]>>;
@@ -39,6 +40,8 @@ export interface JournalRecord {
 /** The journal of a running tunnel: a file of mode 0600, replaced as a whole with each change. */
 export class Journal {
   #record: JournalRecord;
+  /** In place of the file, once this process may not write that. */
+  #undone: UndoneNotes | undefined;
   readonly #owner = process.geteuid?.();
 
   constructor(name: string, config: string, endpoints: JournalRecord['endpoints']) {
@@ -69,17 +72,25 @@ export class Journal {
     this.#write({ ...this.#record, steps, ended: true, failed });
   }
 
-  update(change: Partial<Pick<JournalRecord, 'config' | 'endpoints' | 'user'>>): void {
+  update(change: Partial<Pick<JournalRecord, 'config' | 'endpoints'>>): void {
     this.#write({ ...this.#record, ...change });
+  }
+
+  /** Call it before the process becomes that user's, and note no further step afterwards. */
+  handOver(user: string): void {
+    this.#undone = new UndoneNotes(runtimePath(this.#record.name, 'undone'), this.#record.steps);
+    this.#write({ ...this.#record, user });
   }
 
   remove(): void {
     if (this.#isOurs()) removeJournal(this.#record.name);
+    else this.saveRest([], []);
   }
 
   #write(record: JournalRecord): void {
     this.#record = record;
     if (this.#isOurs()) writeJournal(record);
+    else this.#undone?.tell(record.steps, record.ended);
   }
 
   /** A process that has become another user's cannot write the file any more: it stays as it is, for `sealane down`. */
@@ -106,8 +117,15 @@ export function readJournal(name: string): JournalRecord | undefined {
   return readRecord(journalPath(name), name) ?? bequests(name)[0];
 }
 
+/** What is left of a tunnel after some of it was undone; throws when the file cannot be written. */
+export function saveLeftovers(record: JournalRecord, steps: readonly UndoStep[]): void {
+  // With the user it would be read as what that process found, and what it undid belongs to another list.
+  const { user: _user, ...rest } = record;
+  writeJournal({ ...rest, steps });
+}
+
 /** Replaces a journal as a whole; throws when the file cannot be written. */
-export function writeJournal(record: JournalRecord): void {
+function writeJournal(record: JournalRecord): void {
   const path = journalPath(record.name);
   const temporary = `${path}.tmp`;
   try {
@@ -128,11 +146,16 @@ export function writeJournal(record: JournalRecord): void {
 
 export function removeJournal(name: string): void {
   const path = journalPath(name);
-  rmSync(path, { force: true });
+  removeFiles(path);
   // Of a process that was killed while it wrote.
   rmSync(`${path}.tmp`, { force: true });
-  for (const file of journalFiles())
-    if (file.name === name && isGone(file, namespace())) rmSync(file.path, { force: true });
+  for (const file of journalFiles()) if (file.name === name && isGone(file, namespace())) removeFiles(file.path);
+}
+
+/** A journal, and then what was undone of it: never the second alone. */
+function removeFiles(path: string): void {
+  rmSync(path, { force: true });
+  rmSync(undonePath(path), { force: true });
 }
 
 /** The tunnels that something is noted of, in this network namespace or in one that is gone. */
@@ -147,13 +170,17 @@ interface JournalFile extends NetworkNamespace {
 }
 
 /** A file about a tunnel: each network namespace may have one of this name. */
-export function runtimePath(name: string, kind: 'json' | 'lock' | 'log'): string {
+export function runtimePath(name: string, kind: 'json' | 'lock' | 'log' | 'undone'): string {
   const { inode, cookie, boot } = namespace();
   return join(runtimeFolder(), `${name}.${inode}.${cookie}.${boot}.${kind}`);
 }
 
 function journalPath(name: string): string {
   return runtimePath(name, 'json');
+}
+
+function undonePath(journal: string): string {
+  return journal.replace(/json$/, 'undone');
 }
 
 /** The journals of all network namespaces. */
@@ -177,7 +204,7 @@ function bequests(name?: string): readonly JournalRecord[] {
     if (record === undefined) return [];
     const steps = record.steps.filter(({ kind }) => kind === 'resolvconf');
     if (steps.length > 0) return [{ ...record, failed: [], endpoints: {}, steps }];
-    rmSync(file.path, { force: true });
+    removeFiles(file.path);
     return [];
   });
 }
@@ -193,12 +220,26 @@ function readRecord(path: string, name: string): JournalRecord | undefined {
   try {
     checkOwn(path, 'file');
     const record: unknown = JSON.parse(readFileSync(path, 'utf8'));
-    if (isRecord(record) && record.name === name) return record;
+    if (isRecord(record) && record.name === name)
+      return record.user === undefined ? record : withoutUndone(path, record);
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return undefined;
     if (error instanceof CliError) throw error;
   }
   throw new CliError(EXIT.failure, `${path} is not what 'sealane up' writes: look at it and remove it`);
+}
+
+/** A record of a process that has become another user's, as it would be if that process could have kept it. */
+function withoutUndone(journal: string, record: JournalRecord): JournalRecord {
+  const path = undonePath(journal);
+  try {
+    checkOwn(path, 'file');
+    const { steps, ended } = readUndone(path, record.steps);
+    return { ...record, steps, ended: ended || record.ended };
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return record;
+    throw error;
+  }
 }
 
 function checkOwn(path: string, kind: 'directory' | 'file'): void {

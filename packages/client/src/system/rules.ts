@@ -2,7 +2,6 @@
  * The policy rules of a default route: one sends packets without the mark to the tunnel's table, the other, set after it and so asked
  * before it, lets the main table answer for everything but default routes. The second one reads the same for every tunnel.
  */
-import { isDeepStrictEqual } from 'node:util';
 import { CliError } from '../errors.ts';
 import { ip, ipBatch, type IpCommand } from './ip.ts';
 
@@ -56,8 +55,9 @@ export async function deleteRules(rules: DefaultRules): Promise<void> {
 /** True when no two tunnels can have both at a time; of rules that were perhaps never set the mark alone is known. */
 export function areSame(one: DefaultRules, other: DefaultRules): boolean {
   if (one.family !== other.family || one.mark !== other.mark) return false;
-  const [a, b] = [one.priorities, other.priorities];
-  return a === undefined || b === undefined || isDeepStrictEqual(a, b);
+  const [a] = one.priorities ?? [];
+  const [b] = other.priorities ?? [];
+  return a === undefined || b === undefined || a === b;
 }
 
 async function deleteRule(family: 4 | 6, words: readonly string[]): Promise<void> {

@@ -62,7 +62,8 @@ export class UndoStack {
 
   /**
    * Undoes every step but those to `keep`, also when one fails; resolves to what failed. The journal keeps what may be tried
-   * again, and of the rest what it was when somebody waits to read it.
+   * again, and of the rest what it was when somebody waits to read it. What is undone is noted at once: a process that is killed
+   * meanwhile leaves nothing to be undone a second time, when it may be another's.
    */
   async run(keep: (step: UndoStep) => boolean = () => false, isAwaited = false): Promise<readonly UndoFailure[]> {
     const failures: UndoFailure[] = [];
@@ -71,10 +72,12 @@ export class UndoStack {
     const kept = this.#entries.filter(({ step }) => step !== undefined && keep(step));
     this.#entries = this.#entries.filter((entry) => !kept.includes(entry));
     for (let entry = this.#entries.pop(); entry !== undefined; entry = this.#entries.pop()) {
-      // A process that is killed meanwhile leaves no command to be run a second time.
-      if (entry.step !== undefined && !canRepeat(entry.step)) this.#tryToSave([...kept, ...this.#entries, ...failed]);
+      const note = (): void => this.#tryToSave([...kept, ...this.#entries, ...failed]);
+      // A command that has begun has been run.
+      if (entry.step !== undefined && !canRepeat(entry.step)) note();
       try {
         await entry.undo();
+        if (entry.step !== undefined) note();
       } catch (error) {
         failures.push({ what: entry.what, error, stays: entry.step !== undefined });
         if (entry.step !== undefined && canRepeat(entry.step)) failed.unshift(entry);

@@ -2,6 +2,7 @@
 import { CliError, errorLine } from '../errors.ts';
 import { journalNames, readJournal } from '../system/journal.ts';
 import { isTaken } from '../system/name-lock.ts';
+import { describeStep } from '../system/steps.ts';
 import { isKillSwitch } from './leftovers.ts';
 
 export interface Killed {
@@ -50,9 +51,9 @@ export function killedTunnel(name: string): Killed | undefined {
   if (record === undefined || isTaken(name)) return undefined;
   const { ended, steps, user } = record;
   const killSwitch = steps.some((step) => isKillSwitch(name, step));
-  const changes = `was killed and its changes still stand${killSwitch ? ', the kill switch too' : ''}`;
-  const unknown = `ended or was killed as user ${user}: some of its changes may still stand${killSwitch ? ', if killed the kill switch too' : ''}`;
-  const killed = steps.length === 0 ? 'was killed' : user === undefined ? changes : unknown;
-  const what = ended ? 'ended and left something behind' : killed;
+  const stands = `its changes still stand${killSwitch ? ', the kill switch too' : ''}`;
+  const killed = steps.length === 0 ? 'was killed' : `was killed and ${stands}`;
+  const left = steps.map(describeStep).join(', ') || 'only its record';
+  const what = ended ? `ended${user === undefined ? '' : ` as user ${user}`} and left behind: ${left}` : killed;
   return { name, ended, killSwitch, what, remedy: `sealane down ${name}` };
 }

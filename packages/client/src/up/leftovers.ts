@@ -1,7 +1,9 @@
 /** Undoes what a killed `sealane up` left behind. */
 import { errorLine } from '../errors.ts';
 import { killSwitchTable } from '../system/firewall.ts';
-import { type JournalRecord, removeJournal, writeJournal } from '../system/journal.ts';
+import { type JournalRecord, journalNames, readJournal, removeJournal, saveLeftovers } from '../system/journal.ts';
+import { listTable } from '../system/nft.ts';
+import { areSame } from '../system/rules.ts';
 import { canRepeat, describeStep, undoStep, type UndoStep } from '../system/steps.ts';
 
 /**
@@ -25,26 +27,52 @@ export async function undoLeftovers(
       left.unshift(step);
       continue;
     }
-    if (!canRepeat(step)) tryToWrite({ ...record, steps: [...ahead, ...left] });
+    // A command that has begun has been run.
+    if (!canRepeat(step)) tryToSave(record, [...ahead, ...left]);
     try {
+      if (isAnothersNow(record.name, step)) continue;
       await undoStep(step);
       undone.push(describeStep(step));
+      if (canRepeat(step)) tryToSave(record, [...ahead, ...left]);
     } catch (error) {
       failed.push(`${describeStep(step)}: ${errorLine(error)}`);
       if (canRepeat(step)) left.unshift(step);
     }
   }
-  if (left.length > 0) writeJournal({ ...record, steps: left, failed: [] });
+  if (left.length > 0) saveLeftovers({ ...record, failed: [] }, left);
   else removeJournal(record.name);
   return { undone, failed, left };
 }
 
-/** Before a command, which a process that is killed meanwhile must not leave to be run again; a full disk keeps it from nothing. */
-function tryToWrite(record: JournalRecord): void {
+/** What has been undone must not be undone again by the next one, when this process is killed; a full disk keeps it from nothing. */
+function tryToSave(record: JournalRecord, steps: readonly UndoStep[]): void {
   try {
-    writeJournal(record);
+    saveLeftovers(record, steps);
   } catch {
     // The end says so, when it cannot be written either.
+  }
+}
+
+/**
+ * A process may be killed between deleting its rules and noting that, and the kernel gives their places again: what another tunnel
+ * has noted as its own since then is its own.
+ */
+function isAnothersNow(name: string, step: UndoStep): boolean {
+  if (step.kind !== 'rules') return false;
+  return journalNames()
+    .filter((other) => other !== name)
+    .flatMap((other) => readJournal(other)?.steps ?? [])
+    .some((other) => other.kind === 'rules' && areSame(other, step));
+}
+
+/** True while the kill switch of a tunnel whose record this is stands, and where nobody can tell. */
+export async function killSwitchStands({ name, steps }: JournalRecord): Promise<boolean> {
+  if (!steps.some((step) => isKillSwitch(name, step))) return false;
+  try {
+    return (await listTable(killSwitchTable(name))) !== undefined;
+  } catch {
+    // Without nft, or when it may not look.
+    return true;
   }
 }
 

@@ -294,8 +294,7 @@ export class UpTunnel {
   async #becomeUser(tunnel: Tunnel): Promise<void> {
     const { user } = this.#settings;
     if (user === undefined) return;
-    // Nothing can be noted once the process is that user's.
-    this.#journal.update({ user: user.name });
+    this.#journal.handOver(user.name);
     try {
       await tunnel.becomeUser(user, user.capabilities);
     } catch (cause) {
