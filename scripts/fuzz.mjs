@@ -29,6 +29,7 @@ const files = [
   'packages/tunnel/test/lane/offload.test.ts',
   'packages/tunnel/test/lane/split-fuzz.test.ts',
   'packages/client/test/proxy/garbage.test.ts',
+  'packages/client/test/proxy/udp-garbage.test.ts',
 ];
 const child = spawn('npx', ['vitest', 'run', ...files], { env, stdio: ['ignore', 'inherit', 'inherit'] });
 child.on('close', (code) => process.exit(code ?? 1));

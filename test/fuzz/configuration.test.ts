@@ -1,4 +1,5 @@
 /** Any text is read, or refused with a ConfigError whose lines name the file and show no key; what is read can be written, and says the same when it is read again. */
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { ConfigError, formatConfig, parseConfig } from '@sealane/tunnel';
 import { CORPUS, withoutLines } from '../../packages/tunnel/test/config/corpus.ts';
@@ -37,5 +38,23 @@ describe('configurations', () => {
     }
     expect(read).toBeGreaterThan(100);
     expect(refused).toBeGreaterThan(100);
+  });
+
+  it('of the corpus are read, or refused in one line that names the place', () => {
+    const file = new URL('corpus/configurations.json', import.meta.url);
+    const cases = JSON.parse(readFileSync(file, 'utf8')) as { note: string; text: string; read: boolean }[];
+    expect(cases.length).toBeGreaterThan(20);
+    for (const { note, text, read } of cases) {
+      let refusal: unknown;
+      try {
+        parseConfig(text, 'odd.conf');
+      } catch (error) {
+        refusal = error;
+      }
+      if (read) expect(refusal, note).toBeUndefined();
+      else expect(refusal, note).toBeInstanceOf(ConfigError);
+      if (!read) expect(String(refusal), note).toMatch(/odd\.conf/);
+      if (!read) expect(String(refusal), note).not.toMatch(KEY);
+    }
   });
 });

@@ -184,7 +184,6 @@ export class DatagramTarget {
   /** A plaintext that no honest peer would send, sealed as one would. */
   authentic(buffer: Uint8Array, at: number): number {
     const { random } = this;
-    const keypair = (this.#handle as Peer).keypairs.current!;
     const base = random.chance(0.02)
       ? this.#exchangeMessage()
       : random.chance(0.5)
@@ -192,6 +191,12 @@ export class DatagramTarget {
         : random.bytes(random.below(200));
     let plaintext = random.chance(0.7) ? mutate(random, base, [base]) : base;
     if (plaintext.length > SLOT - 64) plaintext = plaintext.slice(0, SLOT - 64);
+    return this.sealAsPeer(plaintext, buffer, at);
+  }
+
+  /** Makes a datagram of the peer's with just this inside; returns its length. */
+  sealAsPeer(plaintext: Uint8Array, buffer: Uint8Array, at: number): number {
+    const keypair = (this.#handle as Peer).keypairs.current!;
     buffer.fill(0, at, at + 16);
     buffer[at] = 4;
     const view = new DataView(buffer.buffer, buffer.byteOffset);

@@ -158,19 +158,31 @@ describe('datagrams', () => {
     for (const { note, hex, port = 1, inner = false } of cases) {
       const before = target.state();
       const bytes = new Uint8Array(Buffer.from(hex, 'hex'));
-      if (inner) {
-        const keypair = target.authentic(target.batch.buffer, 0);
-        expect(keypair, note).toBeGreaterThan(0);
-        target.batch.clear();
-        target.batch.buffer.set(bytes, HEADROOM);
-        target.batch.push(HEADROOM, bytes.length);
-        target.b.seal(target.batch, target.now);
-        expect(dropReason(target.batch.verdicts[0]!), note).toBeDefined();
-      } else {
+      if (!inner) {
         expect(target.deliver(bytes, { address: Uint8Array.of(192, 0, 2, 9), port, scopeId: 0 }), note).toEqual([]);
+        expect(target.state(), note).toBe(before);
+        continue;
       }
+      const { batch } = target;
+      batch.clear();
+      batch.buffer.set(bytes, HEADROOM);
+      batch.push(HEADROOM, bytes.length);
+      target.b.seal(batch, target.now);
+      expect(dropReason(batch.verdicts[0]!), note).toBeDefined();
       expect(target.state(), note).toBe(before);
+      // And from the peer, in his session, where an empty one is a keepalive.
+      batch.clear();
+      batch.push(0, target.sealAsPeer(bytes, batch.buffer, 0), target.endpointA);
+      target.openBatch();
+      expect(dropReason(batch.verdicts[0]!), note).toBe(bytes.length === 0 ? undefined : 'bad-inner-packet');
+      expect(target.settle(), note).toEqual([]);
     }
+    expect(target.delivered).toBe(0);
+    target.batch.clear();
+    const honest = ipPacket(INNER_A, INNER_B, 1, 64);
+    target.batch.push(0, target.sealAsPeer(honest, target.batch.buffer, 0), target.endpointA);
+    target.openBatch();
+    expect(target.delivered).toBe(1);
   });
 });
 

@@ -3,6 +3,7 @@
  * served. That one that stalls is let go is shown in `stall.test.ts`: here most clients end by themselves.
  */
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import * as net from 'node:net';
 import { buffer } from 'node:stream/consumers';
 import { hostNetwork, type NetworkStack } from '@sealane/tunnel';
@@ -148,5 +149,44 @@ describe.each([
     client.end(known[kind === 'http' || asks ? 0 : 1]!);
     const last = await buffer(client);
     expect(last.subarray(-3).toString('latin1')).toBe(kind === 'http' ? 'ata' : '\u0001\u0002\u0003');
+  });
+});
+
+interface Corpus {
+  readonly socks5: readonly { readonly note: string; readonly hex: string; readonly answer: string }[];
+  /** A status, or none when the connection just ends. */
+  readonly http: readonly { readonly note: string; readonly text: string; readonly status?: number }[];
+}
+
+describe('the corpus', () => {
+  const corpus = JSON.parse(
+    readFileSync(new URL('../../../../test/fuzz/corpus/proxy.json', import.meta.url), 'utf8'),
+  ) as Corpus;
+
+  async function listening(kind: 'socks5' | 'http'): Promise<number> {
+    const limits = { handshakeMs: HANDSHAKE_MS, connectMs: HANDSHAKE_MS };
+    const refusing: NetworkStack = {
+      ...loopbackOnly,
+      connect: () => loopbackOnly.connect({ host: '192.0.2.1', port: 1 }),
+    };
+    const proxy = await openProxy({ [kind]: [parseListen('0', `--${kind}`)], limits }, refusing);
+    closers.push(() => proxy.close());
+    return Number(/:(\d+)$/.exec(proxy.listening[0]!)![1]);
+  }
+
+  it('of SOCKS5 requests is answered as the protocol has it, each case', async () => {
+    expect(corpus.socks5.length).toBeGreaterThan(10);
+    const port = await listening('socks5');
+    for (const { note, hex, answer } of corpus.socks5)
+      expect((await talk(port, Buffer.from(hex, 'hex'), true)).toString('hex'), note).toBe(answer);
+  });
+
+  it('of HTTP requests is answered with a status or with nothing, each case', async () => {
+    expect(corpus.http.length).toBeGreaterThan(10);
+    const port = await listening('http');
+    for (const { note, text, status } of corpus.http) {
+      const answer = (await talk(port, Buffer.from(text, 'latin1'), true)).toString('latin1');
+      expect(answer.slice(0, 12), note).toBe(status === undefined ? '' : `HTTP/1.1 ${status}`);
+    }
   });
 });

@@ -1,11 +1,12 @@
 /** Whatever is asked of a control socket, there is one answer with a known errno, and a refused request changed nothing. */
+import { readFileSync } from 'node:fs';
 import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { LineSplitter, LineTooLongError } from '../../src/uapi/bytes.ts';
 import { SetOperation } from '../../src/uapi/set.ts';
 import { UapiError } from '../../src/uapi/error.ts';
 import { identity } from '../support/tunnels.ts';
-import { Conversation, serveTunnel } from './support.ts';
+import { ask, Conversation, serveTunnel } from './support.ts';
 
 /** FUZZ_LINES=1000000 is the long run. */
 const LINES = Number(process.env['FUZZ_LINES'] ?? 20_000);
@@ -107,6 +108,18 @@ describe('hostile requests', () => {
     expect([...errnos.keys()].toSorted()).toEqual(['-22', '-71', '-95', '0']);
     conversation.close();
     witness.close();
+  });
+
+  it('of the corpus are refused with the errno of their mistake, and change nothing', async () => {
+    const file = new URL('../../../../test/fuzz/corpus/uapi.json', import.meta.url);
+    const cases = JSON.parse(readFileSync(file, 'utf8')) as { note: string; text: string; errno: number }[];
+    expect(cases.length).toBeGreaterThan(20);
+    await using served = await serveTunnel();
+    const state = await ask(served.path, 'get=1\n\n');
+    for (const { note, text, errno } of cases) {
+      expect(await ask(served.path, text), note).toBe(`errno=${errno}\n\n`);
+      expect(await ask(served.path, 'get=1\n\n'), note).toBe(state);
+    }
   });
 
   it('throws nothing but errors with an errno for any bytes', () => {
