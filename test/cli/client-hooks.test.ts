@@ -1,5 +1,6 @@
 /** Commands of a file: as wg-quick runs them, and ended when somebody wants to go. */
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
@@ -100,6 +101,49 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     expect(await again.stop('SIGTERM')).toBe(0);
     expect(again.stderr).toContain('cannot undo PostDown: ');
     expect(again.stderr).not.toContain(' is up: ');
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('run with all rights for a process that kept few, also those of a killed one, and leave no process behind', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const told = join(lab.folder, 'told');
+    const tell = (hook: string): string => `${hook} = echo ${hook} %i $(grep CapEff /proc/self/status) >> ${told}`;
+    const hooks = ['PreUp', 'PostUp', 'PreDown', 'PostDown'];
+    const all = /^CapEff:\t(\w+)$/m.exec(readFileSync('/proc/self/status', 'ascii'))![1]!;
+    const lines = (...run: readonly string[]): string => run.map((hook) => `${hook} ${name} CapEff: ${all}\n`).join('');
+    const text = clientFile('0.0.0.0/0', hooks.map(tell).join('\n'));
+
+    const killed = await up(lab, a, name, text);
+    await killed.stop('SIGKILL');
+    expect(await readFile(told, 'utf8')).toBe(lines('PreUp', 'PostUp'));
+    const here = await up(lab, a, name, text);
+    const [ended, came] = [
+      ['PreDown', 'PostDown'],
+      ['PreUp', 'PostUp'],
+    ];
+    expect(await readFile(told, 'utf8')).toBe(lines(...came, ...ended, ...came));
+
+    const processOf = async (word: string): Promise<string | undefined> => {
+      const pids = (await a.must('ip', ['netns', 'pids', a.name])).trim().split('\n');
+      return pids.find(
+        (pid) => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(word),
+      );
+    };
+    const [tunnel, helper] = [await processOf(SEALANE), await processOf('trap :')];
+    for (const thread of readdirSync(`/proc/${tunnel}/task`)) {
+      const status = readFileSync(`/proc/${tunnel}/task/${thread}/status`, 'ascii');
+      for (const set of ['CapPrm', 'CapEff', 'CapBnd'])
+        expect(status).toMatch(new RegExp(`^${set}:\t0000000000001000$`, 'm'));
+      expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+    }
+    // As a service manager does that ends all processes of a service at once.
+    process.kill(Number(helper), 'SIGTERM');
+    expect(await here.stop(), here.stderr).toBe(0);
+    expect(await readFile(told, 'utf8')).toBe(lines(...came, ...ended, ...came, ...ended));
+    await until('no process to be left', async () => (await processOf('trap :')) === undefined);
     expect(await systemOf(a)).toBe(before);
   });
 });

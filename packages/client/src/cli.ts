@@ -154,6 +154,7 @@ function addUp(add: Add, done: (code: ExitCode) => void): void {
     .addOption(laneOption())
     .addOption(lanesOption())
     .addOption(readyOption())
+    .addOption(helperOption())
     .addHelpText('after', FILE_KEYS)
     .action(async (config: string, options: Parameters<typeof import('./commands/up.ts').up>[1]) => {
       checkLanes(options);
@@ -251,6 +252,16 @@ function addProxy(add: Add, done: (code: ExitCode) => void): void {
 /** What `--detach` gives to the process that it leaves in the background. */
 function readyOption(): Option {
   return new Option('--ready-on-stdout', 'say there when it is ready').hideHelp();
+}
+
+/** What a command gives to itself when it starts anew with fewer privileges. */
+function helperOption(): Option {
+  return new Option('--hook-helper <requests,answers>', 'descriptors of the process that runs commands')
+    .hideHelp()
+    .argParser((text) => {
+      const [requests, answers] = text.split(',').map(Number);
+      return { requests, answers };
+    });
 }
 
 function collect(text: string, before: readonly string[]): readonly string[] {

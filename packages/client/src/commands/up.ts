@@ -5,6 +5,7 @@ import {
   confine,
   findUser,
   forbidCoreDumps,
+  type HandedOn,
   type LaneKind,
   type Log,
   type LogFormat,
@@ -17,8 +18,9 @@ import { configPath, interfaceNameOf, isPipe, refusePipe } from '../config-path.
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
-import { checkHooks, hasHooks } from '../system/hooks.ts';
-import { Journal, type JournalRecord, readJournal, runtimeFolder } from '../system/journal.ts';
+import { type HelperPipes, HookHelper, startHookHelper } from '../system/hook-helper.ts';
+import { checkHooks, hasHooks, hookEnvironment, runHooksBy, scriptsOf } from '../system/hooks.ts';
+import { Journal, type JournalRecord, readJournal, runtimeFolder, saveLeftovers } from '../system/journal.ts';
 import { withName } from '../system/name-lock.ts';
 import type { UndoStep } from '../system/steps.ts';
 import { Stop } from '../system/stop.ts';
@@ -40,6 +42,8 @@ export interface UpOptions {
   readonly detach?: boolean;
   /** For the process that waits for it. */
   readonly readyOnStdout?: boolean;
+  /** Who runs the commands of the file, once this process may do less than they. */
+  readonly hookHelper?: HelperPipes;
   /** Whose the process is to be once the tunnel is up. */
   readonly user?: string;
   /** False with `--no-dns`. */
@@ -57,18 +61,27 @@ export async function up(given: string, options: UpOptions): Promise<ExitCode> {
   const name = options.name ?? interfaceNameOf(path);
   await freeControlPath(name);
   const log = programLog(options.logFormat, options.logLevel);
-  // What runs in the background says it in its log, which is shown.
-  const warn = (what: string): void => (options.detach === true ? undefined : log.entry('note', what));
+  const warnings: string[] = [];
+  const warn = (what: string): void => void warnings.push(what);
   if (options.detach === true) refusePipe(path, '--detach needs a file');
   const config = await readConfig(path, { ...options, warn });
   checkHooks(config.interface, path);
   const user = options.user === undefined ? undefined : ordinaryUser(options.user, config, path);
   if (options.detach === true) return detach(name, argumentsOf(path, name, options));
-  // Commands of the file do what they like, as they do with wg-quick.
   const capabilities = capabilitiesFor(config.interface.listenPort);
-  if (!isPipe(path) && !hasHooks(config.interface)) {
-    confine([...capabilities, ...(user === undefined ? [] : BECOMES_USER)]);
+  const scripts = scriptsOf(config.interface, name);
+  // Commands of the file do what they like, as they do with wg-quick, and so do those that a killed tunnel left.
+  if (scripts.length > 0 && options.hookHelper === undefined && !(await runLeftCommands(name, log))) return EXIT.ok;
+  if (!isPipe(path)) {
+    const keep = [...capabilities, ...(user === undefined ? [] : BECOMES_USER)];
+    confine(
+      keep,
+      scripts.length === 0 ? undefined : () => handOn(startHookHelper(scripts, hookEnvironment(name, path))),
+    );
   }
+  if (options.hookHelper !== undefined) runHooksBy(new HookHelper(options.hookHelper));
+  // Once: not before a new start, which says it too.
+  for (const warning of warnings) log.entry('note', warning);
   forbidCoreDumps();
   const become = user === undefined ? undefined : { ...user, name: options.user!, capabilities };
   return withName(name, () => run(name, path, config, options, log, become));
@@ -85,7 +98,7 @@ async function run(
 ): Promise<ExitCode> {
   const folder = runtimeFolder();
   const left = readJournal(name);
-  if (left !== undefined) refuseCommandsOf(left, config);
+  if (left !== undefined) refuseCommandsOf(left);
   const killSwitch = options.killSwitch === true;
   let tunnel: UpTunnel | undefined;
   let isUp = false;
@@ -100,12 +113,7 @@ async function run(
   const standing = left !== undefined && (await killSwitchStands(left));
   const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let still: readonly UndoStep[] = [];
-  if (left !== undefined) {
-    const { undone, failed, left: kept } = await undoLeftovers(left, (step) => standing && isKillSwitch(name, step));
-    still = kept;
-    if (undone.length > 0) log.entry('cleaned', `undid what process ${left.pid} left of ${name}: ${undone.join(', ')}`);
-    for (const what of failed) log.entry('undo-failed', `cannot undo ${what}`);
-  }
+  if (left !== undefined) still = await cleanUpAfter(left, standing, log);
 
   const journal = new Journal(name, path, remember(resolved));
   const undo = new UndoStack(journal);
@@ -153,12 +161,44 @@ async function run(
   );
 }
 
-/** CliError when a killed tunnel left commands to run: this process has root's rights only if its own file has commands too. */
-function refuseCommandsOf({ name, steps }: JournalRecord, config: TunnelConfig): void {
+/** CliError when a killed tunnel left commands to run: only a file with commands lets them be run before the rights for that are gone. */
+function refuseCommandsOf({ name, steps }: JournalRecord): void {
   const hooks = steps.flatMap((step) => (step.kind === 'commands' ? [step.hook] : []));
-  if (hooks.length === 0 || hasHooks(config.interface)) return;
+  if (hooks.length === 0) return;
   const why = `the ${hooks.join(' and ')} of a killed ${name} is still to be run, and needs rights that a file without commands does not get`;
   throw new CliError(EXIT.failure, `${why}: 'sealane down ${name}' first`);
+}
+
+/** Undoes what a killed tunnel left, but a kill switch that stands; resolves to what is left of it. */
+async function cleanUpAfter(left: JournalRecord, standing: boolean, log: Log): Promise<readonly UndoStep[]> {
+  const { name, pid } = left;
+  const result = await undoLeftovers(left, (step) => standing && isKillSwitch(name, step));
+  const undone = result.undone.join(', ');
+  if (undone !== '') log.entry('cleaned', `undid what process ${pid} left of ${name}: ${undone}`);
+  for (const what of result.failed) log.entry('undo-failed', `cannot undo ${what}`);
+  return result.left;
+}
+
+/** The commands that a killed tunnel left, and the rest of it, while there are the rights for them; false when a signal came meanwhile. */
+async function runLeftCommands(name: string, log: Log): Promise<boolean> {
+  if (readJournal(name)?.steps.some(({ kind }) => kind === 'commands') !== true) return true;
+  const stop = new Stop();
+  try {
+    await withName(name, async () => {
+      const left = readJournal(name);
+      if (left === undefined) return;
+      const still = await cleanUpAfter(left, await killSwitchStands(left), log);
+      // What names stood for is wanted by the start that follows.
+      saveLeftovers(left, still);
+    });
+    return stop.reason === undefined;
+  } finally {
+    stop.dispose();
+  }
+}
+
+function handOn({ requests, answers }: HelperPipes): HandedOn {
+  return { words: [`--hook-helper=${requests},${answers}`], descriptors: [requests, answers] };
 }
 
 /** CliError when there is no such user, or when the end of the tunnel would take more than that user may do. */

@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import type { HookCommand, InterfaceConfig } from '@sealane/tunnel';
 import { isPipe } from '../config-path.ts';
 import { badInput, CliError, EXIT } from '../errors.ts';
+import type { HookHelper } from './hook-helper.ts';
 import { cannotRun } from './program.ts';
 
 export type HookName = 'PreUp' | 'PostUp' | 'PreDown' | 'PostDown';
@@ -38,8 +39,7 @@ export async function runHooks(
   signal?: AbortSignal,
 ): Promise<void> {
   for (const { command, line } of commands) {
-    const env = { ...process.env, INTERFACE: name, CONFIG_FILE: path };
-    const status = await bash(command.replaceAll('%i', name), env, signal);
+    const status = await run(scriptOf(command, name), hookEnvironment(name, path), signal);
     signal?.throwIfAborted();
     if (status === 0) continue;
     const how = status === null ? 'was ended by a signal' : `failed with status ${status}`;
@@ -47,29 +47,64 @@ export async function runHooks(
   }
 }
 
+/** What bash(1) is given of them, for an interface of this name. */
+export function scriptsOf(own: InterfaceConfig, name: string): readonly string[] {
+  return Object.values(hooksOf(own)).flatMap((commands) => commands.map(({ command }) => scriptOf(command, name)));
+}
+
+function scriptOf(command: string, name: string): string {
+  return command.replaceAll('%i', name);
+}
+
+export function hookEnvironment(name: string, path: string): NodeJS.ProcessEnv {
+  return { ...process.env, INTERFACE: name, CONFIG_FILE: path };
+}
+
+let helper: HookHelper | undefined;
+
+/** From here on it is the helper that runs commands. */
+export function runHooksBy(chosen: HookHelper): void {
+  helper = chosen;
+}
+
 const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** Resolves to the exit status, null after a signal. */
-function bash(script: string, env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<number | null> {
+async function run(script: string, env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<number | null> {
+  let group: number | undefined;
+  let isAsked = false;
+  const end = (): void => {
+    isAsked = true;
+    if (group !== undefined) endGroup(group);
+  };
+  const onStart = (started: number): void => {
+    group = started;
+    if (isAsked) endGroup(group);
+  };
+  signal?.addEventListener('abort', end);
+  for (const name of SIGNALS) process.on(name, end);
+  try {
+    return await (helper === undefined ? bash(script, env, onStart) : helper.run(script, onStart));
+  } finally {
+    signal?.removeEventListener('abort', end);
+    for (const name of SIGNALS) process.off(name, end);
+  }
+}
+
+function bash(script: string, env: NodeJS.ProcessEnv, onStart: (group: number) => void): Promise<number | null> {
   return new Promise((resolve, reject) => {
-    const words = ['-e', '-o', 'pipefail', '-O', 'extglob', '-c', script];
+    const words = ['-e', '-o', 'pipefail', '-O', 'extglob', '-c', '--', script];
     const child = spawn('bash', words, { env, detached: true, stdio: ['ignore', 2, 2] });
-    const end = (): void => {
-      if (child.pid !== undefined) process.kill(-child.pid, 'SIGTERM');
-    };
-    signal?.addEventListener('abort', end);
-    for (const name of SIGNALS) process.on(name, end);
-    const forget = (): void => {
-      signal?.removeEventListener('abort', end);
-      for (const name of SIGNALS) process.off(name, end);
-    };
-    child.once('error', (cause) => {
-      forget();
-      reject(cannotRun('bash', cause));
-    });
-    child.once('close', (status) => {
-      forget();
-      resolve(status);
-    });
+    if (child.pid !== undefined) onStart(child.pid);
+    child.once('error', (cause) => reject(cannotRun('bash', cause)));
+    child.once('close', resolve);
   });
+}
+
+function endGroup(group: number): void {
+  try {
+    process.kill(-group, 'SIGTERM');
+  } catch {
+    // It has just ended.
+  }
 }

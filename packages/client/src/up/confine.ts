@@ -4,10 +4,10 @@ import { BECOMES_USER, CAPABILITY, confine, forbidCoreDumps } from '@sealane/tun
 import { configPath, isPipe } from '../config-path.ts';
 
 const LAST_PRIVILEGED_PORT = 1_023;
-/** What only the parser can judge: commands, which keep all privileges, and a port that asks for one more. */
+/** What only the parser can judge: commands, for which a process that has all privileges is needed first, and a port that asks for one more. */
 const UNDECIDED = /(pre|post)(up|down)|listenport\s*=\s*0*[0-9]{1,4}\b/i;
 
-/** The capabilities of a tunnel that runs and whose file has no commands. */
+/** The capabilities of a tunnel that runs. */
 export function capabilitiesFor(listenPort: number | undefined): readonly number[] {
   const { netAdmin, netBindService } = CAPABILITY;
   return (listenPort ?? 0) > 0 && listenPort! <= LAST_PRIVILEGED_PORT ? [netBindService, netAdmin] : [netAdmin];

@@ -22,14 +22,22 @@ const LAST_CAPABILITY = 63;
 const F_SETFD = 2;
 const STANDARD_STREAMS = [0, 1, 2] as const;
 
+/** What the new start is given: words after the name of the command, and descriptors to keep. */
+export interface HandedOn {
+  readonly words: readonly string[];
+  readonly descriptors: readonly number[];
+}
+
 /**
  * Starts this program anew, under the same process id, with no capabilities but these and no way to gain others;
  * does nothing when that is so already, for ordinary users, and where the system has no capabilities. Capabilities
  * belong to threads and Node has several before any code runs: only a new start leaves none behind with more.
- * Throws an Error when the system refuses; call it before anything is held that would be lost.
+ * Throws an Error when the system refuses; call it before anything is held that would be lost. `prepare` is called while there are
+ * all privileges still, if there is to be a new start.
  */
-export function confine(keep: readonly number[]): void {
+export function confine(keep: readonly number[], prepare?: () => HandedOn): void {
   if (process.platform !== 'linux' || process.geteuid?.() !== 0 || isConfined(keep)) return;
+  const { words, descriptors } = prepare?.() ?? { words: [], descriptors: [] };
   const prctl = foreign('int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)');
   for (let bit = 0; bit <= LAST_CAPABILITY; bit++) {
     // Fails for what this kernel does not know, and for all of them without CAP_SETPCAP: what counts comes below.
@@ -37,7 +45,7 @@ export function confine(keep: readonly number[]): void {
   }
   check('prctl', prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
   becomeCapable(keep, false);
-  startAnew();
+  startAnew(words, [...STANDARD_STREAMS, ...descriptors]);
 }
 
 /** Gives the calling thread these capabilities, as far as they are permitted, and no others. */
@@ -85,12 +93,13 @@ function sets(keep: readonly number[], inheritable: boolean): Uint8Array {
   return new Uint8Array(new Uint32Array([low, low, inherited[0]!, high, high, inherited[1]!]).buffer);
 }
 
-function startAnew(): never {
-  const words = [process.execPath, ...process.execArgv, ...process.argv.slice(1)];
+function startAnew(further: readonly string[], descriptors: readonly number[]): never {
+  const [programAndCommand, rest] = [process.argv.slice(1, 3), process.argv.slice(3)];
+  const words = [process.execPath, ...process.execArgv, ...programAndCommand, ...further, ...rest];
   const texts = words.map((word) => bytesOf(word));
   // Node marks what it was given to be closed by exec.
   const fcntl = foreign('int fcntl(int, int, int)');
-  for (const fd of STANDARD_STREAMS) fcntl(fd, F_SETFD, 0);
+  for (const fd of descriptors) fcntl(fd, F_SETFD, 0);
   const pointers = new BigUint64Array([...texts.map((text) => BigInt(addressOf(text))), 0n]);
   foreign('int execv(uintptr_t, uintptr_t)')(addressOf(texts[0]!), addressOf(new Uint8Array(pointers.buffer)));
   throw new Error(`cannot start ${process.execPath} anew: ${errnoName(errno())}`);
