@@ -198,6 +198,22 @@ describe.skipIf(reason !== undefined)(`sealane down, when a step fails (${reason
     },
   );
 
+  it("is not kept from it by another tunnel's record that nobody can read", async () => {
+    await using lab = await Lab.open();
+    const tunnel = await Tunnel.prepare(lab);
+    const before = await systemOf(tunnel.host);
+    const running = await tunnel.up('');
+    await running.stop('SIGKILL');
+    const folder = '/run/sealane-client';
+    const journal = tunnel.journals().find((file) => file.endsWith('.json'))!;
+    const broken = join(folder, journal.replace(tunnel.name, lab.interfaceName('b')));
+    await writeFile(broken, '{', { mode: 0o600 });
+    const down = await tunnel.down();
+    await rm(broken);
+    expect(down.code, down.stderr).toBe(0);
+    expect(await systemOf(tunnel.host)).toBe(before);
+  });
+
   it('removes the other rules of a tunnel when somebody has removed the first, and none of another tunnel', async () => {
     await using lab = await Lab.open();
     const tunnel = await Tunnel.prepare(lab);

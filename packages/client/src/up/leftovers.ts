@@ -61,8 +61,17 @@ function isAnothersNow(name: string, step: UndoStep): boolean {
   if (step.kind !== 'rules') return false;
   return journalNames()
     .filter((other) => other !== name)
-    .flatMap((other) => readJournal(other)?.steps ?? [])
+    .flatMap(stepsOf)
     .some((other) => other.kind === 'rules' && areSame(other, step));
+}
+
+function stepsOf(name: string): readonly UndoStep[] {
+  try {
+    return readJournal(name)?.steps ?? [];
+  } catch {
+    // A record that cannot be trusted keeps nobody's rules in place.
+    return [];
+  }
 }
 
 /** True while the kill switch of a tunnel whose record this is stands, and where nobody can tell. */
