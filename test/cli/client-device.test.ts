@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { runSealane } from './client-lab.ts';
 import { newKeyPair, sealane, SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
+import { expectFewPrivileges, NET_ADMIN_AND_BIND } from '../support/privileges.ts';
 
 const reason = missing('wg');
 
@@ -24,7 +25,7 @@ async function hasInterface(host: Host, name: string): Promise<boolean> {
 }
 
 describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespace of its own'})`, () => {
-  it('is configured and shown by the stock wg', async () => {
+  it('is configured and shown by the stock wg, with few privileges', async () => {
     await using lab = await Lab.open();
     const host = await lab.host('a');
     const name = lab.interfaceName('d');
@@ -42,6 +43,7 @@ describe.skipIf(reason !== undefined)(`sealane device (${reason ?? 'in a namespa
       'the socket to be open',
       async () => (await host.must('wg', ['show', name, 'listen-port'])) === '51899\n',
     );
+    expectFewPrivileges(device.child.pid!, NET_ADMIN_AND_BIND);
     expect(await host.must('wg', ['show', name, 'public-key'])).toBe(`${own.publicText}\n`);
     expect(await host.must('wg', ['show', name, 'dump'])).toContain(
       `${peer.publicText}\t${presharedKey.privateText}\t127.0.0.1:9\t10.9.0.0/24,fd09::/64\t0\t0\t`,

@@ -6,6 +6,7 @@ import { describe, expect, it } from 'vitest';
 import { client, clientFile, SERVER, server, systemOf, twoHosts, up } from './client-lab.ts';
 import { sealane, SEALANE } from './client-support.ts';
 import { Lab, missing, until } from '../support/lab.ts';
+import { expectFewPrivileges, NET_ADMIN } from '../support/privileges.ts';
 import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'wg', 'nft', 'bash');
@@ -176,16 +177,7 @@ describe.skipIf(reason !== undefined)(`sealane up as wg-quick (${reason ?? 'betw
     expect(started.code).toBe(0);
     const { pid } = JSON.parse(journalOf(name)!) as { pid: number };
     const log = /, log (\S+)\n$/.exec(started.stderr)![1]!;
-    for (const thread of (await a.must('ls', [`/proc/${pid}/task`])).trim().split('\n')) {
-      const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8');
-      expect(status).toMatch(/^CapPrm:\t0000000000001000$/m);
-      expect(status).toMatch(/^CapEff:\t0000000000001000$/m);
-      expect(status).toMatch(/^NoNewPrivs:\t1$/m);
-    }
-    expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0/m);
-    const outside = ['cmdline', 'environ'].map((what) => readFileSync(`/proc/${pid}/${what}`, 'utf8')).join('');
-    expect(outside).toContain(file);
-    expect(outside).not.toContain(client.privateText);
+    expectFewPrivileges(pid, NET_ADMIN);
     expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
 
     const sessions = async (): Promise<number | undefined> =>

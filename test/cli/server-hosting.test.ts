@@ -11,6 +11,7 @@ import { describe, expect, it } from 'vitest';
 import { SEALANE } from './client-support.ts';
 import { SEALANED } from './server-support.ts';
 import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
+import { expectFewPrivileges, NET_ADMIN_AND_BIND } from '../support/privileges.ts';
 import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'nft', 'iperf3');
@@ -373,7 +374,7 @@ describe.skipIf(reason !== undefined)(`sealaned run as a router (${reason ?? 'be
     await until('a session that the server began', () => second.stdout.includes('"role":"initiator"'));
     expect(await reaches(alice, '10.7.0.1')).toBe(true);
     const { pid } = JSON.parse(second.stdout.split('\n').find((line) => line.includes('"ready"'))!) as { pid: number };
-    expect(readFileSync(`/proc/${pid}/status`, 'utf8')).toMatch(/^CapPrm:\t0000000000001400$/m);
+    expectFewPrivileges(pid, NET_ADMIN_AND_BIND);
     expect(await second.stop()).toBe(0);
   });
 

@@ -8,33 +8,17 @@ import { clientFile, nobodysState, runSealane, SERVER, systemOf, tryUp, twoHosts
 import { SEALANE } from './client-support.ts';
 import { sealaned, SEALANED } from './server-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
+import { expectFewPrivileges, NET_ADMIN, NET_ADMIN_AND_BIND } from '../support/privileges.ts';
 import { ping } from '../support/wireguard.ts';
 
 const reason = missing('ping', 'nft', 'setpriv');
 const NOBODY = 65_534;
-const NET_ADMIN = '0000000000001000';
-const NET_ADMIN_AND_BIND = '0000000000001400';
-const NONE = '0000000000000000';
 
 /** The process in the host that runs this script. */
 async function processOf(host: Host, script: string): Promise<number> {
   const pids = (await host.must('ip', ['netns', 'pids', host.name])).trim().split('\n');
   const found = pids.find((pid) => readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(script));
   return Number(found);
-}
-
-/** Every thread is the user's, can gain nothing, and has these capabilities or none. */
-function expectFewPrivileges(pid: number, capabilities: string): void {
-  const sets = readdirSync(`/proc/${pid}/task`).map((thread) => {
-    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8');
-    const field = (name: string): string | undefined => new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(status)?.[1];
-    expect(field('Uid')).toBe(Array<number>(4).fill(NOBODY).join('\t'));
-    expect(field('NoNewPrivs')).toBe('1');
-    for (const name of ['CapEff', 'CapInh', 'CapAmb']) expect([field('CapPrm'), NONE]).toContain(field(name));
-    return field('CapPrm');
-  });
-  expect(new Set(sets)).toEqual(new Set([capabilities, NONE]));
-  expect(readFileSync(`/proc/${pid}/limits`, 'utf8')).toMatch(/^Max core file size +0 +0/m);
 }
 
 describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespaces'})`, { timeout: 180_000 }, () => {
@@ -46,7 +30,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     const name = lab.interfaceName('a');
     await using _state = nobodysState(lab);
     const here = await up(lab, a, name, clientFile('0.0.0.0/0, ::/0'), '--user', 'nobody', '--kill-switch');
-    expectFewPrivileges(await processOf(a, SEALANE), NET_ADMIN);
+    expectFewPrivileges(await processOf(a, SEALANE), NET_ADMIN, NOBODY);
     expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);
     // New sockets are marked by the thread of packets, which needs its capability for that.
     await a.must('wg', ['set', name, 'listen-port', '51999']);
@@ -151,7 +135,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     const here = await up(lab, a, lab.interfaceName('a'), clientFile('0.0.0.0/0, ::/0'), ...options);
     for (const host of [a, b]) {
       const pid = await processOf(host, SEALANE);
-      expectFewPrivileges(pid, NET_ADMIN);
+      expectFewPrivileges(pid, NET_ADMIN, NOBODY);
       const name = lab.interfaceName(host === a ? 'a' : 'b');
       const status = JSON.parse(await host.must(process.execPath, [SEALANE, 'status', name, '--json'])) as unknown;
       expect(JSON.stringify(status)).toContain('"lanes":[{');
@@ -183,7 +167,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
     expect(outcome.stderr).toMatch(
       new RegExp(`^sealane: ${name} is up: .*\nsealane: ${name} runs in the background: `),
     );
-    expectFewPrivileges(Number(/process (\d+)/.exec(outcome.stderr)![1]), NET_ADMIN);
+    expectFewPrivileges(Number(/process (\d+)/.exec(outcome.stderr)![1]), NET_ADMIN, NOBODY);
     const down = await runSealane(a, 'down', name);
     expect(down.code, down.stderr).toBe(0);
     expect(await systemOf(a)).toBe(before);
@@ -258,7 +242,7 @@ describe.skipIf(reason !== undefined)(`--user (${reason ?? 'between two namespac
       45_000,
     );
     expect(server.stdout, server.stderr).toContain('ready:');
-    expectFewPrivileges(await processOf(b, SEALANED), NET_ADMIN_AND_BIND);
+    expectFewPrivileges(await processOf(b, SEALANED), NET_ADMIN_AND_BIND, NOBODY);
     const here = a.start(process.execPath, [SEALANE, 'up', config], { STATE_DIRECTORY: lab.folder });
     await until('the client to be up', () => here.stderr.includes(' is up: '), 45_000);
     expect((await ping(a, '10.88.0.1', { count: 3 })).received).toBe(3);

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { clientConfig, Folder, newKeyPair, type Running, SEALANE, start } from '../cli/client-support.ts';
 import { Scratch, startServer } from '../cli/server-support.ts';
 import { until } from '../support/lab.ts';
+import { expectFewPrivileges, NET_BIND } from '../support/privileges.ts';
 
 const isRoot = process.platform === 'linux' && process.geteuid?.() === 0;
 
@@ -68,13 +69,7 @@ describe.runIf(isRoot)('run by root', () => {
     const program = await client(...args);
     try {
       await until('it to run', () => opened(program.child.pid!), 30_000);
-      const { pid } = program.child;
-      for (const thread of readdirSync(`/proc/${pid}/task`)) {
-        const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'latin1');
-        for (const set of ['CapPrm', 'CapEff']) expect(status).toMatch(new RegExp(`^${set}:\\t0000000000000400$`, 'm'));
-        expect(status).toMatch(/^NoNewPrivs:\t1$/m);
-      }
-      expect(readFileSync(`/proc/${pid}/limits`, 'latin1')).toMatch(/^Max core file size +0 +0/m);
+      expectFewPrivileges(program.child.pid!, NET_BIND);
     } finally {
       program.child.kill('SIGKILL');
       await program.ended;
