@@ -19,13 +19,14 @@ import {
   SOURCES,
   startEnds,
 } from './flood-ends.mjs';
+import { measureStopped } from './flood-stopped.mjs';
 import { cpuOf, rssOf, run, within } from './namespaces.mjs';
 import { readOptions } from '../../scripts/options.mjs';
 
 const usage = `node test/bench/floods.mjs [--peer-binary PATH] [--rounds N] [--seconds S] [--rate N] [--only a,b] [--alone] [--json FILE]
   --peer-binary  the wireguard-go to compare with (default: the one on PATH)
   --rate         datagrams a second
-  --only         some of junk, spoofed, single, badmac, cookie
+  --only         some of junk, spoofed, single, badmac, cookie, stopped
   --alone        without wireguard-go`;
 const { values: options } = readOptions('bench:floods', usage, {
   'peer-binary': { type: 'string', default: 'wireguard-go' },
@@ -64,6 +65,7 @@ const FLOODS = [
   { id: 'S5', name: 'badmac', text: 'initiations, wrong mac1', kind: 'badmac', sources: SOURCES, goal: '>= 0.85' },
   { id: '', name: 'cookie', text: 'cookie replies to nothing', kind: 'cookie', sources: SOURCES, goal: '' },
 ].filter(({ name }) => options.only?.split(',').includes(name) ?? true);
+const stops = options.only?.split(',').includes('stopped') ?? true;
 /** @type {('ours' | 'theirs')[]} */
 const KINDS = options.alone ? ['ours'] : ['ours', 'theirs'];
 const CONNECTS = 3;
@@ -137,6 +139,8 @@ console.log(`${machine}\nagainst ${peer}; ${rate} datagrams a second, ${rounds} 
 
 /** @type {Map<string, Outcome[]>} */
 const outcomes = new Map();
+/** @type {Map<string, import('./flood-stopped.mjs').Stopped[]>} */
+const stopped = new Map();
 openFloodHosts();
 try {
   for (let round = 0; round < rounds; round++) {
@@ -147,6 +151,7 @@ try {
         outcomes.set(key, [...(outcomes.get(key) ?? []), await measure(ends, what)]);
         process.stderr.write('.');
       }
+      if (stops) stopped.set(kind, [...(stopped.get(kind) ?? []), await measureStopped(ends, rate)]);
       await ends.stop();
     }
   }
@@ -170,13 +175,30 @@ function cells(list) {
     list.every((one) => one.alive) ? 'yes' : 'NO',
   ];
 }
-console.log(`| id | flood | goal | of | throughput kept: median (spread) | new peer, ms: median (longest) | cookies | processor, us a datagram | memory, MiB | alive |
+if (FLOODS.length > 0)
+  console.log(`| id | flood | goal | of | throughput kept: median (spread) | new peer, ms: median (longest) | cookies | processor, us a datagram | memory, MiB | alive |
 |---|---|---|---|---|---|---|---|---|---|`);
 for (const { id, name, text, goal } of FLOODS) {
   for (const kind of KINDS) {
     const list = outcomes.get(`${name} ${kind}`) ?? [];
     const who = kind === 'ours' ? 'sealaned' : 'wireguard-go';
     console.log(`| ${[id, text, goal, who, ...cells(list)].join(' | ')} |`);
+  }
+}
+if (stops) {
+  console.log(`
+| id | stopped for 10 s under junk | Mbit/s of UDP before | back at nine tenths, s: median (longest) | goal | memory, MiB | alive |
+|---|---|---|---|---|---|---|`);
+  for (const kind of KINDS) {
+    const list = stopped.get(kind) ?? [];
+    const back = list.map((one) => one.back);
+    const who = kind === 'ours' ? 'sealaned' : 'wireguard-go';
+    const times = `**${median(back).toFixed(1)}** (${Math.max(...back).toFixed(1)})`;
+    const grown = `+${Math.max(...list.map((one) => one.grown)).toFixed(0)}`;
+    const usual = median(list.map((one) => one.usual)).toFixed(0);
+    console.log(
+      `| S10 | ${who} | ${usual} | ${times} | <= 2 | ${grown} | ${list.every((one) => one.alive) ? 'yes' : 'NO'} |`,
+    );
   }
 }
 if (options.json !== undefined) {
@@ -187,6 +209,7 @@ if (options.json !== undefined) {
     rate,
     seconds,
     outcomes: Object.fromEntries(outcomes),
+    stopped: Object.fromEntries(stopped),
   };
   writeFileSync(options.json, `${JSON.stringify(content, null, 2)}\n`);
 }
