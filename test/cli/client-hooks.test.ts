@@ -5,12 +5,20 @@ import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { SEALANE } from './client-support.ts';
-import { Lab, missing, until } from '../support/lab.ts';
+import { type Host, Lab, missing, until } from '../support/lab.ts';
 
-const reason = missing('nft', 'bash');
+const reason = missing('nft', 'bash', 'setpriv');
+
+/** The process in the host whose command line has this word. */
+async function processOf(host: Host, word: string): Promise<string | undefined> {
+  const pids = (await host.must('ip', ['netns', 'pids', host.name])).trim().split('\n');
+  return pids.find(
+    (pid) => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(word),
+  );
+}
 
 describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'between two namespaces'})`, () => {
-  it.for(['false; touch MARK', 'false | true', 'touch MARK; false'])(
+  it.for(['false; touch MARK', 'false | true', 'touch MARK; false', 'exit 255'])(
     'fail as they do in wg-quick: %s',
     async (command) => {
       await using lab = await Lab.open();
@@ -34,7 +42,8 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
         file,
       ];
       const outcome = await a.run('env', words);
-      expect(outcome.stderr).toBe(`sealane: ${file}:5: PostUp: the command failed with status 1\n`);
+      const status = /exit (\d+)/.exec(command)?.[1] ?? '1';
+      expect(outcome.stderr).toBe(`sealane: ${file}:5: PostUp: the command failed with status ${status}\n`);
       expect(outcome.code).toBe(1);
       expect(existsSync(mark)).toBe(command.startsWith('touch'));
       expect(await systemOf(a)).toBe(before);
@@ -126,13 +135,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     ];
     expect(await readFile(told, 'utf8')).toBe(lines(...came, ...ended, ...came));
 
-    const processOf = async (word: string): Promise<string | undefined> => {
-      const pids = (await a.must('ip', ['netns', 'pids', a.name])).trim().split('\n');
-      return pids.find(
-        (pid) => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(word),
-      );
-    };
-    const [tunnel, helper] = [await processOf(SEALANE), await processOf('trap :')];
+    const [tunnel, helper] = [await processOf(a, SEALANE), await processOf(a, 'trap :')];
     for (const thread of readdirSync(`/proc/${tunnel}/task`)) {
       const status = readFileSync(`/proc/${tunnel}/task/${thread}/status`, 'ascii');
       for (const set of ['CapPrm', 'CapEff', 'CapBnd'])
@@ -143,7 +146,49 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     process.kill(Number(helper), 'SIGTERM');
     expect(await here.stop(), here.stderr).toBe(0);
     expect(await readFile(told, 'utf8')).toBe(lines(...came, ...ended, ...came, ...ended));
-    await until('no process to be left', async () => (await processOf('trap :')) === undefined);
+    await until('no process to be left', async () => (await processOf(a, 'trap :')) === undefined);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('run after hours in which there was nothing to run, and can be ended whoever they became', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const [mark, down] = [join(lab.folder, 'mark'), join(lab.folder, 'down')];
+    const other = `touch ${mark}; exec setpriv --reuid 65534 --clear-groups sleep 600`;
+    const file = await lab.file(
+      `${name}.conf`,
+      clientFile('10.88.0.0/24', `PreDown = touch ${down}\nPreDown = ${other}`),
+    );
+    // Some systems give such a limit to all of root's shells.
+    const env = { STATE_DIRECTORY: lab.folder, TMOUT: '1' };
+    const here = a.start(process.execPath, [SEALANE, 'up', file], env);
+    await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    here.child.kill('SIGTERM');
+    await until('the last command to run', () => existsSync(mark));
+    expect(existsSync(down)).toBe(true);
+    expect(await here.stop('SIGTERM')).toBe(1);
+    expect(here.stderr).toContain('conf:6: PreDown: the command was ended by a signal');
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('that nobody could run any more are left to sealane down', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const told = join(lab.folder, 'told');
+    const hooks = ['PreDown', 'PostDown'].map((hook) => `${hook} = echo ${hook} >> ${told}`).join('\n');
+    const here = await up(lab, a, name, clientFile('10.88.0.0/24', hooks));
+    process.kill(Number(await processOf(a, 'trap :')), 'SIGKILL');
+    expect(await here.stop()).toBe(1);
+    expect(here.stderr).toContain('cannot undo PreDown: the process that runs commands is gone');
+    expect(existsSync(told)).toBe(false);
+    const down = await runSealane(a, 'down', name);
+    expect(down.code, down.stderr).toBe(0);
+    expect(await readFile(told, 'utf8')).toBe('PreDown\nPostDown\n');
     expect(await systemOf(a)).toBe(before);
   });
 });

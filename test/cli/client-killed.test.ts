@@ -110,6 +110,25 @@ describe.skipIf(reason !== undefined)(`sealane up, killed within a step (${reaso
     }
   });
 
+  it('keeps a setting noted while rules that need it cannot be deleted', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    await (await up(lab, a, name, clientFile('0.0.0.0/0'))).stop('SIGKILL');
+    const bin = join(lab.folder, 'bin');
+    await mkdir(bin);
+    const real = (await a.must('bash', ['-c', 'command -v ip'])).trim();
+    const refusing = `#!/bin/sh\ncase "$*" in *rule*delete*) echo refused >&2; exit 1 ;; esac\nexec ${real} "$@"\n`;
+    await writeFile(join(bin, 'ip'), refusing, { mode: 0o755 });
+    const failed = await a.run('env', [`PATH=${bin}:${process.env['PATH']}`, process.execPath, SEALANE, 'down', name]);
+    expect(failed.code).toBe(1);
+    expect(failed.stderr).toContain('src_valid_mark: rules that need it are still there');
+    expect((await a.must('cat', [SRC_VALID_MARK])).trim()).toBe('1');
+    expect((await runSealane(a, 'down', name)).code).toBe(0);
+    expect(await systemOf(a)).toBe(before);
+  });
+
   it('is told of beside one whose record cannot be read', async () => {
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);

@@ -256,11 +256,11 @@ function readyOption(): Option {
 
 /** What a command gives to itself when it starts anew with fewer privileges. */
 function helperOption(): Option {
-  return new Option('--hook-helper <requests,answers>', 'descriptors of the process that runs commands')
+  return new Option('--hook-helper <pid,requests,answers>', 'the process that runs commands')
     .hideHelp()
     .argParser((text) => {
-      const [requests, answers] = text.split(',').map(Number);
-      return { requests, answers };
+      const [pid, requests, answers] = text.split(',').map(Number);
+      return { pid, requests, answers };
     });
 }
 

@@ -18,7 +18,7 @@ import { configPath, interfaceNameOf, isPipe, refusePipe } from '../config-path.
 import { badInput, CliError, EXIT, type ExitCode } from '../errors.ts';
 import { freeControlPath, inForeground } from '../hosting.ts';
 import { programLog } from '../output/log.ts';
-import { type HelperPipes, HookHelper, startHookHelper } from '../system/hook-helper.ts';
+import { type HelperHandle, HookHelper, startHookHelper } from '../system/hook-helper.ts';
 import { checkHooks, hasHooks, hookEnvironment, runHooksBy, scriptsOf } from '../system/hooks.ts';
 import { Journal, type JournalRecord, readJournal, runtimeFolder, saveLeftovers } from '../system/journal.ts';
 import { withName } from '../system/name-lock.ts';
@@ -43,7 +43,7 @@ export interface UpOptions {
   /** For the process that waits for it. */
   readonly readyOnStdout?: boolean;
   /** Who runs the commands of the file, once this process may do less than they. */
-  readonly hookHelper?: HelperPipes;
+  readonly hookHelper?: HelperHandle;
   /** Whose the process is to be once the tunnel is up. */
   readonly user?: string;
   /** False with `--no-dns`. */
@@ -100,6 +100,8 @@ async function run(
   const left = readJournal(name);
   if (left !== undefined) refuseCommandsOf(left);
   const killSwitch = options.killSwitch === true;
+  // A signal ends this at once, as it may: nothing has been touched.
+  const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let tunnel: UpTunnel | undefined;
   let isUp = false;
   const onHangup = (): void => {
@@ -107,11 +109,9 @@ async function run(
     // It is the log that says why not.
     else tunnel.reload().catch(() => undefined);
   };
-  // First of all: commands of a killed tunnel may take their time.
   const stop = new Stop({ onHangup });
   // Also when there is to be none: nothing leaves in the clear before the tunnel is up.
   const standing = left !== undefined && (await killSwitchStands(left));
-  const resolved = await resolveOrRemember(config, left?.endpoints ?? {});
   let still: readonly UndoStep[] = [];
   if (left !== undefined) still = await cleanUpAfter(left, standing, log);
 
@@ -197,8 +197,8 @@ async function runLeftCommands(name: string, log: Log): Promise<boolean> {
   }
 }
 
-function handOn({ requests, answers }: HelperPipes): HandedOn {
-  return { words: [`--hook-helper=${requests},${answers}`], descriptors: [requests, answers] };
+function handOn({ pid, requests, answers }: HelperHandle): HandedOn {
+  return { words: [`--hook-helper=${pid},${requests},${answers}`], descriptors: [requests, answers] };
 }
 
 /** CliError when there is no such user, or when the end of the tunnel would take more than that user may do. */

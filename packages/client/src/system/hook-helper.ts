@@ -9,19 +9,26 @@ import { keepToOurselves, openPipe } from '@sealane/tunnel';
 import { CliError, EXIT } from '../errors.ts';
 import { cannotRun } from './program.ts';
 
-/** The ends of two pipes that are ours. */
-export interface HelperPipes {
+/** Its process, and the ends of two pipes that are ours. */
+export interface HelperHandle {
+  readonly pid: number;
   readonly requests: number;
   readonly answers: number;
 }
 
+/** The command was not begun and is still to be run. */
+export class NotBegun extends CliError {}
+
 /**
  * Reads how many commands there are, the commands, and then each that is to be run, all ended by a zero byte; answers with a line that
- * has the process of the command and one that has its status. Who ends all processes of a service ends the command, which the tunnel then hears of.
+ * has the process of the command and one that has its status. Who ends all processes of a service ends the command, which the tunnel
+ * then hears of. SIGUSR1 ends the command alone, whoever it has become by then: the tunnel has no right to that any more.
  */
 const LOOP = `
 set -m
 trap : TERM INT HUP
+pid=
+trap '[[ $pid ]] && kill -TERM -- "-$pid"' USR1
 IFS= read -r -d '' count || exit
 commands=()
 for ((i = 0; i < count; i++)); do
@@ -40,33 +47,38 @@ while IFS= read -r -d '' wanted; do
   { wait "$pid"; } 2> /dev/null
   status=$?
   while ((status > 128)) && kill -0 "$pid" 2> /dev/null; do
+    # It may have been stopped, and then there is nothing to wait for.
+    sleep 0.1
     { wait "$pid"; } 2> /dev/null
     status=$?
   done
+  pid=
   echo "$status"
 done
 `;
-const FIRST_SIGNAL_STATUS = 129;
+/** What bash(1) makes of the signals 1 to 64; a command may end with more by itself. */
+const [FIRST_SIGNAL_STATUS, LAST_SIGNAL_STATUS] = [129, 192];
 
 /** Starts it with what this process may do now. CliError when there is no bash(1). */
-export function startHookHelper(scripts: readonly string[], env: NodeJS.ProcessEnv): HelperPipes {
+export function startHookHelper(scripts: readonly string[], env: NodeJS.ProcessEnv): HelperHandle {
   const [requests, answers] = [openPipe(), openPipe()];
-  // What it says of itself would be taken for answers.
-  const { BASH_ENV: _, ...rest } = env;
-  const child = spawn('bash', ['-c', LOOP], { env: rest, detached: true, stdio: [requests.read, answers.write, 2] });
+  const child = spawn('bash', ['-c', LOOP], { env, detached: true, stdio: [requests.read, answers.write, 2] });
   child.once('error', () => undefined);
   child.unref();
   closeSync(requests.read);
   closeSync(answers.write);
+  const { pid } = child;
+  if (pid === undefined) throw cannotRun('bash', Object.assign(new Error('it cannot be started'), { code: 'ENOENT' }));
   try {
     writeSync(requests.write, [scripts.length, ...scripts].map((text) => `${text}\0`).join(''));
   } catch (cause) {
     throw cannotRun('bash', cause as NodeJS.ErrnoException);
   }
-  return { requests: requests.write, answers: answers.read };
+  return { pid, requests: requests.write, answers: answers.read };
 }
 
 export class HookHelper {
+  readonly #pid: number;
   readonly #requests: number;
   readonly #answers: Socket;
   readonly #lines: string[] = [];
@@ -74,8 +86,9 @@ export class HookHelper {
   #isOver = false;
   #wake: () => void = () => undefined;
 
-  constructor({ requests, answers }: HelperPipes) {
+  constructor({ pid, requests, answers }: HelperHandle) {
     for (const descriptor of [requests, answers]) keepToOurselves(descriptor);
+    this.#pid = pid;
     this.#requests = requests;
     this.#answers = new Socket({ fd: answers, readable: true, writable: false });
     this.#answers.setEncoding('utf8');
@@ -93,26 +106,34 @@ export class HookHelper {
     this.#answers.unref();
   }
 
-  /** Resolves to the exit status, null after a signal; `onStart` is told the process group. CliError when the helper is gone. */
-  async run(script: string, onStart: (group: number) => void): Promise<number | null> {
+  /**
+   * Resolves to the exit status, null after a signal; `onStart` is told how to end the command. Rejects with NotBegun when the helper is
+   * gone or does not know the command, with CliError when it goes meanwhile.
+   */
+  async run(script: string, onStart: (end: () => void) => void): Promise<number | null> {
     this.#answers.ref();
     try {
-      writeSync(this.#requests, `${script}\0`);
-      onStart(await this.#number());
+      await this.#begin(script);
+      onStart(() => process.kill(this.#pid, 'SIGUSR1'));
       const status = await this.#number();
-      return status < FIRST_SIGNAL_STATUS ? status : null;
-    } catch (cause) {
-      throw new CliError(EXIT.failure, 'the process that runs commands is gone, or the file changed during the start', {
-        cause,
-      });
+      return status >= FIRST_SIGNAL_STATUS && status <= LAST_SIGNAL_STATUS ? null : status;
     } finally {
       this.#answers.unref();
     }
   }
 
+  async #begin(script: string): Promise<void> {
+    try {
+      writeSync(this.#requests, `${script}\0`);
+      await this.#number();
+    } catch (cause) {
+      throw new NotBegun(EXIT.failure, 'the process that runs commands is gone', { cause });
+    }
+  }
+
   async #number(): Promise<number> {
     while (this.#lines.length === 0) {
-      if (this.#isOver) throw new Error('no answer');
+      if (this.#isOver) throw new CliError(EXIT.failure, 'the process that runs commands went away meanwhile');
       await new Promise<void>((resolve) => (this.#wake = resolve));
     }
     return Number(this.#lines.shift());

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import type { HookCommand, InterfaceConfig } from '@sealane/tunnel';
 import { isPipe } from '../config-path.ts';
 import { badInput, CliError, EXIT } from '../errors.ts';
-import type { HookHelper } from './hook-helper.ts';
+import { type HookHelper, NotBegun } from './hook-helper.ts';
 import { cannotRun } from './program.ts';
 
 export type HookName = 'PreUp' | 'PostUp' | 'PreDown' | 'PostDown';
@@ -38,8 +38,11 @@ export async function runHooks(
   { name, path }: { readonly name: string; readonly path: string },
   signal?: AbortSignal,
 ): Promise<void> {
-  for (const { command, line } of commands) {
-    const status = await run(scriptOf(command, name), hookEnvironment(name, path), signal);
+  for (const [i, { command, line }] of commands.entries()) {
+    const status = await run(scriptOf(command, name), hookEnvironment(name, path), signal).catch((error: unknown) => {
+      // Those before it are not to be run again.
+      throw error instanceof NotBegun && i > 0 ? new CliError(EXIT.failure, error.message, { cause: error }) : error;
+    });
     signal?.throwIfAborted();
     if (status === 0) continue;
     const how = status === null ? 'was ended by a signal' : `failed with status ${status}`;
@@ -56,8 +59,12 @@ function scriptOf(command: string, name: string): string {
   return command.replaceAll('%i', name);
 }
 
+/** What bash(1) takes for settings of its own: a time limit of `read` for one, which some systems give to all of root's shells. */
+const SHELL_SETTINGS = ['BASH_ENV', 'BASHOPTS', 'POSIXLY_CORRECT', 'SHELLOPTS', 'TMOUT'];
+
 export function hookEnvironment(name: string, path: string): NodeJS.ProcessEnv {
-  return { ...process.env, INTERFACE: name, CONFIG_FILE: path };
+  const env = Object.entries(process.env).filter(([key]) => !SHELL_SETTINGS.includes(key));
+  return { ...Object.fromEntries(env), INTERFACE: name, CONFIG_FILE: path };
 }
 
 let helper: HookHelper | undefined;
@@ -71,15 +78,19 @@ const SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 
 /** Resolves to the exit status, null after a signal. */
 async function run(script: string, env: NodeJS.ProcessEnv, signal: AbortSignal | undefined): Promise<number | null> {
-  let group: number | undefined;
+  let endIt: (() => void) | undefined;
   let isAsked = false;
   const end = (): void => {
     isAsked = true;
-    if (group !== undefined) endGroup(group);
+    try {
+      endIt?.();
+    } catch {
+      // It has just ended.
+    }
   };
-  const onStart = (started: number): void => {
-    group = started;
-    if (isAsked) endGroup(group);
+  const onStart = (how: () => void): void => {
+    endIt = how;
+    if (isAsked) end();
   };
   signal?.addEventListener('abort', end);
   for (const name of SIGNALS) process.on(name, end);
@@ -91,20 +102,13 @@ async function run(script: string, env: NodeJS.ProcessEnv, signal: AbortSignal |
   }
 }
 
-function bash(script: string, env: NodeJS.ProcessEnv, onStart: (group: number) => void): Promise<number | null> {
+function bash(script: string, env: NodeJS.ProcessEnv, onStart: (end: () => void) => void): Promise<number | null> {
   return new Promise((resolve, reject) => {
     const words = ['-e', '-o', 'pipefail', '-O', 'extglob', '-c', '--', script];
     const child = spawn('bash', words, { env, detached: true, stdio: ['ignore', 2, 2] });
-    if (child.pid !== undefined) onStart(child.pid);
+    const { pid } = child;
+    if (pid !== undefined) onStart(() => process.kill(-pid, 'SIGTERM'));
     child.once('error', (cause) => reject(cannotRun('bash', cause)));
     child.once('close', resolve);
   });
-}
-
-function endGroup(group: number): void {
-  try {
-    process.kill(-group, 'SIGTERM');
-  } catch {
-    // It has just ended.
-  }
 }

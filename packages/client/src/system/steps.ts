@@ -1,5 +1,6 @@
 /** Undoing as data: what one process did, another can undo after it was killed. */
 import type { HookCommand } from '@sealane/tunnel';
+import { CliError, EXIT } from '../errors.ts';
 import { unsetResolvconf } from './dns.ts';
 import { runHooks } from './hooks.ts';
 import { ip } from './ip.ts';
@@ -23,13 +24,18 @@ export type UndoStep =
       readonly commands: readonly HookCommand[];
     };
 
-/** Undoes a step that was done, or that was only noted: it is noted before it is done. */
-export async function undoStep(step: UndoStep): Promise<void> {
+/**
+ * Undoes a step that was done, or that was only noted: it is noted before it is done. `failed` are later ones that still stand, and that
+ * it may have to wait for.
+ */
+export async function undoStep(step: UndoStep, failed: readonly UndoStep[] = []): Promise<void> {
   switch (step.kind) {
     case 'rules':
       await deleteRules(step);
       break;
     case 'src-valid-mark':
+      if (failed.some(({ kind }) => kind === 'rules'))
+        throw new CliError(EXIT.failure, 'rules that need it are still there');
       await restoreMarkedSources(step.value);
       break;
     case 'resolvconf':

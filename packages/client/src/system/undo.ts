@@ -1,10 +1,12 @@
 import { errorLine } from '../errors.ts';
+import { NotBegun } from './hook-helper.ts';
 import type { Journal } from './journal.ts';
 import { canRepeat, describeStep, undoStep, type UndoStep } from './steps.ts';
 
 interface Entry {
   readonly what: string;
-  readonly undo: () => Promise<unknown>;
+  /** Given what later ones could not undo. */
+  readonly undo: (failed: readonly UndoStep[]) => Promise<unknown>;
   /** Present when it outlives the process. */
   readonly step?: UndoStep;
 }
@@ -54,7 +56,7 @@ export class UndoStack {
   async undoEarly(isChosen: (step: UndoStep) => boolean): Promise<void> {
     const chosen = this.#entries.filter(({ step }) => step !== undefined && isChosen(step));
     for (const entry of chosen.toReversed()) {
-      await entry.undo();
+      await entry.undo([]);
       this.#entries = this.#entries.filter((other) => other !== entry);
       this.#save();
     }
@@ -76,11 +78,11 @@ export class UndoStack {
       // A command that has begun has been run.
       if (entry.step !== undefined && !canRepeat(entry.step)) note();
       try {
-        await entry.undo();
+        await entry.undo(stepsOf(failed));
         if (entry.step !== undefined) note();
       } catch (error) {
         failures.push({ what: entry.what, error, stays: entry.step !== undefined });
-        if (entry.step !== undefined && canRepeat(entry.step)) failed.unshift(entry);
+        if (entry.step !== undefined && (canRepeat(entry.step) || error instanceof NotBegun)) failed.unshift(entry);
         else final.push(`${entry.what}: ${errorLine(error)}`);
       }
     }
@@ -110,5 +112,5 @@ function stepsOf(entries: readonly Entry[]): readonly UndoStep[] {
 }
 
 function entryOf(step: UndoStep): Entry {
-  return { what: describeStep(step), undo: () => undoStep(step), step };
+  return { what: describeStep(step), undo: (failed) => undoStep(step, failed), step };
 }

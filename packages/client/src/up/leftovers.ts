@@ -31,7 +31,7 @@ export async function undoLeftovers(
     if (!canRepeat(step)) tryToSave(record, [...ahead, ...left]);
     try {
       if (isAnothersNow(record.name, step)) continue;
-      await undoStep(step);
+      await undoStep(step, left);
       undone.push(describeStep(step));
       if (canRepeat(step)) tryToSave(record, [...ahead, ...left]);
     } catch (error) {
