@@ -156,10 +156,11 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     const before = await systemOf(a);
     const name = lab.interfaceName('a');
     const [mark, down] = [join(lab.folder, 'mark'), join(lab.folder, 'down')];
-    const other = `touch ${mark}; exec setpriv --reuid 65534 --clear-groups sleep 600`;
+    const gentle = `touch ${mark}; trap 'exit 0' TERM; sleep 600 & wait`;
+    const other = `rm ${mark}; exec setpriv --reuid 65534 --clear-groups sleep 600`;
     const file = await lab.file(
       `${name}.conf`,
-      clientFile('10.88.0.0/24', `PreDown = touch ${down}\nPreDown = ${other}`),
+      clientFile('10.88.0.0/24', `PreDown = touch ${down}\nPreDown = ${gentle}\nPreDown = ${other}`),
     );
     // Some systems give such a limit to all of root's shells.
     const env = { STATE_DIRECTORY: lab.folder, TMOUT: '1' };
@@ -167,10 +168,13 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
     await new Promise((resolve) => setTimeout(resolve, 2_000));
     here.child.kill('SIGTERM');
-    await until('the last command to run', () => existsSync(mark));
+    await until('the second command to run', () => existsSync(mark));
     expect(existsSync(down)).toBe(true);
+    here.child.kill('SIGTERM');
+    await until('the last command to run', () => !existsSync(mark));
     expect(await here.stop('SIGTERM')).toBe(1);
-    expect(here.stderr).toContain('conf:6: PreDown: the command was ended by a signal');
+    expect(here.stderr).toContain('conf:7: PreDown: the command was ended by a signal');
+    for (const line of here.stderr.trimEnd().split('\n')) expect(line).toMatch(/^sealane: /);
     expect(await systemOf(a)).toBe(before);
   });
 

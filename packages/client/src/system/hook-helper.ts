@@ -7,7 +7,7 @@ import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { keepToOurselves, openPipe } from '@sealane/tunnel';
 import { CliError, EXIT } from '../errors.ts';
-import { cannotRun } from './program.ts';
+import { cannotRun, hasProgram } from './program.ts';
 
 /** Its process, and the ends of two pipes that are ours. */
 export interface HelperHandle {
@@ -28,7 +28,7 @@ const LOOP = `
 set -m
 trap : TERM INT HUP
 pid=
-trap '[[ $pid ]] && kill -TERM -- "-$pid"' USR1
+trap '[[ $pid ]] && kill -TERM -- "-$pid" 2> /dev/null' USR1
 IFS= read -r -d '' count || exit
 commands=()
 for ((i = 0; i < count; i++)); do
@@ -45,13 +45,13 @@ while IFS= read -r -d '' wanted; do
   pid=$!
   echo "$pid"
   { wait "$pid"; } 2> /dev/null
-  status=$?
-  while ((status > 128)) && kill -0 "$pid" 2> /dev/null; do
-    # It may have been stopped, and then there is nothing to wait for.
-    sleep 0.1
-    { wait "$pid"; } 2> /dev/null
-    status=$?
+  while [[ -d /proc/$pid ]]; do
+    # A signal came, or the command was stopped, and then there is nothing to wait for.
+    { sleep 0.1; wait "$pid"; } 2> /dev/null
   done
+  # What a signal to this process cut short; the status of a command that has ended is kept.
+  { wait "$pid"; } 2> /dev/null
+  status=$?
   pid=
   echo "$status"
 done
@@ -68,7 +68,10 @@ export function startHookHelper(scripts: readonly string[], env: NodeJS.ProcessE
   closeSync(requests.read);
   closeSync(answers.write);
   const { pid } = child;
-  if (pid === undefined) throw cannotRun('bash', Object.assign(new Error('it cannot be started'), { code: 'ENOENT' }));
+  if (pid === undefined) {
+    const code = hasProgram('bash') ? 'EAGAIN' : 'ENOENT';
+    throw cannotRun('bash', Object.assign(new Error('it cannot be started'), { code }));
+  }
   try {
     writeSync(requests.write, [scripts.length, ...scripts].map((text) => `${text}\0`).join(''));
   } catch (cause) {

@@ -82,8 +82,10 @@ export class UndoStack {
         if (entry.step !== undefined) note();
       } catch (error) {
         failures.push({ what: entry.what, error, stays: entry.step !== undefined });
-        if (entry.step !== undefined && (canRepeat(entry.step) || error instanceof NotBegun)) failed.unshift(entry);
-        else final.push(`${entry.what}: ${errorLine(error)}`);
+        if (entry.step !== undefined && (canRepeat(entry.step) || error instanceof NotBegun)) {
+          failed.unshift(entry);
+          note();
+        } else final.push(`${entry.what}: ${errorLine(error)}`);
       }
     }
     this.#entries = [...kept, ...failed];
