@@ -37,20 +37,24 @@ export class State {
 
   async run(host: Host, interfaceName: string, ...options: readonly string[]): Promise<Running> {
     const running = this.start(host, interfaceName, options);
-    await until(
-      'the server to be ready',
-      () => {
-        if (running.child.exitCode !== null) throw new Error(running.stdout + running.stderr);
-        return running.stdout.includes('"event":"ready"');
-      },
-      90_000,
-    );
+    await untilReady(running);
     return running;
   }
 
   async killed(host: Host, interfaceName: string, ...options: readonly string[]): Promise<void> {
     await (await this.run(host, interfaceName, ...options)).stop('SIGKILL');
   }
+}
+
+export async function untilReady(running: Running): Promise<void> {
+  await until(
+    'the server to be ready',
+    () => {
+      if (running.child.exitCode !== null) throw new Error(running.stdout + running.stderr);
+      return running.stdout.includes('"event":"ready"');
+    },
+    90_000,
+  );
 }
 
 /** What they change there. */

@@ -2,8 +2,8 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { describe, expect, it } from 'vitest';
-import { State, systemOf } from './server-lab.ts';
-import { type Host, Lab, missing, type Running, until } from '../support/lab.ts';
+import { State, systemOf, untilReady } from './server-lab.ts';
+import { type Host, Lab, missing, until } from '../support/lab.ts';
 import { NftShim, stir } from '../support/nft-shim.ts';
 import { ping } from '../support/wireguard.ts';
 
@@ -16,17 +16,6 @@ function rulesOf(host: Host): Promise<string> {
 
 async function forwarding(host: Host, setting = 'net.ipv4.ip_forward'): Promise<string> {
   return (await host.must('sysctl', ['-n', setting])).trim();
-}
-
-async function untilReady(running: Running): Promise<void> {
-  await until(
-    'the server to be ready',
-    () => {
-      if (running.child.exitCode !== null) throw new Error(running.stdout + running.stderr);
-      return running.stdout.includes('"event":"ready"');
-    },
-    90_000,
-  );
 }
 
 /** Runs a server there once: what its rules are. */

@@ -1,4 +1,4 @@
-/** PreUp, PostUp, PreDown and PostDown: the only place where a shell runs anything. */
+/** PreUp, PostUp, PreDown and PostDown: a shell runs nothing but these, here or in the helper. */
 import { spawn } from 'node:child_process';
 import type { HookCommand, InterfaceConfig } from '@sealane/tunnel';
 import { isPipe } from '../config-path.ts';
