@@ -14,7 +14,7 @@ const tag = process.pid.toString(36);
 /** @typedef {import('node:child_process').ChildProcessWithoutNullStreams} Child */
 /** @typedef {{ kind: 'ours' | 'theirs', lane?: string, lanes?: number, suite?: string, program?: string, checkout?: string }} End */
 /** @typedef {{ privateKey: string, publicKey: string }} Keys */
-/** @typedef {{ publicKey: string, allowedIps: string[], endpoint?: { address: string, port: number } }} BenchPeer */
+/** @typedef {{ publicKey: string, allowedIps: string[], endpoint?: { address: string, port: number }, keepalive?: number }} BenchPeer */
 /** @typedef {{ child: Child, pid: number, ready: number }} Started */
 /** @typedef {{ a: Started, b: Started }} Pair */
 
@@ -187,9 +187,10 @@ async function startTheirs(side, { program = 'wireguard-go' }, { privateKey }, p
     await sleep(10);
   }
   const config = ['[Interface]', `PrivateKey = ${privateKey}`, `ListenPort = ${PORTS[side]}`];
-  for (const { publicKey, allowedIps, endpoint } of peers) {
+  for (const { publicKey, allowedIps, endpoint, keepalive } of peers) {
     config.push('[Peer]', `PublicKey = ${publicKey}`);
     if (allowedIps.length > 0) config.push(`AllowedIPs = ${allowedIps.join(', ')}`);
+    if (keepalive !== undefined) config.push(`PersistentKeepalive = ${keepalive}`);
     if (endpoint === undefined) continue;
     const address = endpoint.address.includes(':') ? `[${endpoint.address}]` : endpoint.address;
     config.push(`Endpoint = ${address}:${endpoint.port}`);

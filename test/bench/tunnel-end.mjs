@@ -15,9 +15,10 @@ const tunnel = await openTunnel({
   config: {
     privateKey: bytes(privateKey),
     listenPort,
-    peers: peers.map(({ publicKey, endpoint, allowedIps, cipherSuite }) => ({
+    peers: peers.map(({ publicKey, endpoint, allowedIps, keepalive, cipherSuite }) => ({
       publicKey: bytes(publicKey),
       allowedIps: allowedIps.flatMap((text) => parsePrefix(text) ?? []),
+      ...(keepalive !== undefined && { persistentKeepalive: keepalive }),
       ...(cipherSuite !== undefined && { cipherSuite }),
       ...(endpoint !== undefined && {
         endpoint: { address: parseAddress(endpoint.address) ?? new Uint8Array(4), port: endpoint.port, scopeId: 0 },
