@@ -135,7 +135,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     ];
     expect(await readFile(told, 'utf8')).toBe(lines(...came, ...ended, ...came));
 
-    const [tunnel, helper] = [await processOf(a, SEALANE), await processOf(a, 'trap :')];
+    const [tunnel, helper] = [await processOf(a, SEALANE), await processOf(a, '_busy=')];
     for (const thread of readdirSync(`/proc/${tunnel}/task`)) {
       const status = readFileSync(`/proc/${tunnel}/task/${thread}/status`, 'ascii');
       for (const set of ['CapPrm', 'CapEff', 'CapBnd'])
@@ -146,7 +146,29 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     process.kill(Number(helper), 'SIGTERM');
     expect(await here.stop(), here.stderr).toBe(0);
     expect(await readFile(told, 'utf8')).toBe(lines(...came, ...ended, ...came, ...ended));
-    await until('no process to be left', async () => (await processOf(a, 'trap :')) === undefined);
+    await until('no process to be left', async () => (await processOf(a, '_busy=')) === undefined);
+    expect(await systemOf(a)).toBe(before);
+  });
+
+  it('are told nothing but their own environment, may wait for whoever reads what they say, and run where processes have other numbers', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const name = lab.interfaceName('a');
+    const told = join(lab.folder, 'told');
+    const tell = `PostUp = printf '%s\\n' "$pid $i" > ${told}; grep flags: /proc/self/fdinfo/2 >> ${told}`;
+    const file = await lab.file(`${name}.conf`, clientFile('10.88.0.0/24', tell));
+    const env = { STATE_DIRECTORY: lab.folder, pid: 'P', i: 'I', 'BASH_FUNC_echo%%': '() { sleep 600; }' };
+    const words = ['--pid', '--fork', '--kill-child', process.execPath, SEALANE, 'up', file];
+    const here = a.start('unshare', words, env);
+    await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
+    const [names, flags] = (await readFile(told, 'utf8')).split('\n');
+    expect(names).toBe('P I');
+    const O_NONBLOCK = 0o4000;
+    expect(Number.parseInt(flags!.replace('flags:', ''), 8) & O_NONBLOCK).toBe(0);
+    const down = await runSealane(a, 'down', name);
+    expect(down.code, down.stderr).toBe(0);
+    expect(await here.exit).toBe(0);
     expect(await systemOf(a)).toBe(before);
   });
 
@@ -186,7 +208,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     const told = join(lab.folder, 'told');
     const hooks = ['PreDown', 'PostDown'].map((hook) => `${hook} = echo ${hook} >> ${told}`).join('\n');
     const here = await up(lab, a, name, clientFile('10.88.0.0/24', hooks));
-    process.kill(Number(await processOf(a, 'trap :')), 'SIGKILL');
+    process.kill(Number(await processOf(a, '_busy=')), 'SIGKILL');
     expect(await here.stop()).toBe(1);
     expect(here.stderr).toContain('cannot undo PreDown: the process that runs commands is gone');
     expect(existsSync(told)).toBe(false);

@@ -1,4 +1,5 @@
 /** Several tunnels with a default route each on one host, and what they share: one setting, and the way out. */
+import { readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { newKeyPair, SEALANE } from './client-support.ts';
@@ -60,6 +61,32 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
       expect(await systemOf(a)).toBe(before);
     },
   );
+
+  it('have a table each when they start at the same moment', async () => {
+    await using lab = await Lab.open();
+    const { a } = await twoHosts(lab);
+    const before = await systemOf(a);
+    const rules = await rulesOf(a);
+    const folders = await Promise.all(['one', 'two'].map((name) => lab.file(`${name}-up`, '')));
+    // Each waits in PreUp for the other, which has chosen its table by then.
+    const wait = `for i in {1..300}; do [[ -s ${folders[0]} && -s ${folders[1]} ]] && break; sleep 0.1; done`;
+    const tunnels = await Promise.all(
+      ['a', 'b'].map((suffix, i) => {
+        const text = i === 0 ? clientFile('0.0.0.0/0, ::/0') : anotherFile();
+        const preUp = `PreUp = echo begun > ${folders[i]}; ${wait}`;
+        return up(lab, a, lab.interfaceName(suffix), text.replace('[Peer]', `${preUp}\n[Peer]`));
+      }),
+    );
+    const own = (await rulesOf(a)).filter((line) => !rules.includes(line));
+    const tables = own.flatMap((line) => /fwmark (\w+) lookup (\w+)/.exec(line)?.slice(1).join() ?? []);
+    expect(tables.toSorted()).toEqual(['0xca6c,51820', '0xca6c,51820', '0xca6d,51821', '0xca6d,51821']);
+    expect(own).toHaveLength(8);
+    expect(await Promise.all(tunnels.map((tunnel) => tunnel.stop()))).toEqual([0, 0]);
+    expect(await systemOf(a)).toBe(before);
+    const namespace = (await a.must('stat', ['-L', '-c', '%i', '/proc/self/ns/net'])).trim();
+    const files = readdirSync('/run/sealane-client').filter((file) => file.includes(`.${namespace}.`));
+    expect(files.filter((file) => file.includes(' '))).toEqual([]);
+  });
 
   it('leaves the setting to wg-quick', async () => {
     await using lab = await Lab.open();

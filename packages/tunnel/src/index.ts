@@ -39,7 +39,7 @@ export { type FirewallState, watchFirewall } from './linux/firewall-news.ts';
 export { type FileLock, lockFile } from './linux/lock.ts';
 export { isGone, type NetworkNamespace, networkNamespace } from './linux/namespace.ts';
 export { notifyServiceManager } from './linux/notify.ts';
-export { keepToOurselves, openPipe, type Pipe } from './linux/pipe.ts';
+export { keepToOurselves, letWait, openPipe, type Pipe } from './linux/pipe.ts';
 export { type NftProgram, OwnTable } from './linux/own-table.ts';
 export { pathMtuTo } from './linux/path-mtu.ts';
 export { type PeerCredentials, peerCredentials } from './linux/peer-credentials.ts';

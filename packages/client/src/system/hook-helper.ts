@@ -1,11 +1,11 @@
 /**
  * Runs the commands of a file for a tunnel that has given its privileges up: a small process that keeps them, knows the commands
- * from the beginning and runs no others. It ends with the tunnel's process, however that ended.
+ * from the beginning and runs no others. When the tunnel's process is gone, however it ended, it ends as soon as no command runs.
  */
 import { spawn } from 'node:child_process';
 import { closeSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import { keepToOurselves, openPipe } from '@sealane/tunnel';
+import { keepToOurselves, letWait, openPipe } from '@sealane/tunnel';
 import { CliError, EXIT } from '../errors.ts';
 import { cannotRun, hasProgram } from './program.ts';
 
@@ -22,47 +22,49 @@ export class NotBegun extends CliError {}
 /**
  * Reads how many commands there are, the commands, and then each that is to be run, all ended by a zero byte; answers with a line that
  * has the process of the command and one that has its status. Who ends all processes of a service ends the command, which the tunnel
- * then hears of. SIGUSR1 ends the command alone, whoever it has become by then: the tunnel has no right to that any more.
+ * then hears of, and not this process: a signal that it caught would cost it the status. SIGUSR1 ends the command alone, whoever it has
+ * become by then: the tunnel has no right to that any more. The command tells its process itself, when it can be ended by a signal.
+ * Variables have names that nobody gives the commands.
  */
 const LOOP = `
 set -m
-trap : TERM INT HUP
-pid=
-trap '[[ $pid ]] && kill -TERM -- "-$pid" 2> /dev/null' USR1
-IFS= read -r -d '' count || exit
-commands=()
-for ((i = 0; i < count; i++)); do
-  IFS= read -r -d '' command || exit
-  commands+=("$command")
+trap '' TERM INT HUP
+_busy=
+trap '[[ $_busy ]] && kill -TERM -- "-$!" 2> /dev/null' USR1
+IFS= read -r -d '' _count || exit
+_commands=()
+for ((_i = 0; _i < _count; _i++)); do
+  IFS= read -r -d '' _command || exit
+  _commands+=("$_command")
 done
-while IFS= read -r -d '' wanted; do
-  known=
-  for command in "\${commands[@]}"; do
-    [[ $command == "$wanted" ]] && known=yes
+while IFS= read -r -d '' _wanted; do
+  _known=
+  for _command in "\${_commands[@]}"; do
+    [[ $_command == "$_wanted" ]] && _known=yes
   done
-  [[ $known ]] || exit
-  bash -e -o pipefail -O extglob -c -- "$wanted" < /dev/null >&2 &
-  pid=$!
-  echo "$pid"
-  { wait "$pid"; } 2> /dev/null
-  while [[ -d /proc/$pid ]]; do
-    # A signal came, or the command was stopped, and then there is nothing to wait for.
-    { sleep 0.1; wait "$pid"; } 2> /dev/null
+  [[ $_known ]] || exit
+  _busy=yes
+  { trap - TERM INT HUP; echo "$BASHPID"; exec bash -e -o pipefail -O extglob -c -- "$_wanted" < /dev/null >&2; } &
+  _pid=$!
+  { wait "$_pid"; } 2> /dev/null
+  while kill -0 "$_pid" 2> /dev/null; do
+    # SIGUSR1 came, or the command was stopped, and then there is nothing to wait for.
+    { sleep 0.1; wait "$_pid"; } 2> /dev/null
   done
-  # What a signal to this process cut short; the status of a command that has ended is kept.
-  { wait "$pid"; } 2> /dev/null
-  status=$?
-  pid=
-  echo "$status"
+  # What SIGUSR1 cut short; the status of a command that has ended is kept.
+  { wait "$_pid"; } 2> /dev/null
+  _status=$?
+  _busy=
+  echo "$_status"
 done
 `;
 /** What bash(1) makes of the signals 1 to 64; a command may end with more by itself. */
 const [FIRST_SIGNAL_STATUS, LAST_SIGNAL_STATUS] = [129, 192];
 
-/** Starts it with what this process may do now. CliError when there is no bash(1). */
+/** Starts it with what this process may do now, and with no function of the caller's. CliError when there is no bash(1). */
 export function startHookHelper(scripts: readonly string[], env: NodeJS.ProcessEnv): HelperHandle {
   const [requests, answers] = [openPipe(), openPipe()];
-  const child = spawn('bash', ['-c', LOOP], { env, detached: true, stdio: [requests.read, answers.write, 2] });
+  const child = spawn('bash', ['-p', '-c', LOOP], { env, detached: true, stdio: [requests.read, answers.write, 2] });
   child.once('error', () => undefined);
   child.unref();
   closeSync(requests.read);
@@ -115,11 +117,13 @@ export class HookHelper {
    */
   async run(script: string, onStart: (end: () => void) => void): Promise<number | null> {
     this.#answers.ref();
+    letCommandsWait();
     try {
       await this.#begin(script);
       onStart(() => process.kill(this.#pid, 'SIGUSR1'));
       const status = await this.#number();
-      return status >= FIRST_SIGNAL_STATUS && status <= LAST_SIGNAL_STATUS ? null : status;
+      // Below zero: SIGUSR1 met the end of the command.
+      return status < 0 || (status >= FIRST_SIGNAL_STATUS && status <= LAST_SIGNAL_STATUS) ? null : status;
     } finally {
       this.#answers.unref();
     }
@@ -141,4 +145,11 @@ export class HookHelper {
     }
     return Number(this.#lines.shift());
   }
+}
+
+/** Node has its pipes return at once when they are full, and the commands share ours: what they said would be lost, or they fail. */
+function letCommandsWait(): void {
+  // Made here, if it was not yet: that is what changes the descriptor.
+  const { fd } = process.stderr;
+  letWait(fd);
 }

@@ -7,13 +7,18 @@ import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
 import { ip, type IpCommand } from './ip.ts';
 import { journalNames, readJournal } from './journal.ts';
+import { tryName, withName } from './name-lock.ts';
 import { runProgram } from './program.ts';
-import { findPriorities, setRules } from './rules.ts';
+import { type DefaultRules, findPriorities, setRules } from './rules.ts';
 import type { UndoStep } from './steps.ts';
 import { readSetting, SRC_VALID_MARK, writeSetting } from './sysctl.ts';
 import type { UndoStack } from './undo.ts';
 
 export type Family = 4 | 6;
+
+/** What two tunnels must not do at once; their names have no blank. */
+const SETTING_RULES = 'policy rules';
+const RULES_ATTEMPTS = 1_000;
 
 /** wg-quick looks for a free table, which is also the mark, from this number on. */
 const FIRST_TABLE = 51_820;
@@ -58,17 +63,22 @@ export function hostPrefix({ address }: { readonly address: Uint8Array }): Prefi
 
 /**
  * A number that no routing table of either family has, nor a rule as its table or mark: a tunnel that was killed leaves its rules,
- * while its routes go with the interface.
+ * while its routes go with the interface. It is this process's from here on, also while it runs PreUp and has no rule yet.
  */
-export async function freeTable(): Promise<number> {
+export async function takeTable(undo: UndoStack): Promise<number> {
   const rules = await Promise.all((['-4', '-6'] as const).map((family) => runProgram('ip', [family, 'rule', 'show'])));
   const named = rules.flatMap(({ stdout }) =>
     [...stdout.matchAll(/ (?:fwmark|lookup) (\w+)/g)].map(([, n]) => Number(n)),
   );
   for (let table = FIRST_TABLE; ; table++) {
-    if (named.includes(table)) continue;
+    const lock = named.includes(table) ? undefined : tryName(`table ${table}`);
+    if (lock === undefined) continue;
     const routes = await Promise.all([routesOf('-4', table), routesOf('-6', table)]);
-    if (routes.every((text) => text === '')) return table;
+    if (routes.every((text) => text === '')) {
+      undo.push(`table ${table}`, () => Promise.resolve(lock.remove()));
+      return table;
+    }
+    lock.remove();
   }
 }
 
@@ -90,10 +100,14 @@ export async function addDefaultRoutes(
   if (families.includes(4)) writeSetting(SRC_VALID_MARK, '1');
 }
 
+/** One tunnel at a time: where the rules stand is known as long as those of another do not come between them. */
 async function addRules(step: Extract<UndoStep, { readonly kind: 'rules' }>, undo: UndoStack): Promise<void> {
   undo.pushStep(step);
-  await setRules(step);
-  const priorities = await findPriorities(step);
+  const set = async (): Promise<DefaultRules['priorities']> => {
+    await setRules(step);
+    return findPriorities(step);
+  };
+  const priorities = await withName(SETTING_RULES, set, RULES_ATTEMPTS);
   if (priorities !== undefined) undo.confirm(step, { ...step, priorities });
 }
 

@@ -1,7 +1,7 @@
 /** What a configuration asks of the system, reckoned before anything is touched. */
 import { peerEndpoints, type ResolvedEndpoints, type TunnelConfig } from '@sealane/tunnel';
 import { type Mtu, mtuFor } from '../system/mtu.ts';
-import { freeTable, planRoutes, type RoutePlan } from '../system/routes.ts';
+import { planRoutes, type RoutePlan } from '../system/routes.ts';
 
 export interface Layout {
   readonly mtu: number;
@@ -10,21 +10,18 @@ export interface Layout {
   readonly mark: number;
 }
 
-/**
- * `marked`: the datagrams need a mark although no default route asks for one. `mark`: the one that they have already, of a
- * tunnel that is up.
- */
+/** `marked`: the datagrams need a mark although no default route asks for one. `takeMark`: which one, when the file gives none. */
 export async function planLayout(
   name: string,
   config: TunnelConfig,
   resolved: ResolvedEndpoints,
   marked: boolean,
-  mark?: number,
+  takeMark: () => Promise<number>,
 ): Promise<Layout> {
   const { addresses, table, fwmark = 0 } = config.interface;
   const routes = planRoutes(name, table, addresses, allowedIpsOf(config));
   const needsMark = marked || routes.defaults.length > 0;
-  const chosen = mark ?? (fwmark !== 0 || !needsMark ? fwmark : await freeTable());
+  const chosen = fwmark !== 0 || !needsMark ? fwmark : await takeMark();
   const mtu = config.interface.mtu ?? (await fittingMtu(name, config, resolved, chosen)).usual;
   return { mtu, routes, mark: chosen };
 }

@@ -26,7 +26,7 @@ import { hooksOf, runHooks } from '../system/hooks.ts';
 import { ipAllOrNone, ipBatch } from '../system/ip.ts';
 import type { Journal } from '../system/journal.ts';
 import { hasProgram, runProgram } from '../system/program.ts';
-import { addDefaultRoutes } from '../system/routes.ts';
+import { addDefaultRoutes, takeTable } from '../system/routes.ts';
 import type { Stop } from '../system/stop.ts';
 import { promoteSecondaries, writeSetting } from '../system/sysctl.ts';
 import type { UndoStack } from '../system/undo.ts';
@@ -89,7 +89,7 @@ export class UpTunnel {
     stop: Stop,
     undo: UndoStack,
   ): Promise<UpTunnel> {
-    const layout = await planLayout(settings.name, config, resolved, settings.killSwitch);
+    const layout = await planLayout(settings.name, config, resolved, settings.killSwitch, () => takeTable(undo));
     return new UpTunnel(settings, { path: settings.path, config, resolved, layout }, journal, stop, undo);
   }
 
@@ -240,7 +240,7 @@ export class UpTunnel {
     const config = await readConfig(path, { ...this.#settings, warn: (what) => log.entry('note', what) });
     checkChange(before.config, config, path);
     const { update, resolved } = await resolveConfig(config);
-    const layout = await planLayout(name, config, resolved, killSwitch, before.layout.mark);
+    const layout = await planLayout(name, config, resolved, killSwitch, () => Promise.resolve(before.layout.mark));
     checkLayout(before.layout, layout, path);
 
     const after = { path, config, resolved, layout };

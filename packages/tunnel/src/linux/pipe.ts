@@ -2,7 +2,10 @@
 import { addressOf, errno, errnoName, foreign } from './foreign.ts';
 
 const O_CLOEXEC = 0o2000000;
+const O_NONBLOCK = 0o4000;
 const F_SETFD = 2;
+const F_GETFL = 3;
+const F_SETFL = 4;
 const FD_CLOEXEC = 1;
 
 export interface Pipe {
@@ -22,4 +25,10 @@ export function openPipe(): Pipe {
 /** Programs that are started from here on do not get this descriptor. */
 export function keepToOurselves(descriptor: number): void {
   foreign('int fcntl(int, int, int)')(descriptor, F_SETFD, FD_CLOEXEC);
+}
+
+/** Whoever writes to this descriptor, or to another one of the same open file, waits while it is full. */
+export function letWait(descriptor: number): void {
+  const fcntl = foreign('int fcntl(int, int, int)');
+  fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL, 0) & ~O_NONBLOCK);
 }
