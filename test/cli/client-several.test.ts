@@ -1,11 +1,12 @@
 /** Several tunnels with a default route each on one host, and what they share: one setting, and the way out. */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts';
 import { newKeyPair, SEALANE } from './client-support.ts';
 import { type Host, Lab, missing } from '../support/lab.ts';
 
 const reason = missing('nft', 'bash', 'unshare');
+const RUNTIME = '/run/sealane-client';
 const SETTING = 'net.ipv4.conf.all.src_valid_mark';
 
 function anotherFile(): string {
@@ -15,6 +16,13 @@ function anotherFile(): string {
 async function rulesOf(host: Host): Promise<readonly string[]> {
   const texts = await Promise.all(['-4', '-6'].map((family) => host.must('ip', [family, 'rule'])));
   return texts.flatMap((text, i) => text.split('\n').map((line) => `IPv${[4, 6][i]} ${line}`));
+}
+
+/** Of tables, in this namespace or in one that had its number before. */
+async function locksOf(host: Host): Promise<readonly string[]> {
+  const namespace = (await host.must('stat', ['-L', '-c', '%i', '/proc/self/ns/net'])).trim();
+  const files = existsSync(RUNTIME) ? readdirSync(RUNTIME) : [];
+  return files.filter((file) => file.includes(' ') && file.includes(`.${namespace}.`)).toSorted();
 }
 
 async function linkTo(host: Host, address: string): Promise<string | undefined> {
@@ -33,6 +41,7 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
       const { a } = await twoHosts(lab);
       await a.must('sysctl', ['-qw', `${SETTING}=0`]);
       const before = await systemOf(a);
+      const locks = await locksOf(a);
       const rules = [await rulesOf(a)];
       const names = [lab.interfaceName('a'), lab.interfaceName('b')];
       const first = await up(lab, a, names[0]!, clientFile('0.0.0.0/0, ::/0'));
@@ -59,6 +68,7 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
       }
       expect(await staying.stop()).toBe(0);
       expect(await systemOf(a)).toBe(before);
+      expect(await locksOf(a)).toEqual(locks);
     },
   );
 
@@ -66,7 +76,7 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
     await using lab = await Lab.open();
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
-    const rules = await rulesOf(a);
+    const [rules, locks] = [await rulesOf(a), await locksOf(a)];
     const folders = await Promise.all(['one', 'two'].map((name) => lab.file(`${name}-up`, '')));
     // Each waits in PreUp for the other, which has chosen its table by then.
     const wait = `for i in {1..300}; do [[ -s ${folders[0]} && -s ${folders[1]} ]] && break; sleep 0.1; done`;
@@ -83,9 +93,7 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
     expect(own).toHaveLength(8);
     expect(await Promise.all(tunnels.map((tunnel) => tunnel.stop()))).toEqual([0, 0]);
     expect(await systemOf(a)).toBe(before);
-    const namespace = (await a.must('stat', ['-L', '-c', '%i', '/proc/self/ns/net'])).trim();
-    const files = readdirSync('/run/sealane-client').filter((file) => file.includes(`.${namespace}.`));
-    expect(files.filter((file) => file.includes(' '))).toEqual([]);
+    expect(await locksOf(a)).toEqual(locks);
   });
 
   it('leaves the setting to wg-quick', async () => {

@@ -16,6 +16,11 @@ export function tryName(name: string): FileLock | undefined {
   return lockFile(runtimePath(name, 'lock'));
 }
 
+/** The same of a routing table and mark, for tunnels that look for a free one: no name of a tunnel has a blank. */
+export function tryTable(table: number): FileLock | undefined {
+  return tryName(`table ${table}`);
+}
+
 /** Does the work while nobody else works on the name; CliError, and nothing done, when somebody does, for so many attempts, 10 ms each. */
 export async function withName<T>(name: string, work: () => Promise<T>, attempts: number = ATTEMPTS): Promise<T> {
   const lock = await takeName(name, attempts);

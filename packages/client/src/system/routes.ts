@@ -7,7 +7,7 @@ import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
 import { ip, type IpCommand } from './ip.ts';
 import { journalNames, readJournal } from './journal.ts';
-import { tryName, withName } from './name-lock.ts';
+import { tryTable, withName } from './name-lock.ts';
 import { runProgram } from './program.ts';
 import { type DefaultRules, findPriorities, setRules } from './rules.ts';
 import type { UndoStep } from './steps.ts';
@@ -71,7 +71,7 @@ export async function takeTable(undo: UndoStack): Promise<number> {
     [...stdout.matchAll(/ (?:fwmark|lookup) (\w+)/g)].map(([, n]) => Number(n)),
   );
   for (let table = FIRST_TABLE; ; table++) {
-    const lock = named.includes(table) ? undefined : tryName(`table ${table}`);
+    const lock = named.includes(table) ? undefined : tryTable(table);
     if (lock === undefined) continue;
     const routes = await Promise.all([routesOf('-4', table), routesOf('-6', table)]);
     if (routes.every((text) => text === '')) {
