@@ -16,7 +16,7 @@ const OBSERVE = fileURLToPath(new URL('observe.cjs', import.meta.url));
 /** Seconds: after the last session, and those of attempts to make another. */
 const NINE_MINUTES = 540;
 const ATTEMPTS = 130;
-/** Milliseconds for one step of ten seconds; the clock is read anew after 100. */
+/** Milliseconds for one step of twenty seconds; the clock is read anew after 100. */
 const STEP = 150;
 
 /** The environment of a process that tells the ephemeral keys that it draws, and whose clock is ahead by what the file says. */
@@ -26,7 +26,7 @@ export function observed(ahead: string): Readonly<Record<string, string>> {
 
 /** Nine minutes and the vain attempts to reach the other end pass for the clock of an observed process. */
 export async function letSessionsEnd(ahead: string, afterEach?: () => Promise<unknown>): Promise<void> {
-  for (let seconds = 0; seconds <= NINE_MINUTES + ATTEMPTS; seconds += 10) {
+  for (let seconds = 0; seconds <= NINE_MINUTES + ATTEMPTS; seconds += 20) {
     writeFileSync(ahead, String(seconds * 1_000));
     await sleep(STEP);
     await afterEach?.();
