@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { AHEAD } from '../support/clocks.ts';
 import { type Host, until } from '../support/lab.ts';
 import { findIn } from './memory.ts';
 
@@ -16,12 +17,12 @@ const OBSERVE = fileURLToPath(new URL('observe.cjs', import.meta.url));
 /** Seconds: after the last session, and those of attempts to make another. */
 const NINE_MINUTES = 540;
 const ATTEMPTS = 130;
-/** Milliseconds for one step of twenty seconds; the clock is read anew after 100. */
+/** Milliseconds for one step of twenty seconds; the file is read anew after 20. */
 const STEP = 150;
 
-/** The environment of a process that tells the ephemeral keys that it draws, and whose clock is ahead by what the file says. */
+/** The environment of a process that tells the ephemeral keys that it draws, and whose monotonic clock is ahead by what the file says. */
 export function observed(ahead: string): Readonly<Record<string, string>> {
-  return { NODE_OPTIONS: `--require ${OBSERVE}`, SEALANE_AHEAD: ahead };
+  return { NODE_OPTIONS: `--require ${AHEAD} --require ${OBSERVE}`, SEALANE_AHEAD: ahead };
 }
 
 /** Nine minutes and the vain attempts to reach the other end pass for the clock of an observed process. */

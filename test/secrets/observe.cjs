@@ -1,9 +1,9 @@
 /**
  * Preloaded into a process and all its threads: tells every 32 random bytes that somebody takes of those that were drawn at once, as an ephemeral
- * key (as drawn and as X25519 has them), and lets their monotonic clock run ahead by the milliseconds that the file SEALANE_AHEAD holds.
+ * key (as drawn and as X25519 has them).
  */
 const { webcrypto } = require('node:crypto');
-const { readFileSync, writeSync } = require('node:fs');
+const { writeSync } = require('node:fs');
 
 /** Where bytes were drawn. The function of node:crypto, which cannot be replaced, asks this one. */
 const pools = [];
@@ -38,15 +38,3 @@ function tell(bytes, change) {
   for (let i = 0; i < 32; i++) text += (change(bytes[i], i) ^ 0xa5).toString(16).padStart(2, '0');
   writeSync(1, `${JSON.stringify({ what: 'own ephemeral', masked: text })}\n`);
 }
-
-const now = performance.now.bind(performance);
-let ahead = 0;
-let readAt = -Infinity;
-performance.now = () => {
-  const real = now();
-  if (real - readAt > 100) {
-    readAt = real;
-    ahead = Number(readFileSync(process.env.SEALANE_AHEAD, 'utf8'));
-  }
-  return real + ahead;
-};

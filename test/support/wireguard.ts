@@ -24,7 +24,8 @@ export function missingFor(
   return missing('wg', ...(implementations.includes('wireguard-go') ? ['wireguard-go'] : []), ...programs);
 }
 
-const SEALANE = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
+/** The command. */
+export const SEALANE: string = fileURLToPath(new URL('../../packages/client/bin/sealane.js', import.meta.url));
 
 export interface KeyPair {
   readonly privateKey: string;
@@ -217,7 +218,8 @@ export interface PairOptions {
   readonly flags?: readonly string[];
   /** Further arguments of the Node.js that runs ours. */
   readonly nodeFlags?: readonly string[];
-  /** More environment for `b`, where it is ours. */
+  /** More environment for an end that is ours. */
+  readonly aEnv?: Readonly<Record<string, string>>;
   readonly bEnv?: Readonly<Record<string, string>>;
   /** The initiating side knows the other's endpoint; by default only `a` does. */
   readonly bothEndpoints?: boolean;
@@ -292,6 +294,7 @@ export async function wireguardPair(
     },
     options.flags,
     options.nodeFlags,
+    options.aEnv,
   );
   return { a, b, aKeys, bKeys };
 }
