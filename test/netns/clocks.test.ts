@@ -115,8 +115,8 @@ describe.for(SLEEPERS)('%s %j, %j', ([implementation, flags, sleepers]) => {
       await expectFlow(pair.a, pair.b);
       await sleep(pair, clocks, sleeper);
       const [host, target] = sleeper === 'a' ? [pair.a.host, INNER.b4] : [pair.b.host, INNER.a4];
-      const { sent, received } = await pingUntil(host, target, 3);
-      expect(received).toBeGreaterThanOrEqual(3);
+      const { sent, received } = await pingUntilAnswer(host, target);
+      expect(received).toBeGreaterThan(0);
       expect(sent - received).toBeLessThanOrEqual(MAY_BE_LOST);
       await expectFlow(pair.a, pair.b);
     }
@@ -159,11 +159,11 @@ function inSeconds(ms: number): number {
 }
 
 async function expectFlow(a: WireguardDevice, b: WireguardDevice): Promise<void> {
-  expect((await pingUntil(a.host, INNER.b4, 3)).received).toBeGreaterThanOrEqual(3);
-  expect((await pingUntil(b.host, INNER.a4, 3)).received).toBeGreaterThanOrEqual(3);
+  expect((await pingUntilAnswer(a.host, INNER.b4)).received).toBeGreaterThan(0);
+  expect((await pingUntilAnswer(b.host, INNER.a4)).received).toBeGreaterThan(0);
 }
 
-/** Ten pings a second until so many are answered, but for no longer than half a minute. */
-function pingUntil(host: Host, target: string, count: number): Promise<PingResult> {
-  return ping(host, target, { count, interval: 0.1, extra: ['-w', '30'] });
+/** Ten pings a second, for half a minute at most. */
+function pingUntilAnswer(host: Host, target: string): Promise<PingResult> {
+  return ping(host, target, { count: 1, interval: 0.1, extra: ['-w', '30'] });
 }
