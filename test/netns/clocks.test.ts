@@ -31,6 +31,8 @@ const STEPS: readonly (readonly [string, number])[] = [
   ['+10 y', TEN_YEARS],
   ['-10 y', -TEN_YEARS],
 ];
+/** Milliseconds; a test starts many programs, which a busy machine takes its time for. */
+const LONGEST = 120_000;
 /** Six seconds of ten pings each. */
 const MAY_BE_LOST = 60;
 /** Nobody's address on the outer link. */
@@ -46,31 +48,35 @@ const BEGUN_BY_OURS: readonly (readonly [Implementation, Implementation])[] = [
 describe.for(BEGUN_BY_OURS)('%s begins, %s answers', (implementations) => {
   const reason = missingFor(implementations, 'ping');
 
-  it('renews its session under traffic when the wall clock steps by 1 s, 1 h and 10 y', async ({ skip }) => {
-    if (reason !== undefined) skip(reason);
-    await using lab = await Lab.open();
-    const clocks = await MovedClocks.of(lab, 'a');
-    const { a, b } = await wireguardPair(lab, implementations, { aEnv: clocks.env });
-    await expectFlow(a, b);
-    const traffic = a.host.start('ping', ['-n', '-q', '-i', '0.1', INNER.b4]);
-    let newest = 0;
-    for (const [step, wallMs] of STEPS) {
-      clocks.step({ wallMs });
-      newest = Math.max(newest, clocks.now);
-      await expectRenewed(step, a, b, clocks);
-      // What was sent is remembered as long as the clock is behind it.
-      const remembered = new Uint8Array(await readFile(join(lab.folder, `timestamp-${a.name}`)));
-      expect(isAfter(remembered, timestampAt(newest)), step).toBe(true);
-    }
-    traffic.child.kill('SIGINT');
-    await until('ping to sum up', () => traffic.stdout.includes(' received'));
-    const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(traffic.stdout)!.map(Number);
-    expect(received).toBeGreaterThan(0);
-    expect(sent! - received!).toBeLessThanOrEqual(MAY_BE_LOST);
-    if (b.lane !== undefined) expect((await readStatus(b.socketPath)).drops['stale-timestamp']).toBe(0);
-  });
+  it(
+    'renews its session under traffic when the wall clock steps by 1 s, 1 h and 10 y',
+    { timeout: LONGEST },
+    async ({ skip }) => {
+      if (reason !== undefined) skip(reason);
+      await using lab = await Lab.open();
+      const clocks = await MovedClocks.of(lab, 'a');
+      const { a, b } = await wireguardPair(lab, implementations, { aEnv: clocks.env });
+      await expectFlow(a, b);
+      const traffic = a.host.start('ping', ['-n', '-q', '-i', '0.1', INNER.b4]);
+      let newest = 0;
+      for (const [step, wallMs] of STEPS) {
+        clocks.step({ wallMs });
+        newest = Math.max(newest, clocks.now);
+        await expectRenewed(step, a, b, clocks);
+        // What was sent is remembered as long as the clock is behind it.
+        const remembered = new Uint8Array(await readFile(join(lab.folder, `timestamp-${a.name}`)));
+        expect(isAfter(remembered, timestampAt(newest)), step).toBe(true);
+      }
+      traffic.child.kill('SIGINT');
+      await until('ping to sum up', () => traffic.stdout.includes(' received'));
+      const [, sent, received] = /(\d+) packets transmitted, (\d+) received/.exec(traffic.stdout)!.map(Number);
+      expect(received).toBeGreaterThan(0);
+      expect(sent! - received!).toBeLessThanOrEqual(MAY_BE_LOST);
+      if (b.lane !== undefined) expect((await readStatus(b.socketPath)).drops['stale-timestamp']).toBe(0);
+    },
+  );
 
-  it('begins anew with a wall clock 1 h behind, however it ended', async ({ skip }) => {
+  it('begins anew with a wall clock 1 h behind, however it ended', { timeout: LONGEST }, async ({ skip }) => {
     if (reason !== undefined) skip(reason);
     await using lab = await Lab.open();
     const clocks = await MovedClocks.of(lab, 'a');
@@ -105,24 +111,28 @@ const SLEEPERS: readonly (readonly [Implementation, readonly string[], readonly 
 describe.for(SLEEPERS)('%s %j, %j', ([implementation, flags, sleepers]) => {
   const reason = missingFor([implementation], 'ping');
 
-  it('finds out by its traffic that it slept for 8 h and its peer ended their session', async ({ skip }) => {
-    if (reason !== undefined) skip(reason);
-    await using lab = await Lab.open();
-    const clocks = { a: await MovedClocks.of(lab, 'a'), b: await MovedClocks.of(lab, 'b') };
-    const options = { flags, aEnv: clocks.a.env, bEnv: clocks.b.env };
-    const pair = await wireguardPair(lab, [implementation, 'sealane'], options);
-    for (const sleeper of sleepers) {
-      await expectFlow(pair.a, pair.b);
-      await sleep(pair, clocks, sleeper);
-      const [host, target] = sleeper === 'a' ? [pair.a.host, INNER.b4] : [pair.b.host, INNER.a4];
-      const { sent, received } = await pingUntilAnswer(host, target);
-      expect(received).toBeGreaterThan(0);
-      expect(sent - received).toBeLessThanOrEqual(MAY_BE_LOST);
-      await expectFlow(pair.a, pair.b);
-    }
-    // One handshake for each sleep.
-    expect((await readStatus(pair.b.socketPath)).peers[0]!.sessions).toBe(1 + sleepers.length);
-  });
+  it(
+    'finds out by its traffic that it slept for 8 h and its peer ended their session',
+    { timeout: LONGEST },
+    async ({ skip }) => {
+      if (reason !== undefined) skip(reason);
+      await using lab = await Lab.open();
+      const clocks = { a: await MovedClocks.of(lab, 'a'), b: await MovedClocks.of(lab, 'b') };
+      const options = { flags, aEnv: clocks.a.env, bEnv: clocks.b.env };
+      const pair = await wireguardPair(lab, [implementation, 'sealane'], options);
+      for (const sleeper of sleepers) {
+        await expectFlow(pair.a, pair.b);
+        await sleep(pair, clocks, sleeper);
+        const [host, target] = sleeper === 'a' ? [pair.a.host, INNER.b4] : [pair.b.host, INNER.a4];
+        const { sent, received } = await pingUntilAnswer(host, target);
+        expect(received).toBeGreaterThan(0);
+        expect(sent - received).toBeLessThanOrEqual(MAY_BE_LOST);
+        await expectFlow(pair.a, pair.b);
+      }
+      // One handshake for each sleep.
+      expect((await readStatus(pair.b.socketPath)).peers[0]!.sessions).toBe(1 + sleepers.length);
+    },
+  );
 });
 
 async function sleep(
