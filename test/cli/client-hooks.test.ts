@@ -7,7 +7,7 @@ import { clientFile, runSealane, systemOf, twoHosts, up } from './client-lab.ts'
 import { SEALANE } from './client-support.ts';
 import { type Host, Lab, missing, until } from '../support/lab.ts';
 
-const reason = missing('nft', 'bash', 'setpriv');
+const reason = missing('nft', 'bash', 'setpriv', 'unshare');
 
 /** The process in the host whose command line has this word. */
 async function processOf(host: Host, word: string): Promise<string | undefined> {
@@ -15,6 +15,12 @@ async function processOf(host: Host, word: string): Promise<string | undefined> 
   return pids.find(
     (pid) => existsSync(`/proc/${pid}`) && readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes(word),
   );
+}
+
+/** Of an open file, by its lines in /proc/PID/fdinfo. */
+function isNonBlocking(lines: string): boolean {
+  const O_NONBLOCK = 0o4000;
+  return (Number.parseInt(/^flags:\s*(\d+)/m.exec(lines)![1]!, 8) & O_NONBLOCK) !== 0;
 }
 
 describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'between two namespaces'})`, () => {
@@ -142,6 +148,8 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
         expect(status).toMatch(new RegExp(`^${set}:\t0000000000001000$`, 'm'));
       expect(status).toMatch(/^NoNewPrivs:\t1$/m);
     }
+    // The tunnel itself waits for nobody who reads what it says.
+    expect(isNonBlocking(readFileSync(`/proc/${tunnel}/fdinfo/2`, 'ascii'))).toBe(true);
     // As a service manager does that ends all processes of a service at once.
     process.kill(Number(helper), 'SIGTERM');
     expect(await here.stop(), here.stderr).toBe(0);
@@ -164,8 +172,7 @@ describe.skipIf(reason !== undefined)(`commands of sealane up (${reason ?? 'betw
     await until('the tunnel to be up', () => here.stderr.includes(' is up: '), 45_000);
     const [names, flags] = (await readFile(told, 'utf8')).split('\n');
     expect(names).toBe('P I');
-    const O_NONBLOCK = 0o4000;
-    expect(Number.parseInt(flags!.replace('flags:', ''), 8) & O_NONBLOCK).toBe(0);
+    expect(isNonBlocking(flags!)).toBe(false);
     const down = await runSealane(a, 'down', name);
     expect(down.code, down.stderr).toBe(0);
     expect(await here.exit).toBe(0);

@@ -101,7 +101,10 @@ export class End {
 
   async heard(matches: (line: Line) => boolean): Promise<Line> {
     let found: Line | undefined;
-    await until('an end to answer', () => (found = this.#said.find(matches)) !== undefined, 60_000);
+    const answered = (): boolean => (found = this.#said.find(matches)) !== undefined;
+    await until('an end to answer', answered, 60_000).catch((cause: unknown) => {
+      throw new Error(`an end does not answer: ${this.stderr}`, { cause });
+    });
     this.#said.splice(this.#said.indexOf(found!), 1);
     return found!;
   }

@@ -21,6 +21,8 @@ describe.runIf(process.platform === 'linux')('the process that runs commands', (
     const commands = ['exit 0', 'sleep 0.01; exit 4', "trap 'exit 3' TERM; sleep 0.02 & wait; exit 7"];
     const expected = [0, 4, 7];
     const helper = helperFor(...commands);
+    // It is there when it has run one.
+    await helper.run(commands[0]!, () => undefined);
     let sent = 0;
     const timer = setInterval(() => process.kill(handle!.pid, SIGNALS[sent++ % SIGNALS.length]), 1);
     const statuses: (number | null)[] = [];

@@ -3,7 +3,7 @@
  * from the beginning and runs no others. When the tunnel's process is gone, however it ended, it ends as soon as no command runs.
  */
 import { spawn } from 'node:child_process';
-import { closeSync, writeSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, writeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { keepToOurselves, letWait, openPipe } from '@sealane/tunnel';
 import { CliError, EXIT } from '../errors.ts';
@@ -24,7 +24,7 @@ export class NotBegun extends CliError {}
  * has the process of the command and one that has its status. Who ends all processes of a service ends the command, which the tunnel
  * then hears of, and not this process: a signal that it caught would cost it the status. SIGUSR1 ends the command alone, whoever it has
  * become by then: the tunnel has no right to that any more. The command tells its process itself, when it can be ended by a signal.
- * Variables have names that nobody gives the commands.
+ * bash exports each variable that it found in the environment: these have names that nobody's commands ask for.
  */
 const LOOP = `
 set -m
@@ -58,17 +58,23 @@ while IFS= read -r -d '' _wanted; do
   echo "$_status"
 done
 `;
+/**
+ * Node does not wait for who reads what it writes to a pipe or a socket, and whoever shares the open file does not either: commands that
+ * say much would lose it, or fail. A pipe can be opened once more, for them; a socket is made to wait while one of them runs.
+ */
+const STDERR = 2;
 /** What bash(1) makes of the signals 1 to 64; a command may end with more by itself. */
 const [FIRST_SIGNAL_STATUS, LAST_SIGNAL_STATUS] = [129, 192];
 
 /** Starts it with what this process may do now, and with no function of the caller's. CliError when there is no bash(1). */
 export function startHookHelper(scripts: readonly string[], env: NodeJS.ProcessEnv): HelperHandle {
   const [requests, answers] = [openPipe(), openPipe()];
-  const child = spawn('bash', ['-p', '-c', LOOP], { env, detached: true, stdio: [requests.read, answers.write, 2] });
+  const errors = fstatSync(STDERR).isFIFO() ? openSync('/proc/self/fd/2', 'w') : STDERR;
+  const stdio = [requests.read, answers.write, errors];
+  const child = spawn('bash', ['-p', '-c', LOOP], { env, detached: true, stdio });
   child.once('error', () => undefined);
   child.unref();
-  closeSync(requests.read);
-  closeSync(answers.write);
+  for (const descriptor of stdio) if (descriptor !== STDERR) closeSync(descriptor);
   const { pid } = child;
   if (pid === undefined) {
     const code = hasProgram('bash') ? 'EAGAIN' : 'ENOENT';
@@ -117,7 +123,7 @@ export class HookHelper {
    */
   async run(script: string, onStart: (end: () => void) => void): Promise<number | null> {
     this.#answers.ref();
-    letCommandsWait();
+    const restore = fstatSync(STDERR).isSocket() ? letWait(STDERR) : undefined;
     try {
       await this.#begin(script);
       onStart(() => process.kill(this.#pid, 'SIGUSR1'));
@@ -125,6 +131,7 @@ export class HookHelper {
       // Below zero: SIGUSR1 met the end of the command.
       return status < 0 || (status >= FIRST_SIGNAL_STATUS && status <= LAST_SIGNAL_STATUS) ? null : status;
     } finally {
+      restore?.();
       this.#answers.unref();
     }
   }
@@ -145,11 +152,4 @@ export class HookHelper {
     }
     return Number(this.#lines.shift());
   }
-}
-
-/** Node has its pipes return at once when they are full, and the commands share ours: what they said would be lost, or they fail. */
-function letCommandsWait(): void {
-  // Made here, if it was not yet: that is what changes the descriptor.
-  const { fd } = process.stderr;
-  letWait(fd);
 }

@@ -16,14 +16,9 @@ export function tryName(name: string): FileLock | undefined {
   return lockFile(runtimePath(name, 'lock'));
 }
 
-/** The same of a routing table and mark, for tunnels that look for a free one: no name of a tunnel has a blank. */
-export function tryTable(table: number): FileLock | undefined {
-  return tryName(`table ${table}`);
-}
-
-/** Does the work while nobody else works on the name; CliError, and nothing done, when somebody does, for so many attempts, 10 ms each. */
-export async function withName<T>(name: string, work: () => Promise<T>, attempts: number = ATTEMPTS): Promise<T> {
-  const lock = await takeName(name, attempts);
+/** Does the work while nobody else works on the name; CliError, and nothing done, when somebody does. */
+export async function withName<T>(name: string, work: () => Promise<T>): Promise<T> {
+  const lock = await takeName(name);
   try {
     return await work();
   } finally {
@@ -42,9 +37,9 @@ export function worksOn(pid: number, name: string): boolean {
   }
 }
 
-async function takeName(name: string, attempts: number): Promise<FileLock> {
+async function takeName(name: string): Promise<FileLock> {
   // `isTaken` holds the lock for a moment: one attempt could meet it.
-  for (let attempt = 0; attempt < attempts; attempt++) {
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
     const lock = tryName(name);
     if (lock !== undefined) return lock;
     await sleep(RETRY_MS);

@@ -5,9 +5,9 @@
  */
 import type { Prefix } from '@sealane/protocol';
 import { formatPrefix, maskPrefix } from '@sealane/tunnel';
+import { alone, claim } from './claim.ts';
 import { ip, type IpCommand } from './ip.ts';
 import { journalNames, readJournal } from './journal.ts';
-import { tryTable, withName } from './name-lock.ts';
 import { runProgram } from './program.ts';
 import { type DefaultRules, findPriorities, setRules } from './rules.ts';
 import type { UndoStep } from './steps.ts';
@@ -16,9 +16,8 @@ import type { UndoStack } from './undo.ts';
 
 export type Family = 4 | 6;
 
-/** What two tunnels must not do at once; their names have no blank. */
-const SETTING_RULES = 'policy rules';
-const RULES_ATTEMPTS = 1_000;
+/** Milliseconds for which another tunnel may be setting its rules. */
+const RULES_PATIENCE = 2_000;
 
 /** wg-quick looks for a free table, which is also the mark, from this number on. */
 const FIRST_TABLE = 51_820;
@@ -65,21 +64,24 @@ export function hostPrefix({ address }: { readonly address: Uint8Array }): Prefi
  * A number that no routing table of either family has, nor a rule as its table or mark: a tunnel that was killed leaves its rules,
  * while its routes go with the interface. It is this process's from here on, also while it runs PreUp and has no rule yet.
  */
-export async function takeTable(undo: UndoStack): Promise<number> {
-  const rules = await Promise.all((['-4', '-6'] as const).map((family) => runProgram('ip', [family, 'rule', 'show'])));
+export async function takeTable(): Promise<number> {
+  for (let table = FIRST_TABLE; ; table++) {
+    const release = await claim(`table ${table}`);
+    if (release === undefined) continue;
+    if (await isFree(table)) return table;
+    release();
+  }
+}
+
+async function isFree(table: number): Promise<boolean> {
+  const families = ['-4', '-6'] as const;
+  const rules = await Promise.all(families.map((family) => runProgram('ip', [family, 'rule', 'show'])));
   const named = rules.flatMap(({ stdout }) =>
     [...stdout.matchAll(/ (?:fwmark|lookup) (\w+)/g)].map(([, n]) => Number(n)),
   );
-  for (let table = FIRST_TABLE; ; table++) {
-    const lock = named.includes(table) ? undefined : tryTable(table);
-    if (lock === undefined) continue;
-    const routes = await Promise.all([routesOf('-4', table), routesOf('-6', table)]);
-    if (routes.every((text) => text === '')) {
-      undo.push(`table ${table}`, () => Promise.resolve(lock.remove()));
-      return table;
-    }
-    lock.remove();
-  }
+  if (named.includes(table)) return false;
+  const routes = await Promise.all(families.map((family) => routesOf(family, table)));
+  return routes.every((text) => text === '');
 }
 
 /** Sends the default routes of these families into the tunnel, in `table`, for packets without `mark`. */
@@ -107,7 +109,7 @@ async function addRules(step: Extract<UndoStep, { readonly kind: 'rules' }>, und
     await setRules(step);
     return findPriorities(step);
   };
-  const priorities = await withName(SETTING_RULES, set, RULES_ATTEMPTS);
+  const priorities = await alone('policy rules', RULES_PATIENCE, set);
   if (priorities !== undefined) undo.confirm(step, { ...step, priorities });
 }
 

@@ -4,7 +4,6 @@ import { CliError, EXIT } from '../errors.ts';
 import { unsetResolvconf } from './dns.ts';
 import { runHooks } from './hooks.ts';
 import { ip } from './ip.ts';
-import { tryTable } from './name-lock.ts';
 import { deleteTable } from './nft.ts';
 import { type DefaultRules, deleteRules, wordsOf } from './rules.ts';
 import { SRC_VALID_MARK, writeSetting } from './sysctl.ts';
@@ -33,8 +32,6 @@ export async function undoStep(step: UndoStep, failed: readonly UndoStep[] = [])
   switch (step.kind) {
     case 'rules':
       await deleteRules(step);
-      // A tunnel that was killed left the file of its lock.
-      tryTable(step.table)?.remove();
       break;
     case 'src-valid-mark':
       if (failed.some(({ kind }) => kind === 'rules'))

@@ -89,7 +89,7 @@ export class UpTunnel {
     stop: Stop,
     undo: UndoStack,
   ): Promise<UpTunnel> {
-    const layout = await planLayout(settings.name, config, resolved, settings.killSwitch, () => takeTable(undo));
+    const layout = await planLayout(settings.name, config, resolved, settings.killSwitch, takeTable);
     return new UpTunnel(settings, { path: settings.path, config, resolved, layout }, journal, stop, undo);
   }
 

@@ -27,8 +27,13 @@ export function keepToOurselves(descriptor: number): void {
   foreign('int fcntl(int, int, int)')(descriptor, F_SETFD, FD_CLOEXEC);
 }
 
-/** Whoever writes to this descriptor, or to another one of the same open file, waits while it is full. */
-export function letWait(descriptor: number): void {
+/**
+ * Whoever writes to this descriptor, or to another one of the same open file, waits while it is full. Returns how to put back what
+ * was before.
+ */
+export function letWait(descriptor: number): () => void {
   const fcntl = foreign('int fcntl(int, int, int)');
-  fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL, 0) & ~O_NONBLOCK);
+  const flags = fcntl(descriptor, F_GETFL, 0);
+  fcntl(descriptor, F_SETFL, flags & ~O_NONBLOCK);
+  return () => void fcntl(descriptor, F_SETFL, flags);
 }
