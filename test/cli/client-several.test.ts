@@ -68,12 +68,17 @@ describe.skipIf(reason !== undefined)(`tunnels with a default route (${reason ??
     const { a } = await twoHosts(lab);
     const before = await systemOf(a);
     const rules = await rulesOf(a);
-    // Each waits in PreUp for the other, which has chosen its table by then, and is slow to look at what it set.
+    // Each waits in PreUp for the other, which has chosen its table by then, and sets its two rules with a pause between them.
     const [one, two] = [join(lab.folder, 'one'), join(lab.folder, 'two')];
     const wait = `for i in {1..300}; do [[ -s ${one} && -s ${two} ]] && break; sleep 0.1; done`;
     const real = (await a.must('sh', ['-c', 'command -v ip'])).trim();
     const folder = await mkdtemp(join(lab.folder, 'bin-'));
-    const slow = `#!/bin/sh\n${real} "$@" || exit\ncase "$*" in *-batch*) sleep 0.3 ;; esac\n`;
+    const slow = `#!/bin/sh
+case "$*" in
+-[46]" -batch -") while read -r line; do ${real} $1 $line || exit; sleep 0.3; done ;;
+*) exec ${real} "$@" ;;
+esac
+`;
     await writeFile(join(folder, 'ip'), slow, { mode: 0o755 });
     const env = [`STATE_DIRECTORY=${lab.folder}`, `PATH=${folder}:${process.env['PATH']}`];
     const files = [
