@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { iperf, iperfServer } from '../support/iperf.ts';
 import { Lab, until } from '../support/lab.ts';
 import type { Host } from '../support/lab.ts';
-import { firewall, sendTwice } from '../support/packets.ts';
+import { firewall, sendAllTwice } from '../support/packets.ts';
 import { control, INNER, missingFor, OUTER, ping, wireguardPair } from '../support/wireguard.ts';
 import type { Implementation, Pair, WireguardDevice } from '../support/wireguard.ts';
 
@@ -126,8 +126,7 @@ describe.for(PAIRS)('%s begins, %s answers', (implementations) => {
       await using lab = await Lab.open();
       const pair = await wireguardPair(lab, implementations, { flags: FLAGS });
       const { a, b } = pair;
-      await sendTwice(a.host, 'va', OUTER.b4);
-      await sendTwice(b.host, 'vb', OUTER.a4);
+      await sendAllTwice(pair, implementations);
       const pings = await ping(a.host, INNER.b4, { count: 50, interval: 0.02 });
       expect(pings).toEqual({ sent: 50, received: 50, duplicates: 0 });
       await iperfServer(b.host);

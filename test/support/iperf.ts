@@ -19,6 +19,9 @@ export async function iperfServer(host: Host): Promise<void> {
   );
 }
 
+/** What the client is told by a server that still is at its last run, or is just closing the sockets of that. */
+const BUSY = /the server is busy|unable to connect to server: Connection reset by peer/;
+
 /** One run of iperf3's client; an error when it fails. */
 export async function iperf(host: Host, target: string, args: readonly string[]): Promise<IperfReport> {
   const words = ['-J', '-c', target, ...args];
@@ -27,7 +30,7 @@ export async function iperf(host: Host, target: string, args: readonly string[])
   await until(
     "iperf3's server to be free",
     async () => {
-      if (!outcome.stdout.includes('the server is busy')) return true;
+      if (!BUSY.test(outcome.stdout)) return true;
       outcome = await host.run('iperf3', words);
       return false;
     },

@@ -1,6 +1,7 @@
 /** What a link carries and loses: nft rulesets with named counters, and lengths of captured datagrams, in a host of a lab. */
 import { until } from './lab.ts';
 import type { Host, Running } from './lab.ts';
+import { type Implementation, INNER, OUTER, type Pair, ping } from './wireguard.ts';
 
 export interface Counter {
   readonly packets: number;
@@ -12,8 +13,19 @@ export async function firewall(host: Host, ruleset: string): Promise<void> {
   await host.must('nft', ['-f', '-'], { input: `${ruleset}\n` });
 }
 
-/** Has the host send each UDP datagram to this IPv4 address twice, over this interface. */
-export async function sendTwice(host: Host, interfaceName: string, target: string): Promise<void> {
+/**
+ * Has both ends send each datagram to the other twice, from the first handshake on. With wireguard-go there is a session when this resolves:
+ * it may take both copies of an initiation, on a thread each, and answer twice; then it has another session than its peer, which
+ * notices after 15 s.
+ */
+export async function sendAllTwice({ a, b }: Pair, implementations: readonly Implementation[]): Promise<void> {
+  await sendTwice(a.host, 'va', OUTER.b4);
+  await sendTwice(b.host, 'vb', OUTER.a4);
+  if (!implementations.includes('wireguard-go')) return;
+  await until('a session', async () => (await ping(a.host, INNER.b4, { count: 1 })).received === 1, 45_000);
+}
+
+async function sendTwice(host: Host, interfaceName: string, target: string): Promise<void> {
   await firewall(
     host,
     `table ip twice {
