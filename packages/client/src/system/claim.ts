@@ -7,10 +7,11 @@ const RETRY_MS = 10;
 
 /** Resolves to how to give it back; undefined while another process has it. A system without such names lets everybody have it. */
 export function claim(what: string): Promise<(() => void) | undefined> {
-  const server = createServer().unref();
+  // Any user may connect, and is to cost nothing.
+  const server = createServer((socket) => socket.destroy()).unref();
   return new Promise((resolve) => {
-    server.once('error', (error) => resolve(errorCode(error) === 'EADDRINUSE' ? undefined : () => undefined));
-    server.listen(`\0sealane ${what}`, () => resolve(() => server.close()));
+    server.on('error', (error) => resolve(errorCode(error) === 'EADDRINUSE' ? undefined : () => undefined));
+    server.listen({ path: `\0sealane ${what}`, backlog: 1 }, () => resolve(() => server.close()));
   });
 }
 
