@@ -6,6 +6,7 @@ import { createInterface } from 'node:readline';
 import type { Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { expect } from 'vitest';
 import { AHEAD } from '../support/clocks.ts';
 import { type Host, until } from '../support/lab.ts';
 import { findIn } from './memory.ts';
@@ -73,6 +74,17 @@ export class Told {
   ofSessions(pid: number): string[] {
     return this.in(pid).filter((kind) => !kind.startsWith('static'));
   }
+}
+
+/** Of each kind some were told, and of the sessions that live, three at most, the two keys lie there: this is how we know that the search finds. */
+export function expectLive(told: Told, pid: number): void {
+  for (const kind of ['session', 'ephemeral', 'own ephemeral', 'shared', 'chaining']) {
+    expect(told.count(kind), kind).toBeGreaterThan(3);
+  }
+  const live = told.ofSessions(pid);
+  expect(live.filter((kind) => kind === 'session').length).toBeGreaterThanOrEqual(2);
+  expect(live.filter((kind) => kind === 'session').length).toBeLessThanOrEqual(6);
+  expect(live.filter((kind) => kind !== 'session')).toEqual([]);
 }
 
 export class End {

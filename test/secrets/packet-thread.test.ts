@@ -5,7 +5,7 @@
 import { describe, expect, it } from 'vitest';
 import { Lab, missing, until } from '../support/lab.ts';
 import { OUTER } from '../support/wireguard.ts';
-import { End, ENDS, letSessionsEnd, observed, Told } from './end.ts';
+import { End, ENDS, expectLive, letSessionsEnd, observed, Told } from './end.ts';
 
 const HANDSHAKES = 4;
 
@@ -54,14 +54,7 @@ describe.for([1, 3])('a tunnel on %i packet threads', (lanes) => {
         }
       };
       await handshakes(0);
-      for (const kind of ['session', 'ephemeral', 'own ephemeral', 'shared', 'chaining']) {
-        expect(told.count(kind), kind).toBeGreaterThan(3);
-      }
-      const live = told.ofSessions(thread.pid);
-      // While a session lives its two keys are there: this is how we know that the search finds. Three sessions at most are in use.
-      expect(live.filter((kind) => kind === 'session').length).toBeGreaterThanOrEqual(2);
-      expect(live.filter((kind) => kind === 'session').length).toBeLessThanOrEqual(6);
-      expect(live.filter((kind) => kind !== 'session')).toEqual([]);
+      expectLive(told, thread.pid);
 
       // The other end falls silent, and nine minutes and the vain attempts to reach it pass for the thread's clock.
       await teller.ask('remove');

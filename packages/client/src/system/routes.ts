@@ -17,7 +17,7 @@ import type { UndoStack } from './undo.ts';
 export type Family = 4 | 6;
 
 /** Milliseconds for which another tunnel may be setting its rules. */
-const RULES_PATIENCE = 2_000;
+const RULES_PATIENCE = 5_000;
 
 /** wg-quick looks for a free table, which is also the mark, from this number on. */
 const FIRST_TABLE = 51_820;
